@@ -1,0 +1,1 @@
+"""Language models in Flax NNX, behind jaxdecode's `LanguageModel` protocol."""
