@@ -1,0 +1,67 @@
+# Every target sets itself up: all it asks of a machine is Python >= 3.11 with pip, and make.
+# The first `make test` or `make demo` fills .venv; the network is used for packages and no more.
+
+WORKERS ?= 2
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Compiled programs are kept between runs, the small ones too.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
+
+.DEFAULT_GOAL := test
+.DELETE_ON_ERROR:
+.PHONY: setup test demo lint format parity
+
+setup: $(VENV)/.installed
+
+test: $(VENV)/.installed
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal --durations 15
+
+demo: $(VENV)/.installed
+	$(PY) -m experiments.demo --out out/demo
+
+lint: $(VENV)/.installed-lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright
+
+format: $(VENV)/.installed-lint
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# The model tests again, against the published implementations.
+parity: $(VENV)/.installed-parity
+	$(PY) -m pytest -m parity
+
+# A python without ensurepip (Debian's, without python3-venv) lends its own pip instead.
+$(PY):
+	@for python in $(PYTHON) $(CANDIDATES); do \
+	  if $$python -c 'import sys, venv, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "creating $(VENV) with $$($$python --version) ($$python)"; \
+	    $$python -m venv $(VENV) >/dev/null 2>&1 || { \
+	      $$python -m venv --clear --without-pip $(VENV) && \
+	      $$python -m pip --python $(PY) install --quiet pip; }; \
+	    exit $$?; \
+	  fi; \
+	done; \
+	echo "error: Python >= 3.11 with pip is needed, and none of these is: $(PYTHON) $(CANDIDATES)." >&2; \
+	echo "Install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+	exit 1
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
+	$(PIP) --editable '.[checkpoints,experiments,test]'
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(PIP) --editable '.[lint]'
+	@touch $@
+
+# torch alone and exactly first: later requirements then find it there and look for no other build.
+$(VENV)/.installed-parity: $(VENV)/.installed
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[parity]'
+	@touch $@
