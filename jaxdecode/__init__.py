@@ -1,1 +1,1 @@
-"""Decoding mechanisms: contracts, engines, caches and samplers, with no paper named in them."""
+"""Inference-time decoding and inference-aware alignment: mechanisms, no paper is named here."""

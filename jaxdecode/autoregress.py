@@ -1,0 +1,239 @@
+"""Engine: one token per pass, for any number of rows.
+
+    while a row runs:  logits = model(root);  root = sampler(transform(logits));  append
+
+A `Rows` value is everything the next step needs, so a caller may run it to a bound, look,
+gather or fork its rows, and run it on: populations are staged and texts are streamed that
+way. The invariant is that of every cached engine: `cache.length` is one less than the tokens
+seen, the newest of which, the root, has not been run.
+
+A row's draws depend on the seed, its example id, its sample id and the step alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdecode.cache import Cache, gather, resize, truncate
+from jaxdecode.lm import LanguageModel, extend, prefill
+from jaxdecode.logits import LogitsTransform
+from jaxdecode.prompt import Prompt
+from jaxdecode.result import Result, Status, Usage
+from jaxdecode.sampling import Sampler, row_keys, step_keys
+from jaxdecode.stop import Stop
+from jaxdecode.types import Array, Bool, Float, Int, Key
+
+
+class Meter(Protocol):
+    """Reads every step's raw logits and accumulates statistics; leaves lead with R."""
+
+    def init(self, rows: int) -> Any: ...
+
+    def observe(
+        self,
+        state: Any,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> Any: ...
+
+
+@struct.dataclass
+class NoMeter:
+    """Measures nothing."""
+
+    def init(self, rows: int) -> tuple:
+        return ()
+
+    def observe(self, state, logits, token, active) -> tuple:
+        return ()
+
+
+@struct.dataclass
+class Generator:
+    """A model and the rules by which it emits tokens.
+
+    Attributes:
+      model: the language model.
+      transform: edits of the logits before a token is drawn.
+      sampler: draws a token from edited logits.
+      stop: what ends a row.
+      max_tokens: static, the most tokens a row emits.
+      meter: statistics of the raw logits to keep on the way.
+      cache_growth: static; the cache starts this many times smaller than the worst case
+        needs and grows as the longest row does. Attention reads every slot, so a cache far
+        wider than the text costs more than the model; each size is one more loop to compile.
+    """
+
+    model: LanguageModel
+    transform: LogitsTransform
+    sampler: Sampler
+    stop: Stop
+    max_tokens: int = struct.field(pytree_node=False)
+    meter: Meter = NoMeter()
+    cache_growth: int = struct.field(pytree_node=False, default=1)
+
+    def __post_init__(self):
+        for name in ("max_tokens", "cache_growth"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name}={value}: at least 1 is needed")
+
+
+@struct.dataclass
+class Rows:
+    """R rows under way; every leaf leads with R (the cache's arrays carry it second)."""
+
+    tokens: Int[Array, "R L"]
+    length: Int[Array, "R"]
+    status: Int[Array, "R"]
+    logprob: Float[Array, "R"]
+    root: Int[Array, "R"]
+    prompt_length: Int[Array, "R"]
+    key: Key[Array, "R"]
+    cache: Cache
+    transform: Any
+    meter: Any
+    usage: Usage
+
+    @property
+    def total(self) -> Int[Array, "R"]:
+        """Prompt and emitted tokens."""
+        return self.prompt_length + self.length
+
+    @property
+    def running(self) -> Bool[Array, "R"]:
+        return self.status == Status.RUNNING
+
+
+def start(
+    generator: Generator,
+    key: Key[Array, ""],
+    prompt: Prompt,
+    samples: int,
+    capacity: int,
+    first: Int[Array, ""] | int = 0,
+) -> Rows:
+    """Prefill every prompt once and fork it into `samples` rows, prompt by prompt.
+
+    Row b * samples + k is sample first + k of prompt b. `capacity` counts slots per row.
+    """
+    batch, width = prompt.tokens.shape
+    # The shared prefill needs only the prompt's slots; the rows get theirs after the fork.
+    cache, root = prefill(generator.model, prompt, min(width, capacity))
+    parent = jnp.repeat(jnp.arange(batch), samples)
+    index = jnp.tile(jnp.arange(samples), batch)
+    rows = batch * samples
+    prompts = jax.tree.map(lambda x: x[parent], prompt)
+    charged = index == 0  # the prompt is run once, and charged once
+    seen = jnp.where(charged, prompts.length - 1, 0)
+    usage = Usage.zeros(rows).add(
+        prompt_tokens=jnp.where(charged, prompts.length, 0),
+        target_tokens=seen,
+        target_passes=(seen > 0).astype(jnp.int32),
+        attended=seen * (seen + 1) / 2.0,
+    )
+    return Rows(
+        tokens=jnp.zeros((rows, generator.max_tokens), jnp.int32),
+        length=jnp.zeros((rows,), jnp.int32),
+        status=jnp.full((rows,), Status.RUNNING, jnp.int8),
+        logprob=jnp.zeros((rows,), jnp.float32),
+        root=root[parent],
+        prompt_length=prompts.length,
+        key=row_keys(key, prompts.id, first + index),
+        cache=resize(gather(cache, parent) if samples > 1 else cache, capacity),
+        transform=generator.transform.init(prompts),
+        meter=generator.meter.init(rows),
+        usage=usage.peak(prompts.length - 1),
+    )
+
+
+def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
+    """Emit one token on every active row; the others do not change."""
+    output = extend(generator.model, rows.root[:, None], rows.cache, valid=active[:, None])
+    raw = output.logits[:, 0]
+    edited = generator.transform.apply(rows.transform, raw)
+    drawn = generator.sampler(step_keys(rows.key, rows.length), edited)
+    usable = drawn >= 0  # a sampler returns -1 where no token has probability
+    emits = active & usable
+    token = jnp.where(emits, drawn, rows.root)
+
+    chosen = jnp.take_along_axis(raw, token[:, None], axis=1)[:, 0]
+    logprob = chosen - jax.nn.logsumexp(raw, axis=1)
+    index = jnp.arange(rows.length.shape[0])
+    at = jnp.where(emits, rows.length, rows.tokens.shape[1])
+    tokens = rows.tokens.at[index, at].set(token, mode="drop")
+    length = rows.length + emits
+    full = length >= rows.tokens.shape[1]
+    status = jnp.where(emits & full, Status.LENGTH, rows.status)
+    status = jnp.where(emits & generator.stop(tokens, length), Status.EOS, status)
+    status = jnp.where(active & ~usable, Status.INVALID, status)
+    return rows.replace(
+        tokens=tokens,
+        length=length,
+        status=status.astype(jnp.int8),
+        logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
+        root=token,
+        cache=truncate(output.cache, output.cache.length + active),
+        transform=generator.transform.observe(rows.transform, token, emits),
+        meter=generator.meter.observe(rows.meter, raw, token, emits),
+        usage=rows.usage.add(
+            emitted=emits.astype(jnp.int32),
+            bonus=emits.astype(jnp.int32),
+            target_passes=active.astype(jnp.int32),
+            target_tokens=active.astype(jnp.int32),
+            attended=jnp.where(active, rows.total, 0).astype(jnp.float32),
+        ).peak(jnp.where(active, rows.total, 0)),
+    )
+
+
+def advance(generator: Generator, rows: Rows, until: Int[Array, "R"]) -> Rows:
+    """Run until every row has ended or its prompt and output fill `until` tokens.
+
+    A row that reaches `until` pauses and stays RUNNING. Slots needed: `until`.
+    """
+    until = jnp.minimum(until, rows.cache.capacity)
+
+    def active(rows: Rows) -> Bool[Array, "R"]:
+        return rows.running & (rows.total < until)
+
+    return jax.lax.while_loop(
+        lambda rows: jnp.any(active(rows)),
+        lambda rows: step(generator, rows, active(rows)),
+        rows,
+    )
+
+
+def capacities(generator: Generator, width: int) -> list[int]:
+    """Cache sizes to run through: equal shares of the output, the last one sufficient."""
+    share = -(-generator.max_tokens // generator.cache_growth)
+    ends = range(share, generator.max_tokens + share, share)
+    return [width + min(end, generator.max_tokens) for end in ends]
+
+
+def generate(
+    generator: Generator, key: Key[Array, ""], prompt: Prompt, samples: int = 1
+) -> Rows:
+    """Decode every prompt `samples` times to the end; the whole of plain sampling."""
+    sizes = capacities(generator, prompt.tokens.shape[1])
+    rows = start(generator, key, prompt, samples, sizes[0])
+    for size in sizes:
+        rows = rows.replace(cache=resize(rows.cache, size))
+        rows = advance(generator, rows, jnp.full_like(rows.length, size))
+    return rows
+
+
+def finish(generator: Generator, rows: Rows, trace: Any = None) -> Result:
+    """Rows that ran as a result of their own."""
+    return Result(
+        tokens=rows.tokens,
+        length=rows.length,
+        logprob=rows.logprob,
+        status=rows.status,
+        usage=rows.usage.priced(generator.model.cost),
+        trace=trace,
+    )

@@ -1,0 +1,88 @@
+"""The contract of a decoding method, and `decode`, the one jitted way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import jax
+import numpy as np
+
+from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.result import Result
+from jaxdecode.types import Array, Key
+
+
+class Decoder(Protocol):
+    """A frozen pytree dataclass: models, heads and numbers are leaves, sizes are static.
+
+    Calling it is pure and may be traced; `check` runs on the host before compute and raises
+    a ValueError for prompts that the decoder cannot take.
+    """
+
+    def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result: ...
+
+    def check(self, prompt: Prompt) -> None: ...
+
+
+@jax.jit
+def _run(decoder: Decoder, key: Key[Array, ""], prompt: Prompt) -> Result:
+    return decoder(key, prompt)
+
+
+def decode(decoder: Decoder, key: Key[Array, ""] | int, prompt: Prompt) -> Result:
+    """Check the prompts, then run the decoder as one compiled program.
+
+    Compiles once per decoder structure and shape of `prompt`; a new seed, a new temperature
+    or new weights compile nothing.
+
+    Args:
+      key: a typed PRNG key or an integer seed.
+    Raises:
+      ValueError: for prompts that the decoder refuses, before any compute.
+    """
+    decoder.check(prompt)
+    return _run(decoder, jax.random.key(key) if isinstance(key, int) else key, prompt)
+
+
+def decode_all(
+    decoder: Decoder,
+    key: Key[Array, ""] | int,
+    prompts: Sequence[Sequence[int]],
+    batch: int,
+    ids: Sequence[int] | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Decode a data set of ragged prompts, yielding (index, one-row result) as they finish.
+
+    Prompts of like length share a batch and a compiled program, so that the order is by
+    length. A row's tokens do not depend on the others, hence not on this order; the last
+    batch of a width is filled up with copies, which are not returned.
+
+    Args:
+      batch: rows of a batch.
+      ids: identity of each prompt for its random draws; default its index.
+    """
+    if batch < 1:
+        raise ValueError(f"batch={batch}: at least one row is needed")
+    ids = range(len(prompts)) if ids is None else ids
+    for index, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise ValueError(f"prompts[{index}] is empty: a prompt needs at least one token")
+    widths = np.array([bucket(len(prompt)) for prompt in prompts], int)
+    for width in np.unique(widths):
+        members = np.flatnonzero(widths == width)
+        for first in range(0, len(members), batch):
+            chosen = members[first : first + batch]
+            filled = np.concatenate([chosen, np.repeat(chosen[-1:], batch - len(chosen))])
+            block = Prompt.of([prompts[i] for i in filled], [ids[i] for i in filled], int(width))
+            result = jax.device_get(decode(decoder, key, block))
+            for row, index in enumerate(chosen):
+                yield int(index), take(result, row)
+
+
+Tree = TypeVar("Tree")
+
+
+def take(tree: Tree, row: int) -> Tree:
+    """Row `row` of a result or of any pytree whose leaves lead with B, still batched."""
+    return jax.tree.map(lambda x: x[row : row + 1], tree)

@@ -1,0 +1,248 @@
+"""Engine: K hypotheses a prompt, expanded, scored and pruned through stages.
+
+    for (width, until) in stages:  keep the best `width`;  run them to `until` tokens;  score
+
+Widths are static and every stage is a loop of its own over a smaller batch: what is pruned
+is gathered away, so that it stops costing compute and its slots stop costing memory. A
+response that ends is entered in a register at once and cannot be lost by a later cut.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdecode import autoregress
+from jaxdecode.autoregress import Generator, Rows
+from jaxdecode.cache import gather, resize
+from jaxdecode.prompt import Prompt
+from jaxdecode.result import Result, Status, Usage
+from jaxdecode.scoring import Scorer, Spent
+from jaxdecode.types import Array, Bool, Float, Int, Key
+
+
+class Stage(NamedTuple):
+    """Run the `width` best hypotheses of a prompt until each fills `until` tokens."""
+
+    width: int
+    until: int
+
+
+@struct.dataclass
+class Best:
+    """The best completed response of each prompt so far."""
+
+    score: Float[Array, "B"]
+    tokens: Int[Array, "B L"]
+    length: Int[Array, "B"]
+    logprob: Float[Array, "B"]
+    status: Int[Array, "B"]
+    sample: Int[Array, "B"]
+
+    @classmethod
+    def none(cls, batch: int, width: int) -> Best:
+        return cls(
+            score=jnp.full((batch,), -jnp.inf),
+            tokens=jnp.zeros((batch, width), jnp.int32),
+            length=jnp.zeros((batch,), jnp.int32),
+            logprob=jnp.zeros((batch,), jnp.float32),
+            status=jnp.full((batch,), Status.INVALID, jnp.int8),
+            sample=jnp.full((batch,), -1, jnp.int32),
+        )
+
+    def or_better(self, other: Best) -> Best:
+        """Row by row the better of two; this one on a tie."""
+        better = (other.score > self.score) | ((self.sample < 0) & (other.sample >= 0))
+
+        def choose(mine, theirs):
+            return jnp.where(better.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine)
+
+        return jax.tree.map(choose, self, other)
+
+
+@struct.dataclass
+class Population:
+    """B prompts of K hypotheses each.
+
+    Attributes:
+      prompt: the B prompts.
+      rows: R = B * K rows, prompt by prompt.
+      sample: i32[B, K], which sample of its prompt each hypothesis is.
+      score: f32[B, K]; -inf where the scorer gave no finite number.
+      scorer: the scorer's state of R rows.
+      best: register of completed responses.
+      usage: what was spent per prompt, by the living and the dead.
+    """
+
+    prompt: Prompt
+    rows: Rows
+    sample: Int[Array, "B K"]
+    score: Float[Array, "B K"]
+    scorer: Any
+    best: Best
+    usage: Usage
+
+    @property
+    def width(self) -> int:
+        return self.sample.shape[1]
+
+    def per_prompt(self, array: Array) -> Array:
+        """[R, ...] as [B, K, ...]."""
+        return array.reshape(*self.sample.shape, *array.shape[1:])
+
+
+def start(
+    generator: Generator,
+    scorer: Scorer,
+    key: Key[Array, ""],
+    prompt: Prompt,
+    width: int,
+    capacity: int,
+    first: Int[Array, ""] | int = 0,
+) -> Population:
+    """`width` hypotheses of every prompt, which are its samples first, first + 1, ..."""
+    rows = autoregress.start(generator, key, prompt, width, capacity, first)
+    state, spent = scorer.init(prompt, width)
+    return _charge(
+        Population(
+            prompt=prompt,
+            rows=rows,
+            sample=jnp.broadcast_to(first + jnp.arange(width), (prompt.batch, width)),
+            score=jnp.full((prompt.batch, width), -jnp.inf),
+            scorer=state,
+            best=Best.none(prompt.batch, generator.max_tokens),
+            usage=Usage.zeros(prompt.batch),
+        ),
+        spent,
+    )
+
+
+def advance(generator: Generator, population: Population, until: int) -> Population:
+    """Run every hypothesis until it ends or its prompt and output fill `until` tokens."""
+    rows = population.rows.replace(cache=resize(population.rows.cache, until))
+    rows = autoregress.advance(generator, rows, jnp.full_like(rows.length, until))
+    return _charge(population.replace(rows=rows), Spent.nothing(rows.length.shape[0]))
+
+
+def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
+    """Score every hypothesis, and enter the completed ones in the register.
+
+    `window` bounds the tokens emitted since the last evaluation. A score that is not finite
+    makes its hypothesis invalid: never selected, and counted.
+    """
+    rows = population.rows
+    raw, state, spent = scorer.score(population.scorer, population.prompt, rows, window)
+    valid = jnp.isfinite(raw) & (rows.status != Status.INVALID)
+    fault = ~valid & (rows.status != Status.INVALID)
+    score = jnp.where(valid, raw.astype(jnp.float32), -jnp.inf)
+    population = population.replace(
+        rows=rows.replace(
+            status=jnp.where(fault, Status.INVALID, rows.status).astype(jnp.int8),
+            usage=rows.usage.add(invalid=fault.astype(jnp.int32)),
+        ),
+        score=population.per_prompt(score),
+        scorer=state,
+    )
+    population = _charge(population, spent)
+    return population.replace(best=population.best.or_better(leader(population, completed)))
+
+
+def select(population: Population, index: Int[Array, "B K"]) -> Population:
+    """Keep hypotheses `index` of every prompt, in that order; the others are gone."""
+    batch, width = population.sample.shape
+    parent = index + width * jnp.arange(batch)[:, None]
+    return population.replace(
+        rows=gather(population.rows, parent),
+        sample=jnp.take_along_axis(population.sample, index, axis=1),
+        score=jnp.take_along_axis(population.score, index, axis=1),
+        scorer=gather(population.scorer, parent),
+    )
+
+
+def top(score: Float[Array, "B K"], width: int) -> Int[Array, "B width"]:
+    """Indices of the `width` best scores, in the order of the hypotheses.
+
+    Ties go to the first; keeping the order makes later ties fall as they would have without
+    the cut.
+    """
+    order = jnp.argsort(-score, axis=1, stable=True)
+    return jnp.sort(order[:, :width], axis=1)
+
+
+def completed(rows: Rows) -> Bool[Array, "R"]:
+    """Whether a row ended by itself or at its maximum of tokens."""
+    return (rows.status == Status.EOS) | (rows.status == Status.LENGTH)
+
+
+def usable(rows: Rows) -> Bool[Array, "R"]:
+    """Whether a row has a valid score, completed or not."""
+    return rows.status != Status.INVALID
+
+
+def leader(population: Population, eligible) -> Best:
+    """The best eligible hypothesis of each prompt; the first on a tie."""
+    rows = population.rows
+    able = population.per_prompt(eligible(rows))
+    score = jnp.where(able, population.score, -jnp.inf)
+    index = jnp.argmax(score, axis=1)[:, None]
+    some = jnp.any(able, axis=1)
+
+    def pick(array: Array) -> Array:
+        array = population.per_prompt(array)
+        at = index.reshape(-1, 1, *[1] * (array.ndim - 2))
+        return jnp.take_along_axis(array, at, axis=1)[:, 0]
+
+    blank = Best.none(*rows.tokens.reshape(*population.sample.shape, -1)[:, 0].shape)
+    found = Best(
+        score=jnp.take_along_axis(score, index, axis=1)[:, 0],
+        tokens=pick(rows.tokens),
+        length=pick(rows.length),
+        logprob=pick(rows.logprob),
+        status=pick(rows.status),
+        sample=jnp.take_along_axis(population.sample, index, axis=1)[:, 0],
+    )
+    return jax.tree.map(
+        lambda a, b: jnp.where(some.reshape(-1, *[1] * (a.ndim - 1)), a, b), found, blank
+    )
+
+
+def finish(generator: Generator, population: Population, trace: Any = None) -> Result:
+    """The best completed response of each prompt as the result.
+
+    Where nothing was completed, the best unfinished one with status BUDGET; where no
+    hypothesis has a usable score, an empty row with status INVALID.
+    """
+    rest = leader(population, usable)
+    rest = rest.replace(
+        status=jnp.where(rest.sample >= 0, Status.BUDGET, Status.INVALID).astype(jnp.int8)
+    )
+    found = population.best.sample >= 0
+
+    def choose(best, other):
+        return jnp.where(found.reshape(-1, *[1] * (best.ndim - 1)), best, other)
+
+    best = jax.tree.map(choose, population.best, rest)
+    return Result(
+        tokens=best.tokens,
+        length=best.length,
+        logprob=best.logprob,
+        status=best.status,
+        usage=population.usage.priced(generator.model.cost),
+        trace=trace,
+    )
+
+
+def _charge(population: Population, spent: Spent) -> Population:
+    """Move what the rows spent to their prompts' account, so that no cut forgets it."""
+    rows = population.rows
+    usage = rows.usage.add(scorer_passes=spent.passes, scorer_tokens=spent.tokens)
+    held = jnp.sum(population.per_prompt(rows.total), axis=1)
+    batch = population.prompt.batch
+    account = jax.tree.map(jnp.add, population.usage, usage.grouped(batch))
+    account = account.replace(peak_cache_tokens=population.usage.peak_cache_tokens).peak(held)
+    return population.replace(
+        rows=rows.replace(usage=Usage.zeros(rows.length.shape[0])), usage=account
+    )
