@@ -22,7 +22,7 @@ TEX = str.maketrans({c: "\\" + c for c in "&%#$_"})
 class Paper:
     """One published method.
 
-    slug          name of the method in file names and tables; its experiment is `experiments/<slug>`
+    slug          the method in file names and tables; its experiment is `experiments/<slug>.py`
     authors       full names, in the paper's order
     arxiv         identifier such as "2007.14966", or None
     venue         where it appeared, or "arXiv"
