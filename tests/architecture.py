@@ -1,0 +1,189 @@
+"""The rules of the house, as functions from a root folder to what breaks them.
+
+Each function yields one line per fault, `path[:line]: what is wrong`, and nothing when all is well.
+Files are read, never imported, so a broken tree is reported and not run.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PACKAGES = ("jaxdecode", "models", "algorithms")
+HOUSES = (*PACKAGES, "experiments", "tests")
+# Who may import whom; the rest of the houses are out of bounds.
+ARROWS = {
+    "jaxdecode": {"jaxdecode"},
+    "models": {"jaxdecode", "models"},
+    "algorithms": {"jaxdecode", "algorithms"},
+    "experiments": {"jaxdecode", "models", "algorithms", "experiments"},
+}
+ENGINES = ("autoregress", "speculate", "population", "arena", "unmask")
+ENGINE_LINES, FILE_LINES = 250, 300
+CONFORMANCE = "tests/conformance/test_decoders.py"
+
+# What no file may say. Written so that no pattern matches its own text.
+FORBIDDEN = {
+    "path of one machine": r"(?<![\w.:/-])/(?:home|root|Users|work)/\w",
+    "package index's host": r"--(?:extra-)?index[-]url|pypi\.org|pythonhosted\.[o]rg|find[-]links",
+    "unfinished work": r"\b(?:TO[D]O|FIX[M]E|XX[X])\b",
+    "shared folder": r"\.\./[s]hared\b",
+}
+TEXT = {".py", ".toml", ".txt", ".md", ".json", ".jsonl", ".yml", ".yaml", ".sh", ".cfg"}
+
+
+def sources(root: Path, *houses: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Every Python file of the houses, parsed, in the order of its path."""
+    for house in houses:
+        for path in sorted((root / house).rglob("*.py")):
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """(line, absolute module, whether it runs when the file is imported) of every import."""
+    package = path.relative_to(root).parent.parts
+    deferred = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
+            continue
+        names: list[str] = []
+        match node:
+            case ast.Import():
+                names = [alias.name for alias in node.names]
+            case ast.ImportFrom(level=0, module=str(module)):
+                names = [module]
+            case ast.ImportFrom(level=level, module=module):
+                above = package[: len(package) - level + 1]
+                # `from .. import models` at a house's top reaches what lies beside the house.
+                tails = [module] if module else [alias.name for alias in node.names]
+                names = [".".join((*above, tail)) for tail in tails]
+            case ast.Call(func=func, args=[ast.Constant(value=str(module)), *_]):
+                if ast.unparse(func).endswith(("import_module", "__import__")):
+                    names = [module]
+        for name in names:
+            yield node.lineno, name, id(node) not in deferred
+
+
+def wrong_arrows(root: Path) -> Iterator[str]:
+    """Imports from one house into another that the plan does not draw."""
+    for house, allowed in ARROWS.items():
+        for path, tree in sources(root, house):
+            for line, name, _ in imports(root, path, tree):
+                other = name.split(".")[0]
+                if other in HOUSES and other not in allowed:
+                    yield f"{path.relative_to(root)}:{line}: {house} imports {name}"
+
+
+def undeclared_imports(root: Path) -> Iterator[str]:
+    """Imports at the top of a packaged module that a plain install does not bring.
+
+    What an extra brings (safetensors, torch, ...) is imported where it is used, in a function.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    modules = {{"orbax-checkpoint": "orbax"}.get(name, name) for name in core}
+    known = modules | set(HOUSES) | sys.stdlib_module_names
+    for path, tree in sources(root, *PACKAGES):
+        for line, name, at_import in imports(root, path, tree):
+            if at_import and name.split(".")[0] not in known:
+                yield f"{path.relative_to(root)}:{line}: {name} is no core dependency"
+
+
+def long_files(root: Path) -> Iterator[str]:
+    """Packaged files too long to be one noun."""
+    engines = {root / "jaxdecode" / f"{name}.py" for name in ENGINES}
+    for path, _ in sources(root, *PACKAGES):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        limit = ENGINE_LINES if path in engines else FILE_LINES
+        if lines > limit:
+            yield f"{path.relative_to(root)}: {lines} lines, of at most {limit}"
+
+
+def undocumented_modules(root: Path) -> Iterator[str]:
+    """Modules that do not open by saying what they are, and packages that hide their types."""
+    for path, tree in sources(root, *PACKAGES, "experiments"):
+        if not ast.get_docstring(tree):
+            yield f"{path.relative_to(root)}: no docstring"
+    for package in PACKAGES:
+        if not (root / package / "py.typed").is_file():
+            yield f"{package}: no py.typed"
+
+
+def records(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """(module, slug) of every module-level `PAPER = Paper(slug="...", ...)` in algorithms."""
+    for path, tree in sources(root, "algorithms"):
+        for node in tree.body:
+            match node:
+                case (
+                    ast.Assign(targets=[ast.Name(id="PAPER")], value=ast.expr() as value)
+                    | ast.AnnAssign(target=ast.Name(id="PAPER"), value=ast.expr() as value)
+                ):
+                    yield path, _slug(value)
+
+
+def _slug(value: ast.expr) -> str | None:
+    if not isinstance(value, ast.Call):
+        return None
+    given = [keyword.value for keyword in value.keywords if keyword.arg == "slug"]
+    for node in [*given, *value.args[:1]]:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+    return None
+
+
+def unkept_promises(root: Path) -> Iterator[str]:
+    """Papers without an experiment, a conformance row or a row of the README's table."""
+    conformance, readme = _read(root / CONFORMANCE), _read(root / "README.md")
+    rows = "\n".join(line for line in readme.splitlines() if line.lstrip().startswith("|"))
+    first: dict[str, Path] = {}
+    for path, slug in records(root):
+        here = path.relative_to(root)
+        if slug is None:
+            yield f"{here}: PAPER is no Paper(slug=...) with the slug written out"
+            continue
+        if slug in first:
+            yield f"{here}: PAPER of {slug!r} is already in {first[slug]}; import it from there"
+            continue
+        first[slug] = here
+        word = re.compile(rf"(?<!\w){re.escape(slug)}(?!\w)")
+        if not (root / "experiments" / f"{slug}.py").is_file():
+            yield f"{here}: no experiments/{slug}.py"
+        if not word.search(conformance):
+            yield f"{here}: no row for {slug!r} in {CONFORMANCE}"
+        if not word.search(rows):
+            yield f"{here}: no row for {slug!r} in a table of README.md"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def forbidden_words(root: Path) -> Iterator[str]:
+    """Text that belongs to one machine, to one install, or to later."""
+    top = [path for path in root.iterdir() if path.is_file()]
+    inner = [path for house in (*HOUSES, ".ci", ".github") for path in (root / house).rglob("*")]
+    for path in sorted(top + inner):
+        named = path.suffix in TEXT or path.name in {"Makefile", "run"}
+        if not (named and path.is_file()):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            for what, pattern in FORBIDDEN.items():
+                if re.search(pattern, line):
+                    yield f"{path.relative_to(root)}:{number}: names a {what}"
+
+
+CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
+    wrong_arrows,
+    undeclared_imports,
+    long_files,
+    undocumented_modules,
+    unkept_promises,
+    forbidden_words,
+)

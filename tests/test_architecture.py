@@ -1,0 +1,171 @@
+"""The house keeps its rules, and each rule catches the fault it is there for."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import architecture
+from tests.architecture import CHECKS, CONFORMANCE, ENGINE_LINES, FILE_LINES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPER = 'from jaxdecode.paper import Paper\n\nPAPER = Paper(slug="best_of_n", title="Best")\n'
+
+SOUND = {
+    "pyproject.toml": '[project]\ndependencies = ["jax>=0.10", "orbax-checkpoint", "numpy"]\n',
+    "README.md": "# House\n\n| method | command |\n| --- | --- |\n| Best | `best_of_n` |\n",
+    "jaxdecode/__init__.py": '"""Mechanisms."""\n',
+    "jaxdecode/paper.py": '"""Papers."""\nimport re\nimport orbax.checkpoint\nfrom . import lm\n',
+    "jaxdecode/py.typed": "",
+    "models/__init__.py": '"""Models."""\nfrom jaxdecode import lm\n',
+    "models/checkpoints.py": '"""Files."""\ndef load():\n    import safetensors\n',
+    "models/py.typed": "",
+    "algorithms/__init__.py": '"""Methods."""\n',
+    "algorithms/selection/best.py": f'"""Best of N."""\n{PAPER}',
+    "algorithms/py.typed": "",
+    "experiments/best_of_n.py": '"""Claim."""\nimport algorithms.selection.best\nimport models\n',
+    CONFORMANCE: 'ROWS = {"best_of_n": 1}\n',
+}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A small tree without a fault."""
+    for name, text in SOUND.items():
+        write(tmp_path, name, text)
+    return tmp_path
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def faults(root: Path) -> list[str]:
+    return [fault for check in CHECKS for fault in check(root)]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_house_keeps_its_rules(check) -> None:
+    assert list(check(ROOT)) == []
+
+
+def test_the_rules_read_the_house() -> None:
+    """An empty walk would keep every rule."""
+    read = {
+        path.relative_to(ROOT).as_posix() for path, _ in architecture.sources(ROOT, "jaxdecode")
+    }
+    assert "jaxdecode/paper.py" in read
+    module = ROOT / "tests" / "test_architecture.py"
+    tree = next(t for p, t in architecture.sources(ROOT, "tests") if p == module)
+    found = {(name, early) for _, name, early in architecture.imports(ROOT, module, tree)}
+    assert ("pytest", True) in found
+
+
+def test_a_sound_house_has_no_fault(house: Path) -> None:
+    assert faults(house) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        ("jaxdecode/lm.py", "import models", "jaxdecode/lm.py:2: jaxdecode imports models"),
+        (
+            "jaxdecode/lm.py",
+            "from algorithms.selection import best",
+            "imports algorithms.selection",
+        ),
+        ("jaxdecode/lm.py", "import numpy, experiments.tasks", "imports experiments.tasks"),
+        ("jaxdecode/a/b.py", "from ... import models", "jaxdecode imports models"),
+        ("jaxdecode/a/b.py", "from ...models import heads", "jaxdecode imports models"),
+        ("models/heads.py", "def f():\n    import algorithms", "heads.py:3: models imports"),
+        ("models/heads.py", "from experiments.zoo import load", "models imports experiments.zoo"),
+        ("algorithms/x.py", "from models.heads import Head", "algorithms imports models.heads"),
+        ("algorithms/x.py", "import tests.architecture", "algorithms imports tests"),
+        ("algorithms/x.py", 'importlib.import_module("models.heads")', "imports models.heads"),
+        ("experiments/x.py", "from tests.conformance import rows", "experiments imports tests"),
+    ],
+)
+def test_a_wrong_arrow_is_caught(house: Path, name: str, code: str, expected: str) -> None:
+    write(house, name, f'"""A module."""\n{code}\n')
+    (fault,) = faults(house)
+    assert expected in fault
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers.models", "safetensors"])
+@pytest.mark.parametrize("guard", ["", "if True:\n    ", "class A:\n    "])
+def test_an_import_of_an_extra_is_caught_unless_deferred(
+    house: Path, name: str, guard: str
+) -> None:
+    write(house, "models/heads.py", f'"""Heads."""\n{guard}import {name}\n')
+    (fault,) = faults(house)
+    assert f"{name} is no core dependency" in fault
+    write(house, "models/heads.py", f'"""Heads."""\ndef load():\n    import {name}\n')
+    assert faults(house) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("jaxdecode/speculate.py", ENGINE_LINES), ("algorithms/selection/long.py", FILE_LINES)],
+)
+def test_a_long_file_is_caught(house: Path, name: str, limit: int) -> None:
+    write(house, name, '"""Long."""\n' + "x = 1\n" * (limit - 1))
+    assert faults(house) == []
+    write(house, name, '"""Long."""\n' + "x = 1\n" * limit)
+    assert faults(house) == [f"{name}: {limit + 1} lines, of at most {limit}"]
+
+
+@pytest.mark.parametrize(
+    ("slug", "missing"),
+    [
+        ("experiments/best_of_n.py", "no experiments/best_of_n.py"),
+        (CONFORMANCE, f"no row for 'best_of_n' in {CONFORMANCE}"),
+        ("README.md", "no row for 'best_of_n' in a table of README.md"),
+    ],
+)
+def test_a_paper_without_its_proof_is_caught(house: Path, slug: str, missing: str) -> None:
+    (house / slug).unlink()
+    assert faults(house) == [f"algorithms/selection/best.py: {missing}"]
+
+
+def test_a_longer_name_or_plain_text_is_no_row(house: Path) -> None:
+    write(house, "README.md", "The method best_of_n.\n\n| best_of_n_plus | x |\n")
+    write(house, CONFORMANCE, 'ROWS = {"best_of_n_plus": 1}\n')
+    assert len(faults(house)) == 2
+
+
+@pytest.mark.parametrize(
+    ("paper", "expected"),
+    [
+        ("PAPER = record()", "with the slug written out"),
+        ("PAPER: Paper = Paper('best_of_n')", "is already in algorithms/selection/best.py"),
+        ("PAPER: Paper = Paper('unknown')", "no experiments/unknown.py"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_caught(house: Path, paper: str, expected: str) -> None:
+    write(house, "algorithms/selection/worst.py", f'"""Worst of N."""\n{paper}\n')
+    assert expected in faults(house)[0]
+
+
+def test_an_undocumented_module_and_hidden_types_are_caught(house: Path) -> None:
+    write(house, "algorithms/x.py", "x = 1\n")
+    (house / "models" / "py.typed").unlink()
+    assert faults(house) == ["algorithms/x.py: no docstring", "models: no py.typed"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/".join(["see ", "home", "ada", "weights"]),
+        "/".join(["(", "root", "x)"]),
+        "pip install --index" + "-url x",
+        "https://" + "pypi." + "org/simple",
+        "# TO" + "DO: later",
+        "../" + "shared/plan.md",
+    ],
+)
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "experiments/notes.md", "tests/test_x.py"])
+def test_a_forbidden_word_is_caught(house: Path, name: str, text: str) -> None:
+    write(house, name, f"# one\n{text}\n")
+    (fault,) = faults(house)
+    assert fault.startswith(f"{name}:2: names a")
