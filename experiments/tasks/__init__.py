@@ -1,0 +1,1 @@
+"""Generators of problems with exact verifiers, and the corpora and tokenizers the models use."""
