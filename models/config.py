@@ -1,0 +1,242 @@
+"""The switches of one decoder that covers the published dense families.
+
+A `TransformerConfig` is frozen and hashable: it is static data of a compiled program. The
+table `parameters(config)` names every weight with its shape and logical axes; initialisation,
+sharding, loading, export and cost are all derived from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+
+from models.rope import Rope
+
+Norm = Literal["rms", "rms_plus_one", "layer"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
+
+# Above every published dense model; a config beyond is a mistake or an attack, and is refused
+# before anything is allocated.
+LIMITS = {
+    "vocab_size": 2**21,
+    "rows": 2**21,
+    "hidden": 2**16,
+    "mlp": 2**18,
+    "layers": 1024,
+    "heads": 1024,
+    "kv_heads": 1024,
+    "head_dim": 2048,
+    "max_positions": 2**21,
+    "embed_width": 2**16,
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """One decoder-only transformer.
+
+    Attributes:
+      vocab_size: valid vocabulary; logits have this many columns.
+      hidden, mlp, layers: width of the residual stream, of the MLP, and depth.
+      heads, kv_heads, head_dim: query heads, key/value heads (each serves heads / kv_heads
+        consecutive query heads), width of a head.
+      rows: rows of the embedding table, at least vocab_size; 0 means vocab_size.
+      norm: "rms" (x / rms(x) * w), "rms_plus_one" (* (1 + w), multiplied in float32) or
+        "layer" (with bias).
+      norm_eps: added to the variance.
+      pre_norm: normalise the input of each half layer; False normalises after the residual
+        sum, and then there is no final norm.
+      output_norms: also normalise the output of each half layer before it is added.
+      qk_norm: normalise every query and key head before rotation, weights shared by heads.
+      qkv_bias, out_bias, mlp_bias: biases of the projections.
+      rope: rotary table, or None for learned absolute positions.
+      rope_local: table of the sliding layers where it differs.
+      max_positions: context length; the rows of a learned position table.
+      position_offset: a learned table's row of position 0.
+      window: keys seen by a sliding layer, itself included; 0 for none.
+      sliding: which layers slide; () means all of them when `window` is set.
+      activation, gated: MLP nonlinearity, and whether a second projection multiplies it.
+      embed_scale: multiplies token embeddings.
+      embed_width: width of the embedding table where it differs from `hidden` (0: equal);
+        linear maps then lead in and out.
+      query_scale: multiplies scores; 0 means head_dim ** -0.5.
+      attention_cap, logit_cap: c of the soft cap c * tanh(x / c) on scores and logits; 0: off.
+      tied: the embedding table is the output head.
+      dtype: of freshly initialised parameters; a model computes in its parameters' dtype.
+      unroll: write out the layers instead of scanning them.
+      remat: recompute each layer in the backward pass.
+    """
+
+    vocab_size: int
+    hidden: int
+    mlp: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rows: int = 0
+    norm: Norm = "rms"
+    norm_eps: float = 1e-6
+    pre_norm: bool = True
+    output_norms: bool = False
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    rope: Rope | None = None
+    rope_local: Rope | None = None
+    max_positions: int = 2048
+    position_offset: int = 0
+    window: int = 0
+    sliding: tuple[bool, ...] = ()
+    activation: Activation = "silu"
+    gated: bool = True
+    embed_scale: float = 1.0
+    embed_width: int = 0
+    query_scale: float = 0.0
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    tied: bool = False
+    dtype: str = "float32"
+    unroll: bool = False
+    remat: bool = False
+
+    def __post_init__(self):
+        set_ = object.__setattr__
+        set_(self, "rows", self.rows or self.vocab_size)
+        set_(self, "embed_width", self.embed_width or self.hidden)
+        set_(self, "query_scale", self.query_scale or self.head_dim**-0.5)
+        if self.window and not self.sliding:
+            set_(self, "sliding", (True,) * self.layers)
+        for name, most in LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r} must be an integer in 1..{most}")
+        if self.rows < self.vocab_size:
+            raise ValueError(
+                f"rows={self.rows} of the embedding table are fewer than vocab_size="
+                f"{self.vocab_size}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+        if self.rope is not None and self.rope.width > self.head_dim:
+            raise ValueError(f"rope width={self.rope.width} exceeds head_dim={self.head_dim}")
+        if self.rope_local is not None and (
+            self.rope is None or self.rope_local.width != self.rope.width
+        ):
+            raise ValueError("rope_local: needs a `rope` of the same width")
+        if self.window < 0 or self.position_offset < 0:
+            raise ValueError(
+                f"window={self.window}, position_offset={self.position_offset}: must be >= 0"
+            )
+        if self.sliding and (len(self.sliding) != self.layers or not self.window):
+            raise ValueError(
+                f"sliding: {len(self.sliding)} flags for layers={self.layers} and window="
+                f"{self.window}; give one flag per layer and a window"
+            )
+        if not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps={self.norm_eps} must lie in (0, 1)")
+
+    @property
+    def q_width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        return self.kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One weight: its shape, logical axes, and the spread of its initial values.
+
+    Matrices are stored [in, out]; layers are stacked in front. `spread` is the standard
+    deviation, with 0 for a constant `fill`.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    spread: float = 0.0
+    fill: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def parameters(config: TransformerConfig) -> dict[str, Parameter]:
+    """Path -> weight, in order. Paths are those of the module's state, joined by "/"."""
+    c, spread = config, 0.02
+    out_spread = spread / math.sqrt(2 * c.layers)
+    one = 0.0 if c.norm == "rms_plus_one" else 1.0
+    table: dict[str, Parameter] = {}
+
+    def norm(path: str, width: int, *lead: int) -> None:
+        axes = ("layers",) * len(lead) + (None,)
+        table[path] = Parameter((*lead, width), axes, fill=one)
+        if c.norm == "layer":
+            table[path + "_bias"] = Parameter((*lead, width), axes)
+
+    def linear(name: str, sizes: tuple[int, int], axes: tuple[str, str], bias, std) -> None:
+        path = "layers/" + name
+        table[path] = Parameter((c.layers, *sizes), ("layers", *axes), std)
+        if bias:
+            table[path + "_bias"] = Parameter((c.layers, sizes[1]), ("layers", axes[1]))
+
+    table["embedding"] = Parameter((c.rows, c.embed_width), ("vocab", "embed"), spread)
+    if c.rope is None:
+        shape = (c.max_positions + c.position_offset, c.hidden)
+        table["position"] = Parameter(shape, (None, "embed"), spread)
+    if c.embed_width != c.hidden:
+        table["project_in"] = Parameter((c.embed_width, c.hidden), (None, "embed"), spread)
+        table["project_out"] = Parameter((c.hidden, c.embed_width), ("embed", None), spread)
+    norm("layers/attention_norm", c.hidden, c.layers)
+    linear("q", (c.hidden, c.q_width), ("embed", "heads"), c.qkv_bias, spread)
+    linear("k", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
+    linear("v", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
+    linear("o", (c.q_width, c.hidden), ("heads", "embed"), c.out_bias, out_spread)
+    if c.qk_norm:
+        norm("layers/q_norm", c.head_dim, c.layers)
+        norm("layers/k_norm", c.head_dim, c.layers)
+    norm("layers/mlp_norm", c.hidden, c.layers)
+    if c.gated:
+        linear("gate", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
+    linear("up", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
+    linear("down", (c.mlp, c.hidden), ("mlp", "embed"), c.mlp_bias, out_spread)
+    if c.output_norms:
+        norm("layers/attention_output_norm", c.hidden, c.layers)
+        norm("layers/mlp_output_norm", c.hidden, c.layers)
+    if c.pre_norm:
+        norm("norm", c.hidden)
+    if not c.tied:
+        table["head"] = Parameter((c.embed_width, c.rows), ("embed", "vocab"), spread)
+    return table
+
+
+def count(config: TransformerConfig) -> int:
+    """Number of parameters."""
+    return sum(parameter.size for parameter in parameters(config).values())
+
+
+def matmul_count(config: TransformerConfig) -> int:
+    """Parameters that multiply every token: all matrices, and a tied table as the head."""
+    layered = ("q", "k", "v", "o", "gate", "up", "down")
+    names = {*(f"layers/{name}" for name in layered), "project_in", "project_out", "head"}
+    table = parameters(config)
+    total = sum(parameter.size for path, parameter in table.items() if path in names)
+    return total + (table["embedding"].size if config.tied else 0)
+
+
+def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]:
+    """Path -> one logical axis name per dimension, for the sharding rules.
+
+    Names: layers, embed, heads, kv_heads, mlp, vocab; None is never sharded.
+    """
+    return {path: parameter.axes for path, parameter in parameters(config).items()}
+
+
+def itemsize(config: TransformerConfig) -> int:
+    return jnp.dtype(config.dtype).itemsize
