@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -90,7 +92,7 @@ def attend(
     chunks = tokens // size
 
     # Scores are recomputed in a backward pass instead of being kept for every chunk.
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, static_argnums=1)
     def part(first: Int | int, count: int) -> Array:
         queries = jax.lax.dynamic_slice_in_dim(q, first, count, axis=1)
         return _attend(config, queries, k, v, visible(sight.masks(first, count)))
