@@ -1,0 +1,37 @@
+"""Edits of next-token logits, and how they chain.
+
+Semantics are those of the common implementations (generation in Hugging Face transformers,
+vLLM) with one stated difference: a threshold never splits a tie, so that tokens whose scores
+are equal are kept or dropped together and no vocabulary is ever sorted.
+"""
+
+from jaxdecode.logits.constraints import Allow, Ban, ForcedTokens, MinimumLength, NoRepeatNgram
+from jaxdecode.logits.filters import Epsilon, Eta, MinP, Temperature, TopK, TopP, Typical
+from jaxdecode.logits.penalties import FrequencyPenalty, PresencePenalty, RepetitionPenalty
+from jaxdecode.logits.threshold import mass_threshold, ordered, rank_threshold
+from jaxdecode.logits.transform import Chain, Identity, LogitsTransform, chain
+
+__all__ = [
+    "Allow",
+    "Ban",
+    "Chain",
+    "Epsilon",
+    "Eta",
+    "ForcedTokens",
+    "FrequencyPenalty",
+    "Identity",
+    "LogitsTransform",
+    "MinP",
+    "MinimumLength",
+    "NoRepeatNgram",
+    "PresencePenalty",
+    "RepetitionPenalty",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "Typical",
+    "chain",
+    "mass_threshold",
+    "ordered",
+    "rank_threshold",
+]

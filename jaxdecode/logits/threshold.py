@@ -1,0 +1,56 @@
+"""Thresholds by bisection: which scores are the k largest, or carry a share of the mass.
+
+A float32 has a monotone image among the int32, so that 32 halvings of that range find the
+exact threshold, at a fraction of what sorting a vocabulary costs. All tokens that tie with
+the threshold are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.types import Array, Bool, Float, Int
+
+
+def ordered(x: Float[Array, "..."]) -> Int[Array, "..."]:
+    """int32 that compare as the float32 do; the two zeros are equal, NaN is an extreme."""
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x).astype(jnp.float32), jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def mass_threshold(
+    score: Float[Array, "R V"], weight: Float[Array, "R V"], mass: Float[Array, ""] | float
+) -> Bool[Array, "R V"]:
+    """The smallest set of highest scores whose weight is at least `mass` of the total.
+
+    In other words a token is kept if the strictly better ones weigh less than the share. At
+    least the best token is kept. Weights need not be normalised.
+    """
+    target = mass * jnp.sum(weight, axis=1)
+    return _smallest(score, lambda kept: jnp.sum(jnp.where(kept, weight, 0.0), axis=1) >= target)
+
+
+def rank_threshold(score: Float[Array, "R V"], k: Int[Array, ""] | int) -> Bool[Array, "R V"]:
+    """The k highest scores, and whatever ties with the k-th."""
+    return _smallest(score, lambda kept: jnp.sum(kept, axis=1, dtype=jnp.int32) >= k)
+
+
+def _smallest(
+    score: Float[Array, "R V"], enough: Callable[[Bool[Array, "R V"]], Bool[Array, "R"]]
+) -> Bool[Array, "R V"]:
+    """The smallest set {score >= threshold} that is enough; everything where none is."""
+    key = ordered(score)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+        ample = enough(key >= middle[:, None])
+        return jnp.where(ample, middle, low), jnp.where(ample, high, middle)
+
+    # Kept sets at `low` are enough (or everything), those at `high` are not.
+    bounds = jnp.min(key, axis=1), jnp.max(key, axis=1) + 1
+    threshold, _ = jax.lax.fori_loop(0, 32, halve, bounds)
+    return key >= threshold[:, None]

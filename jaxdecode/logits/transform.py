@@ -1,0 +1,110 @@
+"""The contract of a logits transform, the one that does nothing, and the chain of several."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import struct
+from jax.core import Tracer
+
+from jaxdecode.prompt import Prompt
+from jaxdecode.types import Array, Bool, Float, Int
+
+
+class LogitsTransform(Protocol):
+    """Edits the logits of R rows before a token is drawn from them.
+
+    `init` reads the prompts, `apply` edits, `observe` reads the tokens that were drawn.
+    `apply` changes no state, so that a verifier may evaluate it at many nodes of a tree.
+    A state is a pytree whose every leaf leads with R: rows are gathered and forked with
+    `tree.map`. Logits of -inf are tokens already excluded and stay excluded, save for
+    `ForcedTokens`; rows with NaN stay unusable.
+    """
+
+    def init(self, prompt: Prompt) -> Any: ...
+
+    def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]: ...
+
+    def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
+        """Take note of `token` on the active rows; what stands on the others is ignored."""
+        ...
+
+
+def no_state(self: Any, prompt: Prompt) -> tuple:
+    """The `init` of a transform that remembers nothing."""
+    return ()
+
+
+def unchanged(self: Any, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
+    """The `observe` of a transform that remembers nothing, or only the prompt."""
+    return state
+
+
+@struct.dataclass
+class Identity:
+    """Leaves the logits as they are."""
+
+    init = no_state
+    observe = unchanged
+
+    def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
+        return logits
+
+
+@struct.dataclass
+class Chain:
+    """Applies transforms from left to right; the state is the tuple of their states."""
+
+    transforms: tuple[LogitsTransform, ...]
+
+    def init(self, prompt: Prompt) -> tuple:
+        return tuple(transform.init(prompt) for transform in self.transforms)
+
+    def apply(self, state: tuple, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
+        for transform, own in zip(self.transforms, state, strict=True):
+            logits = transform.apply(own, logits)
+        return logits
+
+    def observe(self, state: tuple, token: Int[Array, "R"], active: Bool[Array, "R"]) -> tuple:
+        pairs = zip(self.transforms, state, strict=True)
+        return tuple(transform.observe(own, token, active) for transform, own in pairs)
+
+
+def chain(*transforms: LogitsTransform) -> LogitsTransform:
+    """Transforms one after the other, the first one first.
+
+    The customary order is constraints and penalties, temperature, then filters: a temperature
+    before a filter changes what the filter keeps.
+    """
+    if len(transforms) == 1:
+        return transforms[0]
+    return Chain(transforms) if transforms else Identity()
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    fix: str = "",
+) -> None:
+    """Refuse a number that is not finite, below `low` (or equal to it, if `above`) or past `high`.
+
+    Only a number that can be read is checked: a traced value, or a stand-in that a tree
+    transformation put in its place, passes.
+    """
+    if isinstance(value, Tracer) or not isinstance(value, int | float | np.generic | jax.Array):
+        return
+    if np.ndim(value) > 0:
+        return
+    number = float(value)
+    least = low < number if above else low <= number
+    if not (least and number <= high and math.isfinite(number)):
+        bounds = f"{'>' if above else '>='} {low:g}"
+        bounds += f" and <= {high:g}" if high < math.inf else ""
+        raise ValueError(f"{name}={value} must be finite and {bounds}{fix}")
