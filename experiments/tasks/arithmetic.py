@@ -32,7 +32,7 @@ _APPLY: dict[str, Callable[[int, int], int]] = {
     "*": operator.mul,
 }
 _STEP = re.compile(r"(-?\d+)([+\-*])(-?\d+)=(-?\d+)")
-_ANSWER = re.compile(r"(?:^|\n)#(-?\d+)$")
+_ANSWER = re.compile(r"(?:^|\n)#(-?\d+)\Z")
 _TOKEN = re.compile(r"\d+|[+\-*()=]")
 
 

@@ -47,6 +47,14 @@ class Dialog:
     world: int = 0
     sharpness: float = 4.0
 
+    def __post_init__(self) -> None:
+        Grammar(self.typical, self.longest)  # refuses impossible lengths now, not at first use
+        if self.scale_span < 0.0 or self.sharpness <= 0.0:
+            raise ValueError(
+                f"scale_span is {self.scale_span} and sharpness {self.sharpness}: pass a span of "
+                "at least 0 and a positive sharpness"
+            )
+
     @property
     def name(self) -> str:
         return "dialog"

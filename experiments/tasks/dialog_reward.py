@@ -84,7 +84,10 @@ class DialogReward:
     def prefixes(
         self, prompt_ids: NDArray[np.integer], ids: NDArray[np.integer]
     ) -> NDArray[np.float64]:
-        """The reward of every prefix: f64[B,L+1] for replies ids [B,L]; column m is m tokens."""
+        """The reward of every prefix: f64[B,L+1] for replies ids [B,L]; column m is m tokens.
+
+        Columns past a reply's own length count its padding as words of no value.
+        """
         values = self._values(prompt_ids, ids) - self._centre_of(prompt_ids)[:, None]
         total = np.concatenate([np.zeros((len(ids), 1)), np.cumsum(values, axis=1)], axis=1)
         mean = total / (np.arange(ids.shape[1] + 1) + self.damping)

@@ -32,9 +32,10 @@ class TaskTokenizer:
                 "byte_pairs(), or add the missing special tokens"
             )
         self.inner = inner
-        # The text "<eos>" inside a corpus is six characters, not the end of a document.
+        # The text "<eos>" inside a corpus is ordinary text, not the end of a document.
         self.inner.encode_special_tokens = True
         self.special_ids = tuple(ids)
+        self._specials = frozenset(ids)
         self.pad_id, self.bos_id, self.eos_id = ids
         self.vocab_size = inner.get_vocab_size()
 
@@ -44,19 +45,22 @@ class TaskTokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of every text, in parallel where that helps."""
-        encodings = self.inner.encode_batch(list(texts), add_special_tokens=False)
-        for text, encoding in zip(texts, encodings, strict=True):
-            bad = next(
-                (i for i, token in enumerate(encoding.ids) if token in self.special_ids), None
-            )
-            if bad is not None:
-                start, stop = encoding.offsets[bad]
-                raise ValueError(
-                    f"text {text[:60]!r} has {text[start:stop]!r} at character {start}, which this "
-                    f"tokenizer of {self.vocab_size} tokens cannot encode: remove it, or build the "
-                    "tokenizer with it"
-                )
-        return [encoding.ids for encoding in encodings]
+        encodings = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
+        for text, row in zip(texts, rows, strict=True):
+            if not self._specials.isdisjoint(row):
+                raise ValueError(self._complaint(text))
+        return rows
+
+    def _complaint(self, text: str) -> str:
+        encoding = self.inner.encode(text, add_special_tokens=False)
+        bad = next(i for i, token in enumerate(encoding.ids) if token in self._specials)
+        start, stop = encoding.offsets[bad]
+        return (
+            f"text {text[:60]!r} has {text[start:stop]!r} at character {start}, which this "
+            f"tokenizer of {self.vocab_size} tokens cannot encode: remove it, or build the "
+            "tokenizer with it"
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids`` up to the first end token; pads and begins are dropped."""
