@@ -80,7 +80,7 @@ class TaskTokenizer:
         ]
 
     def fingerprint(self) -> str:
-        """sha256 of the tokenizer's canonical JSON: equal exactly when two encode alike."""
+        """sha256 of the tokenizer's canonical JSON: names the very vocabulary and rules."""
         canonical = json.dumps(
             json.loads(self.inner.to_str()), sort_keys=True, separators=(",", ":")
         )
