@@ -1,0 +1,1 @@
+"""What tests are made of: exact models, naive references, statistics, conformance checks."""
