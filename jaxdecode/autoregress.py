@@ -12,6 +12,7 @@ A row's draws depend on the seed, its example id, its sample id and the step alo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import jax
@@ -124,7 +125,8 @@ def start(
     """
     batch, width = prompt.tokens.shape
     # The shared prefill needs only the prompt's slots; the rows get theirs after the fork.
-    cache, root = prefill(generator.model, prompt, min(width, capacity))
+    cache, root = prefill(generator.model, prompt, width)
+    cache = resize(cache, min(width, capacity))
     parent = jnp.repeat(jnp.arange(batch), samples)
     index = jnp.tile(jnp.arange(samples), batch)
     rows = batch * samples
@@ -172,7 +174,8 @@ def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     status = jnp.where(emits & full, Status.LENGTH, rows.status)
     status = jnp.where(emits & generator.stop(tokens, length), Status.EOS, status)
     status = jnp.where(active & ~usable, Status.INVALID, status)
-    return rows.replace(
+    return replace(
+        rows,
         tokens=tokens,
         length=length,
         status=status.astype(jnp.int8),
@@ -215,14 +218,12 @@ def capacities(generator: Generator, width: int) -> list[int]:
     return [width + min(end, generator.max_tokens) for end in ends]
 
 
-def generate(
-    generator: Generator, key: Key[Array, ""], prompt: Prompt, samples: int = 1
-) -> Rows:
+def generate(generator: Generator, key: Key[Array, ""], prompt: Prompt, samples: int = 1) -> Rows:
     """Decode every prompt `samples` times to the end; the whole of plain sampling."""
     sizes = capacities(generator, prompt.tokens.shape[1])
     rows = start(generator, key, prompt, samples, sizes[0])
     for size in sizes:
-        rows = rows.replace(cache=resize(rows.cache, size))
+        rows = replace(rows, cache=resize(rows.cache, size))
         rows = advance(generator, rows, jnp.full_like(rows.length, size))
     return rows
 

@@ -14,6 +14,7 @@ past the capacity (`mode="drop"`), where `dynamic_update_slice` would silently c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -71,7 +72,8 @@ def write(cache: Cache, layer, k: Array, v: Array, slot: Int[Array, "B T"]) -> C
     """Store k, v [B, T, Kv, hd] of one layer; a slot >= capacity is dropped."""
     row = jnp.arange(cache.batch)[:, None]
     at = {"mode": "drop", "unique_indices": False}
-    return cache.replace(
+    return replace(
+        cache,
         k=cache.k.at[layer, row, :, :, slot].set(k.astype(cache.k.dtype), **at),
         v=cache.v.at[layer, row, :, slot, :].set(v.astype(cache.v.dtype), **at),
     )
@@ -80,12 +82,12 @@ def write(cache: Cache, layer, k: Array, v: Array, slot: Int[Array, "B T"]) -> C
 def place(cache: Cache, position: Int[Array, "B T"], slot: Int[Array, "B T"]) -> Cache:
     """Record the positions of the tokens about to be written to `slot`."""
     row = jnp.arange(cache.batch)[:, None]
-    return cache.replace(position=cache.position.at[row, slot].set(position, mode="drop"))
+    return replace(cache, position=cache.position.at[row, slot].set(position, mode="drop"))
 
 
 def truncate(cache: Cache, length: Int[Array, "B"]) -> Cache:
     """Roll back, or forward over slots already written, to `length`."""
-    return cache.replace(length=jnp.asarray(length, jnp.int32))
+    return replace(cache, length=jnp.asarray(length, jnp.int32))
 
 
 def keep(cache: Cache, path: Int[Array, "B P"], count: Int[Array, "B"]) -> Cache:
@@ -144,6 +146,4 @@ def resize(cache: Cache, capacity: int) -> Cache:
         pad[axis] = (0, more)
         return jnp.pad(array, pad)
 
-    return cache.replace(
-        k=fit(cache.k, 4), v=fit(cache.v, 3), position=fit(cache.position, 1)
-    )
+    return replace(cache, k=fit(cache.k, 4), v=fit(cache.v, 3), position=fit(cache.position, 1))

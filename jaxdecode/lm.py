@@ -91,8 +91,18 @@ class ModelCost:
     cache_bytes: int = struct.field(pytree_node=False)
 
 
-class LanguageModel(Protocol):
-    """A causal model over `vocab_size` tokens; an implementation is itself a pytree."""
+class Backbone(Protocol):
+    """Anything that runs tokens against a cache; an implementation is itself a pytree."""
+
+    def init_cache(self, batch: int, capacity: int) -> Cache: ...
+
+    def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
+        """Write the tokens into the cache and return float32 outputs; `length` stays."""
+        ...
+
+
+class LanguageModel(Backbone, Protocol):
+    """A causal model over `vocab_size` tokens."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -100,19 +110,13 @@ class LanguageModel(Protocol):
     @property
     def cost(self) -> ModelCost: ...
 
-    def init_cache(self, batch: int, capacity: int) -> Cache: ...
-
-    def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
-        """Write the tokens into the cache and return float32 logits; `length` stays."""
-        ...
-
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states, float32."""
         ...
 
 
 def extend(
-    model: LanguageModel,
+    model: Backbone,
     tokens: Int[Array, "B T"],
     cache: Cache,
     *,
@@ -146,9 +150,7 @@ def extend(
     return model(tokens, cache, view)
 
 
-def prefill(
-    model: LanguageModel, prompt: Prompt, capacity: int
-) -> tuple[Cache, Int[Array, "B"]]:
+def prefill(model: LanguageModel, prompt: Prompt, capacity: int) -> tuple[Cache, Int[Array, "B"]]:
     """Cache all but the last prompt token; that one, the root, is the next to be run.
 
     Returns the cache, with length = prompt.length - 1, and the root token i32[B].

@@ -9,6 +9,8 @@ response that ends is entered in a register at once and cannot be lost by a late
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,8 @@ from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator, Rows
 from jaxdecode.cache import gather, resize
 from jaxdecode.prompt import Prompt
-from jaxdecode.result import Result, Status, Usage
+from jaxdecode.register import Best, Outcome, where
+from jaxdecode.result import Status, Usage
 from jaxdecode.scoring import Scorer, Spent
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -29,38 +32,6 @@ class Stage(NamedTuple):
 
     width: int
     until: int
-
-
-@struct.dataclass
-class Best:
-    """The best completed response of each prompt so far."""
-
-    score: Float[Array, "B"]
-    tokens: Int[Array, "B L"]
-    length: Int[Array, "B"]
-    logprob: Float[Array, "B"]
-    status: Int[Array, "B"]
-    sample: Int[Array, "B"]
-
-    @classmethod
-    def none(cls, batch: int, width: int) -> Best:
-        return cls(
-            score=jnp.full((batch,), -jnp.inf),
-            tokens=jnp.zeros((batch, width), jnp.int32),
-            length=jnp.zeros((batch,), jnp.int32),
-            logprob=jnp.zeros((batch,), jnp.float32),
-            status=jnp.full((batch,), Status.INVALID, jnp.int8),
-            sample=jnp.full((batch,), -1, jnp.int32),
-        )
-
-    def or_better(self, other: Best) -> Best:
-        """Row by row the better of two; this one on a tie."""
-        better = (other.score > self.score) | ((self.sample < 0) & (other.sample >= 0))
-
-        def choose(mine, theirs):
-            return jnp.where(better.reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine)
-
-        return jax.tree.map(choose, self, other)
 
 
 @struct.dataclass
@@ -122,9 +93,10 @@ def start(
 
 def advance(generator: Generator, population: Population, until: int) -> Population:
     """Run every hypothesis until it ends or its prompt and output fill `until` tokens."""
-    rows = population.rows.replace(cache=resize(population.rows.cache, until))
+    rows = population.rows
+    rows = replace(rows, cache=resize(rows.cache, until))
     rows = autoregress.advance(generator, rows, jnp.full_like(rows.length, until))
-    return _charge(population.replace(rows=rows), Spent.nothing(rows.length.shape[0]))
+    return _charge(replace(population, rows=rows), Spent.nothing(rows.length.shape[0]))
 
 
 def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
@@ -135,11 +107,12 @@ def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
     """
     rows = population.rows
     raw, state, spent = scorer.score(population.scorer, population.prompt, rows, window)
-    valid = jnp.isfinite(raw) & (rows.status != Status.INVALID)
-    fault = ~valid & (rows.status != Status.INVALID)
-    score = jnp.where(valid, raw.astype(jnp.float32), -jnp.inf)
-    population = population.replace(
-        rows=rows.replace(
+    fault = ~jnp.isfinite(raw) & usable(rows)
+    score = jnp.where(fault | ~usable(rows), -jnp.inf, raw.astype(jnp.float32))
+    population = replace(
+        population,
+        rows=replace(
+            rows,
             status=jnp.where(fault, Status.INVALID, rows.status).astype(jnp.int8),
             usage=rows.usage.add(invalid=fault.astype(jnp.int32)),
         ),
@@ -147,14 +120,15 @@ def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
         scorer=state,
     )
     population = _charge(population, spent)
-    return population.replace(best=population.best.or_better(leader(population, completed)))
+    return replace(population, best=population.best.or_better(leader(population, completed)))
 
 
 def select(population: Population, index: Int[Array, "B K"]) -> Population:
     """Keep hypotheses `index` of every prompt, in that order; the others are gone."""
     batch, width = population.sample.shape
     parent = index + width * jnp.arange(batch)[:, None]
-    return population.replace(
+    return replace(
+        population,
         rows=gather(population.rows, parent),
         sample=jnp.take_along_axis(population.sample, index, axis=1),
         score=jnp.take_along_axis(population.score, index, axis=1),
@@ -182,7 +156,7 @@ def usable(rows: Rows) -> Bool[Array, "R"]:
     return rows.status != Status.INVALID
 
 
-def leader(population: Population, eligible) -> Best:
+def leader(population: Population, eligible: Callable[[Rows], Array]) -> Best:
     """The best eligible hypothesis of each prompt; the first on a tie."""
     rows = population.rows
     able = population.per_prompt(eligible(rows))
@@ -195,7 +169,6 @@ def leader(population: Population, eligible) -> Best:
         at = index.reshape(-1, 1, *[1] * (array.ndim - 2))
         return jnp.take_along_axis(array, at, axis=1)[:, 0]
 
-    blank = Best.none(*rows.tokens.reshape(*population.sample.shape, -1)[:, 0].shape)
     found = Best(
         score=jnp.take_along_axis(score, index, axis=1)[:, 0],
         tokens=pick(rows.tokens),
@@ -204,35 +177,12 @@ def leader(population: Population, eligible) -> Best:
         status=pick(rows.status),
         sample=jnp.take_along_axis(population.sample, index, axis=1)[:, 0],
     )
-    return jax.tree.map(
-        lambda a, b: jnp.where(some.reshape(-1, *[1] * (a.ndim - 1)), a, b), found, blank
-    )
+    return where(some, found, Best.none(some.shape[0], rows.tokens.shape[1]))
 
 
-def finish(generator: Generator, population: Population, trace: Any = None) -> Result:
-    """The best completed response of each prompt as the result.
-
-    Where nothing was completed, the best unfinished one with status BUDGET; where no
-    hypothesis has a usable score, an empty row with status INVALID.
-    """
-    rest = leader(population, usable)
-    rest = rest.replace(
-        status=jnp.where(rest.sample >= 0, Status.BUDGET, Status.INVALID).astype(jnp.int8)
-    )
-    found = population.best.sample >= 0
-
-    def choose(best, other):
-        return jnp.where(found.reshape(-1, *[1] * (best.ndim - 1)), best, other)
-
-    best = jax.tree.map(choose, population.best, rest)
-    return Result(
-        tokens=best.tokens,
-        length=best.length,
-        logprob=best.logprob,
-        status=best.status,
-        usage=population.usage.priced(generator.model.cost),
-        trace=trace,
-    )
+def outcome(population: Population) -> Outcome:
+    """Summarise a population that will not be run further."""
+    return Outcome(population.best, leader(population, usable), population.usage)
 
 
 def _charge(population: Population, spent: Spent) -> Population:
@@ -242,7 +192,7 @@ def _charge(population: Population, spent: Spent) -> Population:
     held = jnp.sum(population.per_prompt(rows.total), axis=1)
     batch = population.prompt.batch
     account = jax.tree.map(jnp.add, population.usage, usage.grouped(batch))
-    account = account.replace(peak_cache_tokens=population.usage.peak_cache_tokens).peak(held)
-    return population.replace(
-        rows=rows.replace(usage=Usage.zeros(rows.length.shape[0])), usage=account
+    account = replace(account, peak_cache_tokens=population.usage.peak_cache_tokens).peak(held)
+    return replace(
+        population, rows=replace(rows, usage=Usage.zeros(rows.length.shape[0])), usage=account
     )

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from jaxdecode.types import Array, Int
 
@@ -88,7 +88,7 @@ def check_prompt(prompt: Prompt, vocab_size: int, capacity: int | None = None) -
     Raises:
       ValueError: naming the row, the value and the fix.
     """
-    if isinstance(prompt.tokens, jax.core.Tracer):
+    if isinstance(prompt.tokens, Tracer):
         return
     tokens, lengths = np.asarray(prompt.tokens), np.asarray(prompt.length)
     width = tokens.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -64,15 +65,16 @@ class Usage:
 
     def add(self, **counts: Array) -> Usage:
         """Increment the named counts."""
-        return self.replace(**{name: getattr(self, name) + n for name, n in counts.items()})
+        return replace(self, **{name: getattr(self, name) + n for name, n in counts.items()})
 
     def peak(self, tokens: Int[Array, "B"]) -> Usage:
         """Raise the peak of occupied cache slots."""
-        return self.replace(peak_cache_tokens=jnp.maximum(self.peak_cache_tokens, tokens))
+        return replace(self, peak_cache_tokens=jnp.maximum(self.peak_cache_tokens, tokens))
 
     def priced(self, cost: ModelCost) -> Usage:
         """Fill in FLOPs and bytes of the target model from the counts."""
-        return self.replace(
+        return replace(
+            self,
             flops=self.flops
             + 2.0 * cost.parameters * self.target_tokens
             + cost.attention * self.attended,

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxdecode.autoregress import Rows
-from jaxdecode.cache import Cache, fork, resize, truncate
-from jaxdecode.lm import ModelOutput, View, extend
+from jaxdecode.cache import fork, resize, truncate
+from jaxdecode.lm import Backbone, extend
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Float, Int
 
@@ -49,15 +49,8 @@ class Scorer(Protocol):
         ...
 
 
-class RewardModel(Protocol):
+class RewardModel(Backbone, Protocol):
     """A backbone with a head: `logits` are its C outputs at every token."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def init_cache(self, batch: int, capacity: int) -> Cache: ...
-
-    def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput: ...
 
     def reward(self, outputs: Float[Array, "... C"]) -> Float[Array, "..."]:
         """The reward of what has been read so far, from the outputs at its last token."""

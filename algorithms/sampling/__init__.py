@@ -1,0 +1,1 @@
+"""One token after the other."""

@@ -1,0 +1,25 @@
+"""Plain decoding: sampling or greedy search, whatever the generator's sampler does."""
+
+from __future__ import annotations
+
+from flax import struct
+
+from jaxdecode import autoregress
+from jaxdecode.autoregress import Generator
+from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.result import Result
+from jaxdecode.types import Array, Key
+
+
+@struct.dataclass
+class Autoregressive:
+    """Decodes every prompt once, token by token; the trace is the generator's meter."""
+
+    generator: Generator
+
+    def check(self, prompt: Prompt) -> None:
+        check_prompt(prompt, self.generator.model.vocab_size)
+
+    def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
+        rows = autoregress.generate(self.generator, key, prompt)
+        return autoregress.finish(self.generator, rows, trace=rows.meter)

@@ -1,0 +1,1 @@
+"""Draw many, keep one."""

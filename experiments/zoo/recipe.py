@@ -1,0 +1,51 @@
+"""A recipe: everything that makes one shipped model, as data and two functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+from flax import nnx
+
+from experiments.tasks.tokenizer import TaskTokenizer
+from jaxdecode.train.fit import Loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model of the zoo is made.
+
+    Attributes:
+      name: folder of its weights.
+      kind: "generator" or "reward".
+      about: one sentence for the card.
+      tokenizer: the vocabulary, shared by a family.
+      create: a fresh model from a seed.
+      loss: see `jaxdecode.train.losses`.
+      batches: step -> the loss's arguments, training split.
+      score: the trained model's held-out scores, by name.
+      steps, peak: length and peak learning rate of the run.
+    """
+
+    name: str
+    kind: str
+    about: str
+    tokenizer: Callable[[], TaskTokenizer]
+    create: Callable[[nnx.Rngs], Any]
+    loss: Loss
+    batches: Callable[[], Callable[[int], Mapping[str, Any]]]
+    score: Callable[[Any], dict[str, float]]
+    steps: int
+    peak: float = 3e-3
+    seed: int = 0
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW under a clipped gradient: 5 % warm-up, then a cosine to a twentieth."""
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, self.peak, max(1, self.steps // 20), self.steps, self.peak / 20
+        )
+        return optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
+        )

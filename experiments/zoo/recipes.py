@@ -1,0 +1,135 @@
+"""The models that ship, and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.tasks.arithmetic import Arithmetic
+from experiments.tasks.batches import Batch, ExampleBatches, PreferenceBatches
+from experiments.tasks.dialog import Dialog
+from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.zoo.recipe import Recipe
+from jaxdecode.train.losses import bradley_terry, next_token
+from models.presets import small
+from models.rewards import RewardModel
+from models.transformer import Transformer
+
+DIALOG = Dialog()
+ARITHMETIC = Arithmetic()
+HELD_OUT_STEPS = 4
+
+
+def _language(
+    codec: TaskTokenizer, hidden: int, layers: int
+) -> Callable[[nnx.Rngs], Transformer]:
+    return lambda rngs: Transformer(
+        small(codec.vocab_size, hidden=hidden, layers=layers), rngs=rngs
+    )
+
+
+def _as_dict(stream: Callable[[int], Batch]) -> Callable[[int], Mapping[str, Any]]:
+    return lambda step: stream(step)._asdict()
+
+
+def _pairs(stream: PreferenceBatches) -> Callable[[int], Mapping[str, Any]]:
+    def batch(step: int) -> dict[str, np.ndarray]:
+        chosen, rejected = stream(step)
+        return {
+            "chosen": chosen.tokens,
+            "chosen_length": chosen.length,
+            "rejected": rejected.tokens,
+            "rejected_length": rejected.length,
+        }
+
+    return batch
+
+
+def _held_out(loss, batches: Callable[[int], Mapping[str, Any]]) -> Callable[[Any], dict]:
+    """Mean loss and metrics over a few validation batches."""
+
+    def score(model: Any) -> dict[str, float]:
+        run = jax.jit(loss)
+        seen = []
+        for step in range(HELD_OUT_STEPS):
+            value, metrics = run(model, **batches(step))
+            seen.append({"loss": value, **metrics})
+        means = jax.tree.map(lambda *values: float(jnp.mean(jnp.stack(values))), *seen)
+        return {name: round(value, 4) for name, value in means.items()}
+
+    return score
+
+
+def _dialog() -> Recipe:
+    def stream(split, seed):
+        return _as_dict(
+            ExampleBatches(DIALOG, DIALOG.tokenizer(), 32, (216, 272), seed, split, pool=8)
+        )
+
+    return Recipe(
+        name="dialog",
+        kind="generator",
+        about="long replies to short questions, of a quality that shows gradually",
+        tokenizer=DIALOG.tokenizer,
+        create=_language(DIALOG.tokenizer(), hidden=128, layers=3),
+        loss=next_token,
+        batches=lambda: stream("train", 0),
+        score=_held_out(next_token, stream("validation", 1)),
+        steps=700,
+    )
+
+
+def _dialog_reward() -> Recipe:
+    codec = DIALOG.tokenizer()
+
+    def stream(split, seed):
+        def draw(rng, count):
+            return DIALOG.preferences(rng, count, split)
+
+        return _pairs(PreferenceBatches(draw, codec, 24, (272,), seed))
+
+    return Recipe(
+        name="dialog-reward",
+        kind="reward",
+        about="Bradley-Terry reward model on pairs of full replies",
+        tokenizer=DIALOG.tokenizer,
+        create=lambda rngs: RewardModel.create(
+            small(codec.vocab_size, hidden=96, layers=2), rngs=rngs
+        ),
+        loss=bradley_terry,
+        batches=lambda: stream("train", 2),
+        score=_held_out(bradley_terry, stream("validation", 3)),
+        steps=700,
+        peak=2e-3,
+    )
+
+
+def _arithmetic() -> Recipe:
+    def stream(split, seed):
+        return _as_dict(
+            ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 64, (96,), seed, split)
+        )
+
+    return Recipe(
+        name="arithmetic",
+        kind="generator",
+        about="multi-step arithmetic with every step written out, right about half the time",
+        tokenizer=ARITHMETIC.tokenizer,
+        create=_language(ARITHMETIC.tokenizer(), hidden=128, layers=4),
+        loss=next_token,
+        batches=lambda: stream("train", 4),
+        score=_held_out(next_token, stream("validation", 5)),
+        steps=1500,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "dialog": _dialog,
+    "dialog-reward": _dialog_reward,
+    "arithmetic": _arithmetic,
+}

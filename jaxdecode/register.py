@@ -1,0 +1,100 @@
+"""The best response of each prompt so far, and what is reported when a population is done."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdecode.autoregress import Generator
+from jaxdecode.result import Result, Status, Usage
+from jaxdecode.types import Array, Bool, Float, Int
+
+
+@struct.dataclass
+class Best:
+    """The best completed response of each prompt so far."""
+
+    score: Float[Array, "B"]
+    tokens: Int[Array, "B L"]
+    length: Int[Array, "B"]
+    logprob: Float[Array, "B"]
+    status: Int[Array, "B"]
+    sample: Int[Array, "B"]
+
+    @classmethod
+    def none(cls, batch: int, width: int) -> Best:
+        return cls(
+            score=jnp.full((batch,), -jnp.inf),
+            tokens=jnp.zeros((batch, width), jnp.int32),
+            length=jnp.zeros((batch,), jnp.int32),
+            logprob=jnp.zeros((batch,), jnp.float32),
+            status=jnp.full((batch,), Status.INVALID, jnp.int8),
+            sample=jnp.full((batch,), -1, jnp.int32),
+        )
+
+    def or_better(self, other: Best) -> Best:
+        """Row by row the better of two; this one on a tie."""
+        better = (other.score > self.score) | ((self.sample < 0) & (other.sample >= 0))
+        return where(better, other, self)
+
+
+@struct.dataclass
+class Outcome:
+    """What is left of a population when it is done.
+
+    Attributes:
+      best: the best completed response of each prompt.
+      rest: the best of all usable ones, for prompts where none was completed.
+      usage: what it took.
+    """
+
+    best: Best
+    rest: Best
+    usage: Usage
+
+
+def merge(waves: Outcome) -> Outcome:
+    """One outcome of W that ran one after the other, stacked on the first axis."""
+
+    def best(stacked: Best) -> Best:
+        each = map(functools.partial(_index, stacked), range(stacked.score.shape[0]))
+        return functools.reduce(Best.or_better, each)
+
+    usage = jax.tree.map(lambda x: x.sum(0), waves.usage)
+    peak = waves.usage.peak_cache_tokens.max(0)
+    return Outcome(best(waves.best), best(waves.rest), replace(usage, peak_cache_tokens=peak))
+
+
+def finish(generator: Generator, outcome: Outcome, trace: Any = None) -> Result:
+    """The best completed response of each prompt as the result.
+
+    Where nothing was completed, the best unfinished one with status BUDGET; where no
+    hypothesis has a usable score, an empty row with status INVALID.
+    """
+    unfinished = jnp.where(outcome.rest.sample >= 0, Status.BUDGET, Status.INVALID)
+    rest = replace(outcome.rest, status=unfinished.astype(jnp.int8))
+    best = where(outcome.best.sample >= 0, outcome.best, rest)
+    return Result(
+        tokens=best.tokens,
+        length=best.length,
+        logprob=best.logprob,
+        status=best.status,
+        usage=outcome.usage.priced(generator.model.cost),
+        trace=trace,
+    )
+
+
+def _index(tree: Best, at: int) -> Best:
+    return jax.tree.map(lambda x: x[at], tree)
+
+
+def where(condition: Bool[Array, "B"], yes: Best, no: Best) -> Best:
+    """Row by row one of two."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )

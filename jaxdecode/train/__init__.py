@@ -1,0 +1,1 @@
+"""Training: one loop, losses as functions, checkpoints that a killed run continues from."""
