@@ -1,0 +1,147 @@
+"""Slow references for logits transforms and token-by-token decoding, one row at a time.
+
+Written from the definitions with sorts and loops in float64, and never from the code they
+judge. Where several tokens tie at a cut all of them are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxdecode.testing.enumerable import Transform, softmax
+
+
+def _cut(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return np.where(kept, logits, -np.inf)
+
+
+def _smallest(logits: np.ndarray, badness: np.ndarray, mass: float) -> np.ndarray:
+    """Walk from the least bad token on until the mass is reached; then finish the tie."""
+    p = softmax(logits)
+    total, worst = 0.0, -np.inf
+    for token in np.argsort(badness, kind="stable"):
+        if total >= mass and badness[token] > worst and worst > -np.inf:
+            break
+        total, worst = total + p[token], badness[token]
+    return _cut(logits, badness <= worst)
+
+
+def _entropy(p: np.ndarray) -> float:
+    return -sum(x * np.log(x) for x in p if x > 0)
+
+
+def temperature(logits: np.ndarray, value: float) -> np.ndarray:
+    return logits / value
+
+
+def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    return _cut(logits, logits >= np.sort(logits)[::-1][min(k, len(logits)) - 1])
+
+
+def top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    return logits if p >= 1 else _smallest(logits, -logits, p)
+
+
+def min_p(logits: np.ndarray, p: float) -> np.ndarray:
+    probs = softmax(logits)
+    return _cut(logits, probs >= p * probs.max())
+
+
+def typical(logits: np.ndarray, mass: float) -> np.ndarray:
+    p = softmax(logits)
+    with np.errstate(divide="ignore"):
+        surprise = -np.log(p)
+    return logits if mass >= 1 else _smallest(logits, np.abs(surprise - _entropy(p)), mass)
+
+
+def epsilon(logits: np.ndarray, cut: float) -> np.ndarray:
+    p = softmax(logits)
+    return _cut(logits, p >= cut if (p >= cut).any() else p == p.max())
+
+
+def eta(logits: np.ndarray, cut: float) -> np.ndarray:
+    return epsilon(logits, min(cut, np.sqrt(cut) * np.exp(-_entropy(softmax(logits)))))
+
+
+def repetition_penalty(logits: np.ndarray, seen: Sequence[int], penalty: float) -> np.ndarray:
+    """`seen` is prompt and output."""
+    logits = logits.copy()
+    for token in set(seen):
+        logits[token] *= penalty if logits[token] < 0 else 1 / penalty
+    return logits
+
+
+def presence_penalty(logits: np.ndarray, output: Sequence[int], penalty: float) -> np.ndarray:
+    logits = logits.copy()
+    for token in set(output):
+        logits[token] -= penalty
+    return logits
+
+
+def frequency_penalty(logits: np.ndarray, output: Sequence[int], penalty: float) -> np.ndarray:
+    logits = logits.copy()
+    for token in output:
+        logits[token] -= penalty
+    return logits
+
+
+def ban(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    return np.array([-np.inf if token in ids else x for token, x in enumerate(logits)])
+
+
+def allow(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    return np.array([x if token in ids else -np.inf for token, x in enumerate(logits)])
+
+
+def forced(logits: np.ndarray, output: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+    step = len(output)
+    if step >= len(tokens) or tokens[step] < 0:
+        return logits
+    return np.array([0.0 if token == tokens[step] else -np.inf for token in range(len(logits))])
+
+
+def minimum_length(
+    logits: np.ndarray, output: Sequence[int], tokens: int, eos: Sequence[int]
+) -> np.ndarray:
+    return ban(logits, eos) if len(output) < tokens else logits
+
+
+def no_repeat_ngram(logits: np.ndarray, seen: Sequence[int], n: int) -> np.ndarray:
+    """`seen` is prompt and output."""
+    seen = list(seen)
+    grams = {tuple(seen[i : i + n]) for i in range(len(seen) - n + 1)}
+    tail = seen[len(seen) - n + 1 :] if n > 1 else []
+    if len(seen) < n - 1:
+        return logits
+    return np.array([-np.inf if (*tail, t) in grams else x for t, x in enumerate(logits)])
+
+
+def greedy(
+    next_logits: Callable[[Sequence[int]], np.ndarray],
+    prompt: Sequence[int],
+    length: int,
+    transform: Transform | None = None,
+    eos: Sequence[int] = (),
+) -> list[int]:
+    """The most probable token each time, the first of a tie; ends with a token of `eos`."""
+    return autoregress(next_logits, prompt, length, lambda x: int(np.argmax(x)), transform, eos)
+
+
+def autoregress(
+    next_logits: Callable[[Sequence[int]], np.ndarray],
+    prompt: Sequence[int],
+    length: int,
+    choose: Callable[[np.ndarray], int],
+    transform: Transform | None = None,
+    eos: Sequence[int] = (),
+) -> list[int]:
+    """Token by token, running the model over everything each time; `choose` reads logits."""
+    output: list[int] = []
+    while len(output) < length and not (output and output[-1] in eos):
+        logits = next_logits([*prompt, *output])
+        if transform is not None:
+            logits = transform(logits, prompt, output)
+        output.append(choose(logits))
+    return output
