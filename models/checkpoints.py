@@ -1,0 +1,279 @@
+"""Opening published checkpoints.
+
+A checkpoint is a folder with config.json and safetensors: one `model.safetensors`, or shards
+listed by `model.safetensors.index.json`. Weights are read tensor by tensor from memory-mapped
+files into the stacked arrays of `Transformer`, or straight into the shards of a mesh, so that
+no second copy of the model is ever held. Every name, shape and size is checked against the
+config before anything is allocated. Pickled weights are never opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from models import safetensors
+from models.config import TransformerConfig, parameters
+from models.families import Family, Source, family_of
+from models.families.fields import Fields
+from models.transformer import Transformer
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+JSON_LIMIT = 64_000_000
+
+
+class Checkpoint:
+    """A folder, opened and checked: its config, and its tensors by name."""
+
+    def __init__(self, folder: str | os.PathLike, headless: bool = False):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is no folder; give one with {CONFIG} and weights")
+        self.json = _read_json(self.folder / CONFIG)
+        self.family: Family = family_of(self.json)
+        self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
+        if headless:  # a tied model has no head of its own
+            self.config = dataclasses.replace(self.config, tied=True)
+        self.readers = _open(self.folder)
+        self.sources, heads = _resolve(self.family, self.config, set(self.readers))
+        self._check_shapes()
+        used = {name for source in self.sources.values() for name in self._names(source)}
+        ignored = re.compile("|".join(self.family.ignored))
+        self.extra = [
+            name
+            for name in self.readers
+            if name not in used and name not in heads and not ignored.search(name)
+        ]
+
+    def _names(self, source: Source) -> Iterator[str]:
+        layers = self.config.layers if "{i}" in source.name else 1
+        return (source.name.replace("{i}", str(i)) for i in range(layers))
+
+    def _check_shapes(self) -> None:
+        table = parameters(self.config)
+        for path, source in self.sources.items():
+            stacked = "{i}" in source.name
+            want = source.shape(table[path].shape[1:] if stacked else table[path].shape)
+            for name in self._names(source):
+                if name not in self.readers:
+                    raise ValueError(
+                        f"{self.folder}: tensor {name!r} is missing; it holds {path} of a "
+                        f"{self.family.model_type} model"
+                    )
+                entry = self.readers[name].entries[name]
+                if entry.shape != want:
+                    raise ValueError(
+                        f"{self.folder}: tensor {name!r} has shape {entry.shape}, but "
+                        f"{CONFIG} asks for {want}"
+                    )
+                if entry.dtype.kind not in "fV":  # bfloat16 counts as V
+                    raise ValueError(
+                        f"{self.folder}: tensor {name!r} holds {entry.dtype}, not floats; "
+                        "quantised checkpoints are not supported"
+                    )
+
+    def tensor(self, name: str) -> np.ndarray:
+        """A read-only view of a stored tensor."""
+        return self.readers[name].read(name)
+
+    def read(self, path: str, index: tuple[slice, ...] | None, dtype: np.dtype) -> np.ndarray:
+        """The part `index` of our weight `path`, copied once, straight from the files."""
+        source, full = self.sources[path], parameters(self.config)[path].shape
+        layered = "{i}" in source.name
+        index = (slice(None),) * len(full) if index is None else index
+        ranges = [range(*part.indices(size)) for part, size in zip(index, full, strict=True)]
+        out = np.empty([len(r) for r in ranges], dtype)
+        if source.total:  # our columns within the fused tensor
+            columns = ranges[-1]
+            ranges[-1] = range(columns.start + source.offset, columns.stop + source.offset)
+        lead, rest = (ranges[0], ranges[1:]) if layered else (range(1), ranges)
+        window = tuple(slice(r.start, r.stop) for r in rest)
+        for row, layer in enumerate(lead):
+            tensor = self.tensor(source.name.replace("{i}", str(layer)))
+            tensor = tensor.T if source.transpose else tensor
+            (out[row] if layered else out)[...] = tensor[window]
+        return out
+
+
+def load(
+    folder: str | os.PathLike,
+    *,
+    dtype: str | None = None,
+    vocab_size: int | None = None,
+    shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    check_finite: bool = False,
+) -> Transformer:
+    """Open a published causal language model.
+
+    Args:
+      dtype: of the parameters in memory; by default the stored embedding table's.
+      vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
+      shardings: path of a parameter -> where its shards go; every process reads only what
+        its devices hold.
+      check_finite: refuse weights that are not finite.
+    Raises:
+      ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
+    """
+    checkpoint = Checkpoint(folder)
+    if checkpoint.extra:
+        raise ValueError(
+            f"{checkpoint.folder}: unknown tensors {', '.join(sorted(checkpoint.extra)[:4])}"
+            f"{' and more' if len(checkpoint.extra) > 4 else ''}; if they are a reward or value "
+            "head, use load_backbone"
+        )
+    return _build(checkpoint, dtype, vocab_size, shardings, check_finite)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A transformer without its head, and what else its checkpoint holds.
+
+    Attributes:
+      model: without a head's weights: its config is a tied model's, whose logits mean nothing.
+      extra: tensors that are not the backbone's, in their stored dtype.
+      config: the contents of config.json.
+    """
+
+    model: Transformer
+    extra: dict[str, np.ndarray]
+    config: dict[str, Any]
+
+
+def load_backbone(
+    folder: str | os.PathLike,
+    *,
+    dtype: str | None = None,
+    vocab_size: int | None = None,
+    shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    check_finite: bool = False,
+) -> Backbone:
+    """Open a model for its hidden states, handing out the tensors of whatever head it has.
+
+    The arguments are those of `load`. A language-model head is left out.
+    """
+    checkpoint = Checkpoint(folder, headless=True)
+    model = _build(checkpoint, dtype, vocab_size, shardings, check_finite)
+    extra = {name: np.array(checkpoint.tensor(name)) for name in checkpoint.extra}
+    return Backbone(model, extra, checkpoint.json)
+
+
+def _build(
+    checkpoint: Checkpoint,
+    dtype: str | None,
+    vocab_size: int | None,
+    shardings: Mapping[str, jax.sharding.Sharding] | None,
+    check_finite: bool,
+) -> Transformer:
+    embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
+    target = jnp.dtype(embedding.dtype if dtype is None else dtype)
+    target = jnp.dtype("float32") if target == np.float64 else target
+    changes: dict[str, Any] = {"dtype": target.name}
+    if vocab_size is None:
+        vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
+    config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
+    arrays: dict[str, jax.Array] = {}
+    for path, want in parameters(config).items():
+
+        def part(index: tuple[slice, ...] | None, path: str = path) -> np.ndarray:
+            block = checkpoint.read(path, index, target)
+            if check_finite and not np.isfinite(block.astype(np.float32)).all():
+                raise ValueError(f"{checkpoint.folder}: the weights of {path} are not finite")
+            return block
+
+        if shardings is None:
+            arrays[path] = jnp.asarray(part(None))
+        else:
+            arrays[path] = jax.make_array_from_callback(want.shape, shardings[path], part)
+    return Transformer(config, arrays=arrays)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
+    if path.stat().st_size > JSON_LIMIT:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
+    return safetensors.parse_json(path.read_bytes(), path)
+
+
+def _open(folder: Path) -> dict[str, safetensors.Reader]:
+    """Tensor name -> the open file that holds it."""
+    index, single = folder / INDEX, folder / WEIGHTS
+    if index.is_file():
+        files = _index(index)
+    elif single.is_file():
+        files = {WEIGHTS: None}
+    else:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        reason = f"neither {WEIGHTS} nor {INDEX} is there"
+        if pickled:
+            reason = (
+                f"only pickled weights ({pickled[0]}) are there. Opening a pickle runs code, so "
+                "it is never done; convert once, where you trust the file, with transformers: "
+                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+            )
+        raise ValueError(f"{folder}: {reason}")
+    readers: dict[str, safetensors.Reader] = {}
+    for name, listed in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, though {INDEX} lists it")
+        reader = safetensors.Reader(path)
+        if listed is not None and listed != set(reader.entries):
+            odd = sorted(listed ^ set(reader.entries))[0]
+            raise ValueError(f"{path} and {INDEX} disagree on whether it holds {odd!r}")
+        readers |= dict.fromkeys(reader.entries, reader)
+    for name in readers:
+        # Names end up in messages and in exported files; none of ours has such characters.
+        if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
+            raise ValueError(f"{folder}: {name!r} is no tensor name")
+    return readers
+
+
+def _index(path: Path) -> dict[str, set[str]]:
+    """File name -> tensors listed in it; files must lie in the index's own folder."""
+    weight_map = _read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{path}: weight_map is missing or empty")
+    files: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
+            raise ValueError(
+                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
+                "folder was expected"
+            )
+        files.setdefault(file, set()).add(tensor)
+    return files
+
+
+def _resolve(
+    family: Family, config: TransformerConfig, names: set[str]
+) -> tuple[dict[str, Source], set[str]]:
+    """Our path -> Source under the prefix in use, and the names a head may go by."""
+    canonical = dict(family.names(config))
+    embedding = canonical["embedding"].name
+    prefix = family.prefix
+    for candidate in (family.prefix, *family.aliases):
+        if candidate + embedding.removeprefix(family.prefix) in names:
+            prefix = candidate
+            break
+    head = canonical["head"].name
+    heads = {head, "language_model." + head}
+    sources = {}
+    for path in parameters(config):
+        source = canonical[path]
+        if path == "head":
+            name = head if head in names else "language_model." + head
+            name = name if name in names else head
+        else:
+            name = prefix + source.name.removeprefix(family.prefix)
+        sources[path] = dataclasses.replace(source, name=name)
+    return sources, heads

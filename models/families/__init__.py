@@ -1,0 +1,79 @@
+"""The published families: how each spells its config and names its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import TransformerConfig
+from models.families.family import Family, Source
+from models.families.fields import Fields
+from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
+from models.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
+from models.families.opt import GPT2, OPT
+
+FAMILIES: tuple[Family, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    OPT,
+    GPT2,
+    GEMMA3_MULTIMODAL,
+)
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family that a config.json names."""
+    kind = config.get("model_type")
+    for family in FAMILIES:
+        if family.model_type == kind:
+            return family
+    known = ", ".join(family.model_type for family in FAMILIES)
+    raise ValueError(f"config.json: model_type={kind!r} is not supported; known are {known}")
+
+
+def from_hf(config: Mapping[str, Any]) -> TransformerConfig:
+    """A `TransformerConfig` from the contents of a config.json."""
+    return family_of(config).read(Fields(config))
+
+
+def to_hf(config: TransformerConfig, family: Family | None = None) -> dict[str, Any]:
+    """The config.json of a model, by default of the first family that can express it.
+
+    Whether a family can is decided by reading back what it writes.
+    """
+    differing: dict[str, list[str]] = {}
+    for candidate in FAMILIES if family is None else (family,):
+        written = candidate.write(config) | {
+            "architectures": [candidate.architecture],
+            "model_type": candidate.model_type,
+            "dtype": config.dtype,
+            "torch_dtype": config.dtype,
+        }
+        differing[candidate.model_type] = differences(config, candidate.read(Fields(written)))
+        if not differing[candidate.model_type]:
+            return written
+    reasons = "; ".join(f"{name}: {', '.join(what)}" for name, what in differing.items())
+    raise ValueError(f"the config cannot be written as a published family; differing: {reasons}")
+
+
+def differences(ours: TransformerConfig, theirs: TransformerConfig) -> list[str]:
+    """Fields that change what a model computes and that differ between two configs."""
+    # The valid vocabulary is the tokenizer's affair; the rest is how, not what, is computed.
+    aside = {"vocab_size", "dtype", "unroll", "remat"}
+    names = [name for name in ours.__dataclass_fields__ if name not in aside]
+    return [name for name in names if not _same(getattr(ours, name), getattr(theirs, name))]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-12 * max(abs(a), abs(b))
+    return a == b
+
+
+__all__ = ["FAMILIES", "Family", "Source", "family_of", "from_hf", "to_hf"]

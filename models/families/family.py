@@ -1,0 +1,77 @@
+"""What a family of published checkpoints is: a config translation and a table of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.config import TransformerConfig
+from models.families.fields import Fields
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of our weights lives in a checkpoint.
+
+    Our matrices are [in, out]. The stored tensor may be transposed, and may hold several of
+    ours side by side along `out`.
+
+    Attributes:
+      name: the tensor's name, `{i}` standing for the layer of a stacked weight.
+      transpose: stored as [out, in].
+      offset, total: our first column of the fused tensor, and how many it has (0: not fused).
+    """
+
+    name: str
+    transpose: bool = False
+    offset: int = 0
+    total: int = 0
+
+    def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the stored tensor, given that of our weight in one layer."""
+        shape = (*ours[:-1], self.total) if self.total else ours
+        return shape[::-1] if self.transpose else shape
+
+
+@dataclass(frozen=True)
+class Family:
+    """One `model_type`.
+
+    Attributes:
+      model_type, architecture: the names that config.json gives.
+      read: config.json -> TransformerConfig, raising ValueError for what is not supported.
+      write: the other direction. It need not check that the family can express the config:
+        the exporter reads back what was written and compares.
+      names: our path -> Source.
+      prefix: of the names of all backbone tensors; `aliases` are other prefixes in use.
+      ignored: patterns of further tensors that carry no weights of the language model.
+    """
+
+    model_type: str
+    architecture: str
+    read: Callable[[Fields], TransformerConfig]
+    write: Callable[[TransformerConfig], dict[str, Any]]
+    names: Callable[[TransformerConfig], Mapping[str, Source]]
+    prefix: str = "model."
+    aliases: tuple[str, ...] = ("",)
+    ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
+
+
+def matrix(name: str) -> Source:
+    """A linear layer's weight, stored [out, in]."""
+    return Source(name + ".weight", transpose=True)
+
+
+def vector(name: str, kind: str = "weight") -> Source:
+    return Source(f"{name}.{kind}")
+
+
+def linears(table: dict[str, Source], config: TransformerConfig, names: dict[str, str]) -> None:
+    """Add linear layers, with their biases where the config has them."""
+    biased = {"q": config.qkv_bias, "k": config.qkv_bias, "v": config.qkv_bias}
+    biased |= {"o": config.out_bias}
+    for ours, theirs in names.items():
+        table[f"layers/{ours}"] = matrix(theirs)
+        if biased.get(ours, config.mlp_bias):
+            table[f"layers/{ours}_bias"] = vector(theirs, "bias")

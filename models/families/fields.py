@@ -1,0 +1,111 @@
+"""Reading a published config.json without trusting it.
+
+A missing field and a null are the same thing; every value is checked for its type, so that a
+hostile or damaged config ends in a `ValueError` that names the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import Activation
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+class Fields:
+    """Typed access to the fields of one JSON object; `where` names it in errors."""
+
+    def __init__(self, data: Mapping[str, Any], where: str = "config.json"):
+        self.data = data
+        self.where = where
+
+    def has(self, name: str) -> bool:
+        return self.data.get(name) is not None
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self._get(name, default)
+        if type(value) is not int:
+            raise self._wrong(name, value, "an integer")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self._get(name, default)
+        if type(value) not in (int, float) or not abs(value) < 1e300:
+            raise self._wrong(name, value, "a finite number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._get(name, default)
+        if type(value) is not bool:
+            raise self._wrong(name, value, "true or false")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._get(name, default)
+        if type(value) is not str:
+            raise self._wrong(name, value, "a string")
+        return value
+
+    def table(self, name: str) -> Fields:
+        """A nested object; an absent one is empty."""
+        value = self._get(name, {})
+        if not isinstance(value, dict):
+            raise self._wrong(name, value, "an object")
+        return Fields(value, f"{self.where}: {name}")
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        value = self._get(name, None)
+        if not isinstance(value, list) or not all(
+            type(x) in (int, float) and math.isfinite(x) and x > 0 for x in value
+        ):
+            raise self._wrong(name, value, "a list of positive numbers")
+        return tuple(float(x) for x in value)
+
+    def activation(self, name: str, default: str | None = None) -> Activation:
+        value = self.text(name, default)
+        if value not in ACTIVATIONS:
+            raise self._wrong(name, value, f"one of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[value]
+
+    def sliding(self, layers: int) -> tuple[bool, ...] | None:
+        """`layer_types` as flags, or None where the field is absent."""
+        if not self.has("layer_types"):
+            return None
+        kinds = self.data["layer_types"]
+        known = {"sliding_attention": True, "full_attention": False}
+        if not isinstance(kinds, list) or any(
+            type(kind) is not str or kind not in known for kind in kinds
+        ):
+            raise self._wrong("layer_types", kinds, f"a list of {' and '.join(known)}")
+        if len(kinds) != layers:
+            raise ValueError(f"{self.where}: layer_types names {len(kinds)} of {layers} layers")
+        return tuple(known[kind] for kind in kinds)
+
+    def refuse(self, name: str, *harmless: Any) -> None:
+        """An error if a switch that is not implemented is set to anything but `harmless`."""
+        value = self.data.get(name)
+        if value is not None and value not in harmless:
+            raise self._wrong(name, value, f"{' or '.join(map(repr, harmless))} (others change")
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self.data.get(name)
+        value = default if value is None else value
+        if value is None:
+            raise ValueError(f"{self.where}: the field {name!r} is missing")
+        return value
+
+    def _wrong(self, name: str, value: Any, wanted: str) -> ValueError:
+        shown = repr(value)
+        shown = shown if len(shown) < 80 else shown[:77] + "..."
+        return ValueError(f"{self.where}: {name}={shown} must be {wanted}")
