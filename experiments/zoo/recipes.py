@@ -20,14 +20,14 @@ from models.presets import small
 from models.rewards import RewardModel
 from models.transformer import Transformer
 
-DIALOG = Dialog()
+# Long replies: early decisions pay when most of a response lies behind them.
+DIALOG = Dialog(typical=360, longest=500)
+DIALOG_WIDTHS = (256, 320, 384, 448, 520)
 ARITHMETIC = Arithmetic()
 HELD_OUT_STEPS = 4
 
 
-def _language(
-    codec: TaskTokenizer, hidden: int, layers: int
-) -> Callable[[nnx.Rngs], Transformer]:
+def _language(codec: TaskTokenizer, hidden: int, layers: int) -> Callable[[nnx.Rngs], Transformer]:
     return lambda rngs: Transformer(
         small(codec.vocab_size, hidden=hidden, layers=layers), rngs=rngs
     )
@@ -68,7 +68,7 @@ def _held_out(loss, batches: Callable[[int], Mapping[str, Any]]) -> Callable[[An
 def _dialog() -> Recipe:
     def stream(split, seed):
         return _as_dict(
-            ExampleBatches(DIALOG, DIALOG.tokenizer(), 32, (216, 272), seed, split, pool=8)
+            ExampleBatches(DIALOG, DIALOG.tokenizer(), 16, DIALOG_WIDTHS, seed, split, pool=16)
         )
 
     return Recipe(
@@ -76,11 +76,12 @@ def _dialog() -> Recipe:
         kind="generator",
         about="long replies to short questions, of a quality that shows gradually",
         tokenizer=DIALOG.tokenizer,
-        create=_language(DIALOG.tokenizer(), hidden=128, layers=3),
+        create=_language(DIALOG.tokenizer(), hidden=96, layers=2),
         loss=next_token,
         batches=lambda: stream("train", 0),
         score=_held_out(next_token, stream("validation", 1)),
-        steps=700,
+        steps=2500,
+        peak=4e-3,
     )
 
 
@@ -91,7 +92,7 @@ def _dialog_reward() -> Recipe:
         def draw(rng, count):
             return DIALOG.preferences(rng, count, split)
 
-        return _pairs(PreferenceBatches(draw, codec, 24, (272,), seed))
+        return _pairs(PreferenceBatches(draw, codec, 12, DIALOG_WIDTHS[-1:], seed))
 
     return Recipe(
         name="dialog-reward",
@@ -99,7 +100,7 @@ def _dialog_reward() -> Recipe:
         about="Bradley-Terry reward model on pairs of full replies",
         tokenizer=DIALOG.tokenizer,
         create=lambda rngs: RewardModel.create(
-            small(codec.vocab_size, hidden=96, layers=2), rngs=rngs
+            small(codec.vocab_size, hidden=64, layers=2), rngs=rngs
         ),
         loss=bradley_terry,
         batches=lambda: stream("train", 2),
@@ -111,9 +112,7 @@ def _dialog_reward() -> Recipe:
 
 def _arithmetic() -> Recipe:
     def stream(split, seed):
-        return _as_dict(
-            ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 64, (96,), seed, split)
-        )
+        return _as_dict(ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 64, (96,), seed, split))
 
     return Recipe(
         name="arithmetic",
