@@ -115,7 +115,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
+        return (
+            "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+        )
 
     body = [line([cell(row.get(column)) for column in columns]) for row in rows]
     return "\n".join([line(columns), line(["---"] * len(columns)), *body]) if columns else ""
@@ -131,7 +133,7 @@ def cell(value: Any) -> str:
         case None:
             return ""
         case other:
-            return str(other).replace("|", "\\|").replace("\n", " ")
+            return str(other)
 
 
 @contextlib.contextmanager
