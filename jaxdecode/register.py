@@ -70,15 +70,20 @@ def merge(waves: Outcome) -> Outcome:
     return Outcome(best(waves.best), best(waves.rest), replace(usage, peak_cache_tokens=peak))
 
 
-def finish(generator: Generator, outcome: Outcome, trace: Any = None) -> Result:
-    """The best completed response of each prompt as the result.
+def chosen(outcome: Outcome) -> Best:
+    """The best completed response of each prompt.
 
     Where nothing was completed, the best unfinished one with status BUDGET; where no
     hypothesis has a usable score, an empty row with status INVALID.
     """
     unfinished = jnp.where(outcome.rest.sample >= 0, Status.BUDGET, Status.INVALID)
     rest = replace(outcome.rest, status=unfinished.astype(jnp.int8))
-    best = where(outcome.best.sample >= 0, outcome.best, rest)
+    return where(outcome.best.sample >= 0, outcome.best, rest)
+
+
+def finish(generator: Generator, outcome: Outcome, trace: Any = None) -> Result:
+    """The chosen responses as the result."""
+    best = chosen(outcome)
     return Result(
         tokens=best.tokens,
         length=best.length,

@@ -101,6 +101,21 @@ class Cut:
 
 
 @struct.dataclass
+class History:
+    """What happened, the trace of speculative rejection.
+
+    Attributes:
+      cuts: the stages in order.
+      sample: which sample of its prompt was returned, -1 for none.
+      score: its score.
+    """
+
+    cuts: tuple[Cut, ...]
+    sample: Int[Array, "B"]
+    score: Float[Array, "B"]
+
+
+@struct.dataclass
 class SpeculativeRejection:
     """Best-of-N that stops paying for responses as soon as they look bad.
 
@@ -154,7 +169,10 @@ class SpeculativeRejection:
             alive = population.evaluate(self.scorer, alive, stage.until - reached)
             reached = stage.until
             cuts.append(observe(alive))
-        return register.finish(self.generator, population.outcome(alive), trace=tuple(cuts))
+        outcome = population.outcome(alive)
+        best = register.chosen(outcome)
+        history = History(cuts=tuple(cuts), sample=best.sample, score=best.score)
+        return register.finish(self.generator, outcome, trace=history)
 
     def survivors(self, alive: Population, width: int) -> Int[Array, "B width"]:
         """The responses that go on."""
