@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 

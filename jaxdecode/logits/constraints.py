@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int

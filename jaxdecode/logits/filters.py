@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.logits.threshold import mass_threshold, rank_threshold
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.types import Array, Bool, Float, Int

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.logits.transform import check_number
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int

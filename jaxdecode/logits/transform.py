@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from flax import struct
 from jax.core import Tracer
 
+from jaxdecode import struct
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
 

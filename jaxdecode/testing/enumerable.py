@@ -17,8 +17,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.cache import Cache, allocate, place, write
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Float, Int, Key

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from jax.scipy.special import gammaincc
@@ -21,7 +22,7 @@ ALPHA = 1e-4
 POOL = 5.0
 """Cells that expect fewer samples than this are counted as one."""
 
-Cells = Mapping[Hashable, float]
+Cells = Mapping[Any, float]
 
 
 def tally(samples: np.ndarray | Iterable[Hashable]) -> Counter:

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from flax import struct
 from jax.core import Tracer
 
 from algorithms.sampling.autoregressive import Autoregressive
+from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
