@@ -254,7 +254,7 @@ class Transformer(nnx.Module):
 
 def arrays_of(model: Transformer) -> dict[str, Array]:
     """Path -> array of every parameter, in the order of `models.config.parameters`."""
-    state = nnx.state(model, nnx.Param).flat_state()
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     found = {"/".join(map(str, path)): param[...] for path, param in state}
     return {path: found[path] for path in parameters(model.config)}
 

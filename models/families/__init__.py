@@ -52,12 +52,18 @@ def to_hf(config: TransformerConfig, family: Family | None = None) -> dict[str, 
         written = candidate.write(config) | {
             "architectures": [candidate.architecture],
             "model_type": candidate.model_type,
+            # Not known here; null keeps a family's default ids from applying.
+            **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
             "dtype": config.dtype,
             "torch_dtype": config.dtype,
         }
-        differing[candidate.model_type] = differences(config, candidate.read(Fields(written)))
-        if not differing[candidate.model_type]:
+        try:
+            found = differences(config, candidate.read(Fields(written)))
+        except ValueError as error:
+            found = [str(error)]
+        if not found:
             return written
+        differing[candidate.model_type] = found
     reasons = "; ".join(f"{name}: {', '.join(what)}" for name, what in differing.items())
     raise ValueError(f"the config cannot be written as a published family; differing: {reasons}")
 

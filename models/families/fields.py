@@ -96,7 +96,8 @@ class Fields:
         """An error if a switch that is not implemented is set to anything but `harmless`."""
         value = self.data.get(name)
         if value is not None and value not in harmless:
-            raise self._wrong(name, value, f"{' or '.join(map(repr, harmless))} (others change")
+            allowed = " or ".join(map(repr, harmless)) or "absent"
+            raise self._wrong(name, value, f"{allowed}: what else it may ask for is not built")
 
     def _get(self, name: str, default: Any) -> Any:
         value = self.data.get(name)
