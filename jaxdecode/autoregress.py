@@ -190,6 +190,7 @@ def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
             target_passes=active.astype(jnp.int32),
             target_tokens=active.astype(jnp.int32),
             attended=jnp.where(active, rows.total, 0).astype(jnp.float32),
+            invalid=(active & ~usable).astype(jnp.int32),
         ).peak(jnp.where(active, rows.total, 0)),
     )
 

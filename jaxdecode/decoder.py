@@ -61,13 +61,31 @@ def decode_all(
     Args:
       batch: rows of a batch.
       ids: identity of each prompt for its random draws; default its index.
+    Raises:
+      ValueError: at once, before the first result is asked for; only what the decoder itself
+        refuses is refused when its batch comes up.
     """
     if batch < 1:
         raise ValueError(f"batch={batch}: at least one row is needed")
     ids = range(len(prompts)) if ids is None else ids
+    if len(ids) != len(prompts):
+        raise ValueError(f"ids: {len(ids)} given for {len(prompts)} prompts; pass one for each")
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise ValueError(f"prompts[{index}] is empty: a prompt needs at least one token")
+            raise ValueError(
+                f"prompts[{index}] is empty: a prompt needs at least one token "
+                "(a BOS token will do)"
+            )
+    return _decode_all(decoder, key, prompts, batch, ids)
+
+
+def _decode_all(
+    decoder: Decoder,
+    key: Key[Array, ""] | int,
+    prompts: Sequence[Sequence[int]],
+    batch: int,
+    ids: Sequence[int],
+) -> Iterator[tuple[int, Result]]:
     widths = np.array([bucket(len(prompt)) for prompt in prompts], int)
     for width in np.unique(widths):
         members = np.flatnonzero(widths == width)

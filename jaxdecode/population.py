@@ -188,8 +188,10 @@ def outcome(population: Population) -> Outcome:
 def _charge(population: Population, spent: Spent) -> Population:
     """Move what the rows spent to their prompts' account, so that no cut forgets it."""
     rows = population.rows
-    usage = rows.usage.add(scorer_passes=spent.passes, scorer_tokens=spent.tokens)
-    held = jnp.sum(population.per_prompt(rows.total), axis=1)
+    usage = rows.usage.add(
+        scorer_passes=spent.passes, scorer_tokens=spent.tokens, flops=spent.flops
+    )
+    held = jnp.sum(population.per_prompt(rows.cache.length), axis=1)
     batch = population.prompt.batch
     account = jax.tree.map(jnp.add, population.usage, usage.grouped(batch))
     account = replace(account, peak_cache_tokens=population.usage.peak_cache_tokens).peak(held)

@@ -63,7 +63,9 @@ class Prompt:
             tokens[row, : len(sequence)] = sequence
         ids = range(len(sequences)) if ids is None else ids
         if len(ids) != len(sequences):
-            raise ValueError(f"ids: {len(ids)} given for {len(sequences)} sequences")
+            raise ValueError(
+                f"ids: {len(ids)} given for {len(sequences)} sequences; pass one for each"
+            )
         return cls(
             tokens=jnp.asarray(tokens),
             length=jnp.asarray(lengths, jnp.int32),

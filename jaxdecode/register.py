@@ -38,8 +38,10 @@ class Best:
         )
 
     def or_better(self, other: Best) -> Best:
-        """Row by row the better of two; this one on a tie."""
-        better = (other.score > self.score) | ((self.sample < 0) & (other.sample >= 0))
+        """Row by row the better of two; on a tie the lower sample, whichever came first."""
+        tie = (other.score == self.score) & (other.sample < self.sample)
+        better = (other.score > self.score) | tie | (self.sample < 0)
+        better &= other.sample >= 0
         return where(better, other, self)
 
 
@@ -59,15 +61,21 @@ class Outcome:
 
 
 def merge(waves: Outcome) -> Outcome:
-    """One outcome of W that ran one after the other, stacked on the first axis."""
+    """One outcome of W that ran one after the other, stacked on the first axis.
+
+    Costs add up. The prompt is the same one, and so is the memory that the waves took in turn.
+    """
 
     def best(stacked: Best) -> Best:
         each = map(functools.partial(_index, stacked), range(stacked.score.shape[0]))
         return functools.reduce(Best.or_better, each)
 
-    usage = jax.tree.map(lambda x: x.sum(0), waves.usage)
-    peak = waves.usage.peak_cache_tokens.max(0)
-    return Outcome(best(waves.best), best(waves.rest), replace(usage, peak_cache_tokens=peak))
+    usage = replace(
+        jax.tree.map(lambda x: x.sum(0), waves.usage),
+        prompt_tokens=waves.usage.prompt_tokens.max(0),
+        peak_cache_tokens=waves.usage.peak_cache_tokens.max(0),
+    )
+    return Outcome(best(waves.best), best(waves.rest), usage)
 
 
 def chosen(outcome: Outcome) -> Best:

@@ -33,7 +33,9 @@ class Usage:
     emitted = accepted + bonus - truncated for a speculating decoder; for one that emits one
     token per pass, accepted is 0 and bonus equals emitted. `histogram[:, a]` counts the
     verify passes that accepted a draft tokens. `attended` sums, over target tokens, the keys
-    that each one saw, which with the token count gives FLOPs.
+    that each one saw, which with the token count gives FLOPs. `invalid` counts hypotheses
+    lost because no token could be drawn or no finite score was given. `flops` are those of
+    the target, and of drafts and scorers that report theirs.
     """
 
     prompt_tokens: Int[Array, "B"]

@@ -10,26 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxdecode.autoregress import Rows
-from jaxdecode.cache import fork, resize, truncate
-from jaxdecode.lm import Backbone, extend
+from jaxdecode.cache import Cache, fork, resize, truncate
+from jaxdecode.lm import Backbone, LanguageModel, ModelCost, extend
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Float, Int
 
 
 @struct.dataclass
 class Spent:
-    """Passes and tokens of a scorer's own model, i32[R] each."""
+    """What R rows made a scorer's own model do."""
 
     passes: Int[Array, "R"]
     tokens: Int[Array, "R"]
+    flops: Float[Array, "R"]
 
     @classmethod
     def nothing(cls, rows: int) -> Spent:
-        return cls(jnp.zeros((rows,), jnp.int32), jnp.zeros((rows,), jnp.int32))
+        count = jnp.zeros((rows,), jnp.int32)
+        return cls(count, count, jnp.zeros((rows,), jnp.float32))
+
+    @classmethod
+    def reading(cls, cost: ModelCost, seen: Int[Array, "R"], tokens: Int[Array, "R"]) -> Spent:
+        """One pass over `tokens` tokens after `seen` others; none where there are no tokens."""
+        attended = tokens * seen + tokens * (tokens + 1) / 2.0
+        flops = 2.0 * cost.parameters * tokens + cost.attention * attended
+        return cls((tokens > 0).astype(jnp.int32), tokens, flops.astype(jnp.float32))
 
 
 class Scorer(Protocol):
@@ -52,9 +62,27 @@ class Scorer(Protocol):
 class RewardModel(Backbone, Protocol):
     """A backbone with a head: `logits` are its C outputs at every token."""
 
+    @property
+    def cost(self) -> ModelCost: ...
+
     def reward(self, outputs: Float[Array, "... C"]) -> Float[Array, "..."]:
         """The reward of what has been read so far, from the outputs at its last token."""
         ...
+
+
+@struct.dataclass
+class Reading:
+    """How far a reward model has read R rows.
+
+    Attributes:
+      cache: of prompt and response, up to `seen`.
+      seen: i32[R], response tokens read.
+      reward: f32[R], as of the newest of them.
+    """
+
+    cache: Cache
+    seen: Int[Array, "R"]
+    reward: Float[Array, "R"]
 
 
 @struct.dataclass
@@ -73,7 +101,7 @@ class RewardScorer:
     model: RewardModel
     suffix: Int[Array, "X"] = struct.field(default_factory=lambda: jnp.zeros((0,), jnp.int32))
 
-    def init(self, prompt: Prompt, samples: int) -> tuple[Any, Spent]:
+    def init(self, prompt: Prompt, samples: int) -> tuple[Reading, Spent]:
         batch, width = prompt.tokens.shape
         valid = jnp.arange(width) < prompt.length[:, None]
         output = extend(
@@ -86,20 +114,21 @@ class RewardScorer:
         cache = truncate(output.cache, prompt.length)
         outputs = jnp.take_along_axis(output.logits, prompt.length[:, None, None] - 1, axis=1)
         parent = jnp.repeat(jnp.arange(batch), samples)
-        first = jnp.tile(jnp.arange(samples), batch) == 0
-        spent = Spent(first.astype(jnp.int32), jnp.where(first, prompt.length[parent], 0))
         seen = jnp.zeros((batch * samples,), jnp.int32)
-        return (fork(cache, parent), seen, self.model.reward(outputs[:, 0])[parent]), spent
+        state = Reading(fork(cache, parent), seen, self.model.reward(outputs[:, 0])[parent])
+        # The prompt is read once, and charged to the first of its rows.
+        first = jnp.tile(jnp.arange(samples), batch) == 0
+        read = jnp.where(first, prompt.length[parent], 0)
+        return state, Spent.reading(self.model.cost, seen, read)
 
     def score(
-        self, state: Any, prompt: Prompt, rows: Rows, window: int
-    ) -> tuple[Float[Array, "R"], Any, Spent]:
-        cache, seen, score = state
+        self, state: Reading, prompt: Prompt, rows: Rows, window: int
+    ) -> tuple[Float[Array, "R"], Reading, Spent]:
         closing = self.suffix.shape[0]
         # Slots for everything up to the newest token of any row, and for the suffix.
-        cache = resize(cache, cache.capacity + window + closing)
-        index = seen[:, None] + jnp.arange(window)
-        fresh = rows.length - seen
+        cache = resize(state.cache, state.cache.capacity + window + closing)
+        index = state.seen[:, None] + jnp.arange(window)
+        fresh = rows.length - state.seen
         valid = index < rows.length[:, None]
         tokens = jnp.take_along_axis(
             rows.tokens, jnp.minimum(index, rows.tokens.shape[1] - 1), axis=1
@@ -111,10 +140,11 @@ class RewardScorer:
         if closing:
             closed = jnp.broadcast_to(self.suffix, (fresh.shape[0], closing))
             outputs = extend(self.model, closed, cache).logits[:, -1]
-        score = jnp.where(fresh > 0, self.model.reward(outputs), score)
-        read = (fresh > 0).astype(jnp.int32)
+        score = jnp.where(fresh > 0, self.model.reward(outputs), state.reward)
         kept = resize(cache, cache.capacity - closing)
-        return score, (kept, rows.length, score), Spent(read, fresh + read * closing)
+        read = jnp.where(fresh > 0, fresh + closing, 0)
+        spent = Spent.reading(self.model.cost, state.cache.length, read)
+        return score, Reading(kept, rows.length, score), spent
 
 
 @struct.dataclass
@@ -144,16 +174,39 @@ class FunctionScorer:
 
 @struct.dataclass
 class LikelihoodScorer:
-    """Minus the generator's perplexity of the response: a self-reward that costs no pass.
+    """Minus the generator's perplexity: a self-reward that costs no pass over responses.
 
-    -exp(-mean log p(token)), raw distribution, over emitted tokens.
+    -exp(-mean log p(token)), raw distribution, over the emitted tokens and, with a
+    `prompt_model`, over those of the prompt but its first, which nothing predicts. The prompt
+    draws the scores of short responses together: a text of one lucky token is not the best.
+
+    Attributes:
+      prompt_model: the generator's model, run once over every prompt; None for the perplexity
+        of the response alone.
     """
 
-    def init(self, prompt: Prompt, samples: int) -> tuple[Any, Spent]:
-        return (), Spent.nothing(prompt.batch * samples)
+    prompt_model: LanguageModel | None = None
+
+    def init(self, prompt: Prompt, samples: int) -> tuple[Float[Array, "R"], Spent]:
+        batch, width = prompt.tokens.shape
+        rows = batch * samples
+        if self.prompt_model is None or width == 1:
+            return jnp.zeros((rows,), jnp.float32), Spent.nothing(rows)
+        model = self.prompt_model
+        valid = jnp.arange(width - 1) < prompt.length[:, None] - 1
+        cache = model.init_cache(batch, width - 1)
+        logits = extend(model, prompt.tokens[:, :-1], cache, valid=valid, fresh=True).logits
+        logprob = jax.nn.log_softmax(logits)
+        chosen = jnp.take_along_axis(logprob, prompt.tokens[:, 1:, None], axis=2)[..., 0]
+        total = jnp.sum(jnp.where(valid, chosen, 0.0), axis=1)
+        first = jnp.tile(jnp.arange(samples), batch) == 0
+        parent = jnp.repeat(jnp.arange(batch), samples)
+        read = jnp.where(first, prompt.length[parent] - 1, 0)
+        return total[parent], Spent.reading(model.cost, jnp.zeros_like(read), read)
 
     def score(
-        self, state: Any, prompt: Prompt, rows: Rows, window: int
-    ) -> tuple[Float[Array, "R"], Any, Spent]:
-        mean = rows.logprob / jnp.maximum(rows.length, 1)
+        self, state: Float[Array, "R"], prompt: Prompt, rows: Rows, window: int
+    ) -> tuple[Float[Array, "R"], Float[Array, "R"], Spent]:
+        given = 0 if self.prompt_model is None else rows.prompt_length - 1
+        mean = (state + rows.logprob) / jnp.maximum(given + rows.length, 1)
         return -jnp.exp(-mean), state, Spent.nothing(rows.length.shape[0])

@@ -14,18 +14,22 @@ alpha = 0 is best-of-N. `rule` says how many are kept:
   "quantile"  every score >= the alpha-quantile (linear interpolation), the algorithm as
               published: b - ceil(alpha (b - 1)) where scores differ. Widths are static here, so
               of scores tied at the cut those that come first fill that number.
-`ranked` says what happens to a response that has ended: True, it goes on competing for a
-place in later cuts (the authors' code); False, it makes room for running ones (the
-algorithm as published). Either way it is in the register and can be returned.
+`ranked` says what becomes of a response that has ended: True, it competes for a place in
+every later cut (the authors' code); False, it competes in the cut of the round in which it
+ended and in no other, and a cut keeps the stated share of those that began the round
+running (the algorithm as published). Either way it is in the register and can be returned.
 
 Deliberate differences from the authors' code: survivors keep their caches instead of being
 prefilled again, nothing is decoded past an end token, and a completed response that is cut
-in the round in which it ends is not lost.
+in the round in which it ends is not lost. The schedule counts on every response going on, so
+that the slots of those that end early stay unused. While a cut moves survivors to their new
+slots, the old ones exist too: for that moment memory is up to (2 - alpha) M tokens.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import jax.numpy as jnp
@@ -38,7 +42,7 @@ from jaxdecode.population import Population, Stage
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.scoring import Scorer
-from jaxdecode.types import Array, Float, Int, Key
+from jaxdecode.types import Array, Bool, Float, Int, Key
 
 PAPER = Paper(
     slug="speculative_rejection",
@@ -161,12 +165,16 @@ class SpeculativeRejection:
         alive = population.start(
             self.generator, self.scorer, key, prompt, self.width, stages[0].until
         )
+        contends = jnp.ones_like(alive.sample, bool)
         reached, cuts = 0, []
         for stage in stages:
             if stage.width < alive.width:
-                alive = population.select(alive, self.survivors(alive, stage.width))
+                alive = self.cut(alive, contends, stage.width)
+                running = alive.per_prompt(alive.rows.running)
+                contends = jnp.ones_like(running) if self.ranked else running
             alive = population.advance(self.generator, alive, stage.until)
-            alive = population.evaluate(self.scorer, alive, stage.until - reached)
+            window = min(stage.until - reached, self.generator.max_tokens)
+            alive = population.evaluate(self.scorer, alive, window)
             reached = stage.until
             cuts.append(observe(alive))
         outcome = population.outcome(alive)
@@ -174,22 +182,28 @@ class SpeculativeRejection:
         history = History(cuts=tuple(cuts), sample=best.sample, score=best.score)
         return register.finish(self.generator, outcome, trace=history)
 
-    def survivors(self, alive: Population, width: int) -> Int[Array, "B width"]:
-        """The responses that go on."""
-        score = alive.score
-        if not self.ranked:
-            running = alive.per_prompt(alive.rows.status) == Status.RUNNING
-            score = jnp.where(running, score, -jnp.inf)
-        return population.top(score, width)
+    def cut(self, alive: Population, contends: Bool[Array, "B K"], width: int) -> Population:
+        """Reject all but the best of those that contend.
+
+        Their number is known on the device only. `width` is what it comes to if all do; where
+        fewer do, the places left over hold responses that run no further.
+        """
+        score = jnp.where(contends, alive.score, -jnp.inf)
+        counts = [kept(count, self.alpha, self.rule) for count in range(alive.width + 1)]
+        places = jnp.asarray(counts)[jnp.sum(contends, axis=1)]
+        rank = jnp.argsort(jnp.argsort(-score, axis=1, stable=True), axis=1)
+        rejected = (rank >= places[:, None]).reshape(-1) & alive.rows.running
+        status = jnp.where(rejected, Status.BUDGET, alive.rows.status).astype(jnp.int8)
+        alive = replace(alive, rows=replace(alive.rows, status=status))
+        return population.select(alive, population.top(score, width))
 
 
 def observe(alive: Population) -> Cut:
     """What a stage looked like when it ended."""
-    total = alive.per_prompt(alive.rows.total)
     return Cut(
         sample=alive.sample,
         score=alive.score,
         length=alive.per_prompt(alive.rows.length),
         running=jnp.sum(alive.per_prompt(alive.rows.running), axis=1),
-        cache_tokens=jnp.sum(total, axis=1),
+        cache_tokens=jnp.sum(alive.per_prompt(alive.rows.cache.length), axis=1),
     )

@@ -26,6 +26,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 Loss = Callable[..., tuple[Array, Mapping[str, Array]]]
 Batches = Callable[[int], Mapping[str, Any]]
 Watcher = Callable[[int, Mapping[str, float]], None]
+METRICS = "metrics.jsonl"
 
 
 class Checkpoints(NamedTuple):
@@ -61,15 +62,17 @@ def fit(
       watch: called with (step, means since the last call); also kept as metrics.jsonl beside
         the checkpoints.
     Raises:
-      FloatingPointError: the loss is not finite; the last checkpoint is intact.
+      FloatingPointError: a loss or a gradient is not finite; what is saved is finite.
+      ValueError: the folder's run is longer than `steps`.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps}: at least one step is needed")
+    for name, value in (("steps", steps), ("watch_every", watch_every)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: at least one step is needed")
     graph, params = nnx.split(model)
     update = _updater(graph, loss, optimizer)
     state = {"params": params, "optimizer": optimizer.init(params)}
     with _Store(checkpoints) as store:
-        first, state = store.restore(state)
+        first, state = store.restore(state, steps)
         seen, started = [], time.perf_counter()
         for step in range(first, steps):
             state["params"], state["optimizer"], metrics = update(
@@ -77,15 +80,18 @@ def fit(
             )
             seen.append(metrics)
             done = step + 1
-            if done % watch_every == 0 or done == steps:
-                means = _means(seen, step)
-                seconds = time.perf_counter() - started
-                means["seconds_per_step"] = seconds / len(seen)
+            last = done == steps
+            telling, saving = last or done % watch_every == 0, store.due(done, last)
+            # The means refuse what is not finite, so that it is never saved.
+            means = _means(seen, done) if telling or saving else {}
+            if telling:
+                means["seconds_per_step"] = (time.perf_counter() - started) / len(seen)
                 store.log(done, means)
                 if watch is not None:
                     watch(done, means)
                 seen, started = [], time.perf_counter()
-            store.save(done, state, last=done == steps)
+            if saving:
+                store.save(done, state)
     return nnx.merge(graph, state["params"])
 
 
@@ -106,16 +112,17 @@ def _updater(graph, loss: Loss, optimizer: optax.GradientTransformation):
     return update
 
 
-def _means(seen: list[dict[str, Array]], step: int) -> dict[str, float]:
+def _means(seen: list[dict[str, Array]], done: int) -> dict[str, float]:
     """Average metrics on the host; waits for the device only here."""
     means = {
         name: float(jnp.mean(jnp.stack([metrics[name] for metrics in seen]))) for name in seen[0]
     }
-    if not math.isfinite(means["loss"]):
-        raise FloatingPointError(
-            f"the loss became {means['loss']} within the {len(seen)} steps up to {step}; "
-            "lower the learning rate or clip the gradient and resume from the last checkpoint"
-        )
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(means[name]):
+            raise FloatingPointError(
+                f"{name} became {means[name]} within the {len(seen)} steps up to step {done}; "
+                "lower the learning rate or clip the gradient and resume from the last checkpoint"
+            )
     return means
 
 
@@ -126,6 +133,8 @@ class _Store:
         self.where = where
         self.manager = None
         if where is not None:
+            if where.every < 1:
+                raise ValueError(f"every={where.every}: at least one step lies between saves")
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
             self.manager = ocp.CheckpointManager(where.folder.absolute(), options=options)
 
@@ -137,22 +146,43 @@ class _Store:
             self.manager.wait_until_finished()
             self.manager.close()
 
-    def restore(self, state: dict) -> tuple[int, dict]:
+    def restore(self, state: dict, steps: int) -> tuple[int, dict]:
         """The newest saved step and its state, or step 0 and the state given."""
-        newest = None if self.manager is None else self.manager.latest_step()
-        if self.manager is None or newest is None:
+        if self.manager is None or self.where is None:
+            return 0, state
+        newest = self.manager.latest_step() or 0
+        if newest > steps:
+            raise ValueError(
+                f"checkpoints.folder={self.where.folder} holds step {newest} of a longer run, "
+                f"steps={steps} was asked for; ask for {newest} or name another folder"
+            )
+        self._forget(newest)
+        if newest == 0:
             return 0, state
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         saved = self.manager.restore(newest, args=ocp.args.StandardRestore(abstract))
         return newest, dict(saved)
 
-    def save(self, step: int, state: dict, last: bool) -> None:
-        if self.manager is None or self.where is None:
-            return
-        if last or step % self.where.every == 0:
+    def due(self, step: int, last: bool) -> bool:
+        return self.where is not None and (last or step % self.where.every == 0)
+
+    def save(self, step: int, state: dict) -> None:
+        if self.manager is not None:
             self.manager.save(step, args=ocp.args.StandardSave(state), force=True)
 
     def log(self, step: int, means: Mapping[str, float]) -> None:
         if self.where is not None:
-            with (self.where.folder / "metrics.jsonl").open("a") as file:
+            with (self.where.folder / METRICS).open("a") as file:
                 file.write(json.dumps({"step": step, **means}) + "\n")
+
+    def _forget(self, newest: int) -> None:
+        """Drop the metrics of steps that are about to be run again, and a line cut short."""
+        if self.where is None or not (self.where.folder / METRICS).is_file():
+            return
+        lines = (self.where.folder / METRICS).read_text().splitlines(keepends=True)
+        kept = [
+            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= newest
+        ]
+        draft = self.where.folder / f"{METRICS}.tmp"
+        draft.write_text("".join(kept))
+        draft.replace(self.where.folder / METRICS)
