@@ -1,0 +1,172 @@
+"""Opening the tokenizer of a published folder.
+
+Read are tokenizer.json, tokenizer_config.json, special_tokens_map.json, generation_config.json,
+config.json and chat_template.jinja, none of which but the first is required. What each decides:
+
+    BOS and EOS around a text   an explicit add_bos_token or add_eos_token of tokenizer_config,
+                                else tokenizer.json
+    end tokens, a set           generation_config's (else config's) and tokenizer_config's, united
+    padding                     tokenizer_config's, else generation_config's, else config's
+
+Padding and truncation settings stored in tokenizer.json are dropped: they would shorten texts
+without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from models.chat import ChatTemplate
+from models.safetensors import parse_json
+from models.text import Tokenizer
+
+NEEDED = ("bos_token", "eos_token", "pad_token")
+NAMED = (*NEEDED, "unk_token", "sep_token", "cls_token", "mask_token")
+FILE_LIMIT = 256_000_000
+
+
+def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    """The tokenizer of a published folder.
+
+    Raises:
+      ValueError: a file is missing or damaged, or BOS, EOS or padding is not in the vocabulary.
+    """
+    path = Path(folder)
+    inner = _open(path / "tokenizer.json")
+    config = _read(path / "special_tokens_map.json") | _read(path / "tokenizer_config.json")
+    model = _read(path / "config.json")
+    generation = _read(path / "generation_config.json") or model
+    tokens = _special_tokens(config)
+    ids: dict[str, int] = {}
+    for name in NEEDED:
+        if name in tokens:
+            token = inner.token_to_id(tokens[name])
+            if token is None:
+                raise ValueError(
+                    f"{path}: {name} {tokens[name]!r} is not in tokenizer.json; add it there or "
+                    "remove it from tokenizer_config.json"
+                )
+            ids[name] = token
+    _surround(inner, config, ids)
+    named = (ids[name] for name in ("eos_token",) if name in ids)
+    pads = [ids[name] for name in ("pad_token",) if name in ids]
+    pads += [*_ids(generation, "pad_token_id"), *_ids(model, "pad_token_id")]
+    source = _template(path, config)
+    return Tokenizer(
+        inner,
+        bos=ids.get("bos_token"),
+        eos=tuple(sorted({*_ids(generation, "eos_token_id"), *named})),
+        pad=pads[0] if pads else None,
+        template=None if source is None else ChatTemplate(source, tokens),
+    )
+
+
+def _open(file: Path) -> Any:
+    import tokenizers
+
+    if not file.is_file():
+        raise ValueError(
+            f"{file} is missing; write it once with transformers: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    data = _bytes(file)
+    with _refused(file):
+        inner = tokenizers.Tokenizer.from_buffer(data)
+    inner.no_padding()
+    inner.no_truncation()
+    return inner
+
+
+@contextmanager
+def _refused(file: Path) -> Iterator[None]:
+    """The library raises a bare `Exception` for what it cannot read, and so nothing narrower
+    can be caught; its subclasses are let through."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception:
+            raise
+        raise ValueError(f"{file} holds no tokenizer ({error}); fetch it again") from error
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> text of the special tokens of a tokenizer_config.json; the rest is a list."""
+    tokens: dict[str, Any] = {}
+    for name in NAMED:
+        text = _text(config.get(name))
+        if text is not None:
+            tokens[name] = text
+    more = config.get("additional_special_tokens") or config.get("extra_special_tokens")
+    if isinstance(more, list):
+        tokens["additional_special_tokens"] = [text for entry in more if (text := _text(entry))]
+    return tokens
+
+
+def _text(entry: Any) -> str | None:
+    """A token is spelled as its text, or as an object that describes it."""
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def _ids(config: Mapping[str, Any], name: str) -> list[int]:
+    value = config.get(name)
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if any(type(x) is not int for x in values):
+        raise ValueError(f"{name}={value!r} must be a token id or a list of them")
+    return [x for x in values if x >= 0]  # some configs say -1 for none
+
+
+def _surround(inner: Any, config: Mapping[str, Any], ids: Mapping[str, int]) -> None:
+    """Make what is put around a text agree with explicit flags."""
+    from tokenizers import processors
+
+    around = inner.encode("", add_special_tokens=True).ids
+    have = {name: name in ids and ids[name] in around for name in ("bos_token", "eos_token")}
+    if have["bos_token"] and ids["bos_token"] == ids.get("eos_token"):
+        have["eos_token"] = around.count(ids["bos_token"]) > 1
+    flags = {name: config.get(f"add_{name}") for name in have}
+    want = {k: have[k] if flags[k] is None else bool(flags[k]) and k in ids for k in have}
+    if want == have:
+        return
+    spelled = {name: inner.id_to_token(ids[name]) for name in want if want[name]}
+    before = [spelled["bos_token"]] if want["bos_token"] else []
+    after = [spelled["eos_token"]] if want["eos_token"] else []
+    inner.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        special_tokens=sorted({text: ids[name] for name, text in spelled.items()}.items()),
+    )
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The folder's own template file, else the config's; of several the default one."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return _bytes(file).decode("utf-8")
+    stored = config.get("chat_template")
+    if stored is None and (folder / "chat_template.json").is_file():
+        stored = _read(folder / "chat_template.json").get("chat_template")
+    if isinstance(stored, list):
+        named = {entry.get("name"): entry.get("template") for entry in stored if _is_named(entry)}
+        stored = named.get("default")
+    if stored is not None and not isinstance(stored, str):
+        raise ValueError(f"{folder}: chat_template must be text or a list of named texts")
+    return stored
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return parse_json(_bytes(path), path) if path.is_file() else {}
+
+
+def _bytes(path: Path) -> bytes:
+    if path.stat().st_size > FILE_LIMIT:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
+    return path.read_bytes()
