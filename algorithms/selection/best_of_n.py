@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -16,7 +18,10 @@ from jaxdecode.types import Array, Float, Int, Key
 
 @struct.dataclass
 class Pool:
-    """All N responses of every prompt, the trace of best-of-N."""
+    """All N responses of every prompt, the trace of best-of-N.
+
+    `meter` is the state of the generator's meter, every leaf [B, N, ...].
+    """
 
     tokens: Int[Array, "B N L"]
     length: Int[Array, "B N"]
@@ -24,6 +29,7 @@ class Pool:
     logprob: Float[Array, "B N"]
     score: Float[Array, "B N"]
     best: Int[Array, "B"]
+    meter: Any
 
 
 @struct.dataclass
@@ -37,12 +43,15 @@ class BestOfN:
       wave: static; draw that many at a time, so that memory is bounded by the wave and not
         by N. The responses are the same for every wave, and the first n of N are the
         responses of a run with n.
+      first: index of the first sample; a later run goes on drawing where one with fewer
+        samples stopped.
     """
 
     generator: Generator
     scorer: Scorer
     samples: int = struct.field(pytree_node=False)
     wave: int | None = struct.field(pytree_node=False, default=None)
+    first: int | Int[Array, ""] = 0
 
     def __post_init__(self):
         if self.samples < 1:
@@ -60,7 +69,7 @@ class BestOfN:
         wave = self.wave or self.samples
         sizes = capacities(self.generator, prompt.tokens.shape[1])
 
-        def draw(first: Int[Array, ""]) -> tuple[register.Outcome, dict[str, Array]]:
+        def draw(first: Int[Array, ""]) -> tuple[register.Outcome, dict[str, Any]]:
             drawn = population.start(
                 self.generator, self.scorer, key, prompt, wave, sizes[0], first
             )
@@ -73,14 +82,15 @@ class BestOfN:
                 "length": rows.length,
                 "status": rows.status,
                 "logprob": rows.logprob,
+                "meter": rows.meter,
             }
-            pool = {name: drawn.per_prompt(array) for name, array in pool.items()}
+            pool = jax.tree.map(drawn.per_prompt, pool)
             return population.outcome(drawn), pool | {"score": drawn.score}
 
-        firsts = jnp.arange(0, self.samples, wave, dtype=jnp.int32)
+        firsts = self.first + jnp.arange(0, self.samples, wave, dtype=jnp.int32)
         outcomes, pools = jax.lax.map(draw, firsts)
         outcome = register.merge(outcomes)
-        pool = {name: jnp.concatenate(list(waves), axis=1) for name, waves in pools.items()}
+        pool = jax.tree.map(lambda waves: jnp.concatenate(list(waves), axis=1), pools)
         return register.finish(
             self.generator, outcome, trace=Pool(best=outcome.best.sample, **pool)
         )
