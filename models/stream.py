@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from models.text import Tokenizer
 
-# How a decoder shows bytes that are no character, or not yet: a character has four at most.
+# How a decoder shows bytes that are no character, or not yet. A character has four bytes at most,
+# so that no more than three tokens wait for one.
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 MOST_BROKEN = 3
 
@@ -38,11 +39,16 @@ class TextStream:
 
     def push(self, ids: Iterable[int]) -> str:
         """Take more ids; returns the text that is now certain."""
+        return "".join(self._push(int(i)) for i in ids)
+
+    def _push(self, token: int) -> str:
         if self.stopped is not None:
             return ""
-        self._ids.extend(int(i) for i in ids)
+        self._ids.append(token)
         text = self._decode(self._first, len(self._ids))
-        broken = min(len(text) - len(text.rstrip(BROKEN)), MOST_BROKEN)
+        broken = len(text) - len(text.rstrip(BROKEN))
+        if len(self._ids) - self._settled > MOST_BROKEN:
+            broken = min(broken, MOST_BROKEN)  # the bytes before these will never be mended
         fresh = text[self._sent : len(text) - broken]
         self._sent = max(self._sent, len(text) - broken)
         if not broken and text:

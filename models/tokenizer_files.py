@@ -15,8 +15,7 @@ without a word.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +73,13 @@ def _open(file: Path) -> Any:
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     data = _bytes(file)
-    with _refused(file):
+    try:
         inner = tokenizers.Tokenizer.from_buffer(data)
+    except ValueError as error:
+        raise ValueError(f"{file} holds no tokenizer ({error}); fetch it again") from error
     inner.no_padding()
     inner.no_truncation()
     return inner
-
-
-@contextmanager
-def _refused(file: Path) -> Iterator[None]:
-    """The library raises a bare `Exception` for what it cannot read, and so nothing narrower
-    can be caught; its subclasses are let through."""
-    try:
-        yield
-    except BaseException as error:
-        if type(error) is not Exception:
-            raise
-        raise ValueError(f"{file} holds no tokenizer ({error}); fetch it again") from error
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,157 @@
+"""Chat templates: what they may say, and what they may not do."""
+
+import datetime
+import time
+
+import pytest
+
+from models.chat import ChatTemplate, Limits
+
+TALK = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<b> & é"}]
+TIGHT = Limits(seconds=1, characters=100_000, memory=2**28)
+
+
+def render(source, *, talk=TALK, limits=None, **options):
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    return ChatTemplate(source, tokens, limits or Limits()).render([talk], **options)[0]
+
+
+def test_messages_tokens_and_the_opening_of_a_turn():
+    source = """{{ bos_token }}
+{%- for m in messages %}
+    {%- if m['role'] == 'user' %}[{{ m.content | trim }}]{% else %}{{ m.content + eos_token }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}A:{% endif %}"""
+    assert render(source) == "<s>[hi]<b> & é</s>"
+    assert render(source, add_generation_prompt=True) == "<s>[hi]<b> & é</s>A:"
+
+
+def test_many_conversations_at_once():
+    template = ChatTemplate("{{ messages | length }}{{ messages[0].content }}", {})
+    talks = [[{"content": f"{i}"}] * (i + 1) for i in range(3)]
+    assert template.render(talks) == ["10", "21", "32"]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+        ("{{ messages[1] | tojson }}", '{"role": "assistant", "content": "<b> & é"}'),
+        ("{{ {'a': [1]} | tojson(indent=1) }}", '{\n "a": [\n  1\n ]\n}'),
+        ("{% for m in messages %}{% if loop.last %}{% break %}{% endif %}x{% endfor %}", "x"),
+        ("a{% generation %}\nb{%- endgeneration -%}\n c", "abc"),
+        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+         "{% endfor %}{{ ns.n }}", "2"),
+        ("{{ dict(a=1).a }}{{ tools is none }}{{ mode }}", "1TrueX"),
+        ("{% if messages %}\n  yes\n{% endif %}\n", "  yes\n"),
+        ("{{ messages[0].get('name', 'nobody') }}", "nobody"),
+    ],
+)  # fmt: skip
+def test_what_published_templates_rely_on(source, text):
+    assert render(source, today=datetime.date(2024, 7, 26), mode="X") == text
+
+
+def test_the_template_may_refuse():
+    with pytest.raises(ValueError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ messages.append(1) }}",
+        "{% set messages[0].content = 1 %}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}{{ os }}",
+        "{{ missing.field }}",
+        "{% if %}",
+        "{{ 1 + 'a' }}",
+    ],
+)
+def test_attacks_and_mistakes_are_refused(source):
+    with pytest.raises(ValueError, match="chat template: "):
+        render(source)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "messages.__class__",
+        "messages | attr('__class__') | attr('__base__')",
+        "'{0.__class__.__init__}'.format(messages)",
+        "('' | attr('format')).__globals__",
+        "raise_exception.__globals__",
+        "namespace.mro",
+    ],
+)
+def test_attributes_that_would_lead_out_render_as_nothing(expression):
+    assert render("[{{ " + expression + " }}]") == "[]"
+
+
+NEST = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (NEST, "not done after"),
+        ("{{ 9**(9**9) }}", "not done after|needs more than"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 'a' * 10**11 }}", "needs more than"),
+        ("{{ messages * 10**9 }}", "needs more than"),
+        ("{{ 'a' * 10**6 }}", "more than 100000 characters"),
+        ("{% for i in range(99999) %}{{ 'ab' }}{% endfor %}", "more than 100000 characters"),
+    ],
+)
+def test_time_memory_and_output_are_limited(source, message):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=message):
+        render(source, limits=TIGHT)
+    assert time.monotonic() - started < 60
+
+
+def test_the_process_cannot_open_files_or_start_others(tmp_path):
+    """The second wall, for what breaks the sandbox: run its locks on code of our own."""
+    import subprocess
+    import sys
+
+    from models.chat import WORKER
+
+    target = tmp_path / "file"
+    code = f"""
+import sys; sys.path.insert(0, {str(WORKER.parent)!r})
+import os, socket, chat_worker
+chat_worker._give_up(5, 2**30)
+for attempt in (
+    lambda: open({str(target)!r}, "w"),
+    lambda: open("/etc/passwd"),
+    lambda: socket.socket(),
+    lambda: os.posix_spawn("/bin/true", ["true"], {{}}) and os.wait()[1] and 1 / 0,
+    lambda: bytearray(2**31),
+):
+    try:
+        result = attempt()
+        print("allowed" if result is not None else "refused")
+    except (OSError, MemoryError, ZeroDivisionError):
+        print("refused")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["refused"] * 5
+    assert not target.exists()
+
+
+def test_second_bos():
+    with pytest.raises(ValueError, match=r"second '<s>'.*remove one"):
+        render("{{ bos_token }}{{ messages[0].content }}", talk=[{"content": "<s>hi"}])
+    # A new BOS for every turn is how some families are trained.
+    assert render("{% for m in messages %}<s>{{ m.role }}{% endfor %}") == "<s>user<s>assistant"
+
+
+def test_what_is_no_data_is_refused():
+    with pytest.raises(ValueError, match="no plain JSON data"):
+        render("x", talk=[{"content": object()}])
+    with pytest.raises(ValueError, match="1000001 characters"):
+        ChatTemplate(" " * 1_000_001, {})
