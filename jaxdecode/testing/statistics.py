@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jax.scipy.special import gammaincc
+from jax.typing import ArrayLike
 
 ALPHA = 1e-4
 """Probability that a true law is rejected; seeds are fixed, so that it happens once or never."""
@@ -36,9 +37,10 @@ def tally(samples: np.ndarray | Iterable[Hashable]) -> Counter:
     return Counter(dict(zip(map(tuple, cells.tolist()), counts.tolist(), strict=True)))
 
 
-def completions(tokens: np.ndarray, length: np.ndarray) -> list[tuple[int, ...]]:
+def completions(tokens: ArrayLike, length: ArrayLike) -> list[tuple[int, ...]]:
     """The rows of a result as tuples of their own length."""
-    return [tuple(row[:n]) for row, n in zip(np.asarray(tokens).tolist(), length, strict=True)]
+    pairs = zip(np.asarray(tokens).tolist(), np.asarray(length).tolist(), strict=True)
+    return [tuple(row[:n]) for row, n in pairs]
 
 
 def law(probs: Cells | np.ndarray) -> dict[Hashable, float]:
