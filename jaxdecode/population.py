@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxdecode import autoregress
+from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator, Rows
 from jaxdecode.cache import gather, resize
 from jaxdecode.prompt import Prompt
@@ -107,8 +106,9 @@ def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
     """
     rows = population.rows
     raw, state, spent = scorer.score(population.scorer, population.prompt, rows, window)
-    fault = ~jnp.isfinite(raw) & usable(rows)
-    score = jnp.where(fault | ~usable(rows), -jnp.inf, raw.astype(jnp.float32))
+    usable = rows.status != Status.INVALID
+    fault = ~jnp.isfinite(raw) & usable
+    score = jnp.where(usable & ~fault, raw.astype(jnp.float32), -jnp.inf)
     population = replace(
         population,
         rows=replace(
@@ -151,9 +151,9 @@ def completed(rows: Rows) -> Bool[Array, "R"]:
     return (rows.status == Status.EOS) | (rows.status == Status.LENGTH)
 
 
-def usable(rows: Rows) -> Bool[Array, "R"]:
-    """Whether a row has a valid score, completed or not."""
-    return rows.status != Status.INVALID
+def unfinished(rows: Rows) -> Bool[Array, "R"]:
+    """Whether a row could go on."""
+    return rows.running
 
 
 def leader(population: Population, eligible: Callable[[Rows], Array]) -> Best:
@@ -182,7 +182,7 @@ def leader(population: Population, eligible: Callable[[Rows], Array]) -> Best:
 
 def outcome(population: Population) -> Outcome:
     """Summarise a population that will not be run further."""
-    return Outcome(population.best, leader(population, usable), population.usage)
+    return Outcome(population.best, leader(population, unfinished), population.usage)
 
 
 def _charge(population: Population, spent: Spent) -> Population:

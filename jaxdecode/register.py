@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.result import Result, Status, Usage
 from jaxdecode.types import Array, Bool, Float, Int
@@ -51,7 +51,7 @@ class Outcome:
 
     Attributes:
       best: the best completed response of each prompt.
-      rest: the best of all usable ones, for prompts where none was completed.
+      rest: the best of those still running, for prompts where none was completed.
       usage: what it took.
     """
 
