@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_the_list_tells_paper_claim_presets_and_last_result() -> None:
         Experiment("thing", "x", ("smoke", "cpu"), PAPER),
         Experiment("untried", "about it", ("smoke",), None),
     ]
-    console = Console(width=240, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=240, record=True, file=io.StringIO())
     console.print(listing.table(found, {"thing": report(holds=False)}))
     _, thing, untried = console.export_text().strip().splitlines()
     for part in ("A Thing (2024, arXiv 2401.00001)", "it works", "smoke, cpu", "0/1 claims hold"):

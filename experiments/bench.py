@@ -1,0 +1,307 @@
+"""Speed of the token engine, against `transformers.generate` and against the machine.
+
+    python -m experiments.bench --preset cpu
+
+Goals, in tokens a second of greedy float32 decoding with equal tokens, prompts of 64 and 128
+new tokens: 4x, 2.2x and 1.5x the peer with 5 M parameters at batch 1, 8 and 64, and 2.5x, 1.7x
+and 1.3x with 30 M. The peer is timed with a dynamic and a static cache on all cores, and the
+faster of the two counts; it needs the `parity` extra, and without it only the machine is the
+measure. All calls of a shape take turns, medians count, compilation is apart.
+
+Also stored: what counting costs, sampling beside greedy search, prefill beside steps, and the
+cost curves over verify widths, prompts and cache slots on this device. About 6 minutes on two
+cores with the peer, 2 without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from algorithms.sampling.autoregressive import Autoregressive
+from experiments import compilation, curves, peers, timing
+from experiments.environment import usable_cpus
+from experiments.progress import Progress
+from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
+from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import Decoder
+from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Categorical, Greedy, Sampler
+from jaxdecode.stop import Stop
+from models.config import TransformerConfig
+from models.presets import LLAMA_3_2_1B, small
+from models.transformer import Transformer
+
+SHAPES: dict[str, TransformerConfig] = {
+    "0.2M": small(2048, hidden=64, layers=2),
+    "5M": small(2048, hidden=256, layers=6),
+    "30M": small(12288, hidden=512, layers=8, heads=8),
+    "1B": LLAMA_3_2_1B,
+}
+GOALS = {("5M", 1): 4.0, ("5M", 8): 2.2, ("5M", 64): 1.5}
+GOALS |= {("30M", 1): 2.5, ("30M", 8): 1.7, ("30M", 64): 1.3}
+COUNTING, COLD, WARM = 0.02, 1.0, 0.1  # goals: share of the time; seconds of compilation
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is timed.
+
+    Attributes:
+      models: sizes, of 0.2M, 5M, 30M and (bfloat16) 1B.
+      batches: rows decoded together.
+      prompt, new: tokens of every row.
+      cache_growth: cache sizes the engine grows through, see `Generator`.
+      repeats: rounds of a race.
+      patience: seconds after which a race is cut short.
+      curve: the size that cost curves are drawn of.
+      widths: tokens of a verifying pass.
+      slots: cache capacities.
+      reads: widths of prompts read at once.
+      depth: layers of the model whose compilation is timed.
+    """
+
+    models: tuple[str, ...] = ("5M", "30M")
+    batches: tuple[int, ...] = (1, 8, 64)
+    prompt: int = 64
+    new: int = 128
+    cache_growth: int = 1
+    repeats: int = 7
+    patience: float = 15.0
+    curve: str = "5M"
+    widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    slots: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    reads: tuple[int, ...] = (16, 64, 256)
+    depth: int = 24
+    seed: Seed = 0
+    out: Out = None
+
+
+PRESETS = {
+    "smoke": Config(
+        models=("0.2M",), batches=(1,), new=16, repeats=3, curve="0.2M",
+        widths=(1, 8), slots=(128, 512), reads=(16,), depth=2,
+    ),
+    "cpu": Config(),
+    "paper": Config(models=("1B",), batches=(1, 16, 256), curve="1B"),
+}  # fmt: skip
+
+
+def build(name: str, seed: int) -> Transformer:
+    """A model of random weights; the embedding is scaled up so that few tokens nearly tie."""
+    model = Transformer(SHAPES[name], rngs=nnx.Rngs(seed))
+    model.embedding.set_value(4 * model.embedding[...])
+    return model
+
+
+def decoder(config: Config, model: Transformer, sampler: Sampler) -> Autoregressive:
+    return Autoregressive(
+        Generator(
+            model, Identity(), sampler, Stop.of(), config.new, cache_growth=config.cache_growth
+        )
+    )
+
+
+@jax.jit
+def counted(decoder: Decoder, key: jax.Array, prompt: Prompt) -> Any:
+    return decoder(key, prompt)
+
+
+@jax.jit
+def uncounted(decoder: Decoder, key: jax.Array, prompt: Prompt) -> jax.Array:
+    """Tokens alone: the compiler drops every counter that nothing else reads."""
+    return decoder(key, prompt).tokens
+
+
+def limit(model: Transformer, batch: int, prompt: int, new: int) -> float:
+    """Seconds the machine needs to read what every step reads and to multiply it."""
+    cost, size = model.cost, model.dtype.itemsize
+    held = batch * cost.cache_bytes * (prompt + new / 2)
+    weights = cost.parameters * size
+    rate = timing.arithmetic_rate(model.dtype)
+    step_flops = batch * (2 * cost.parameters + cost.attention * (prompt + new / 2))
+    step = max((weights + held) / timing.read_rate(weights, model.dtype), step_flops / rate)
+    return new * step + batch * prompt * 2 * cost.parameters / rate
+
+
+def race(config: Config, name: str, batch: int) -> dict[str, Any]:
+    """One size and batch: engine, parts of the engine and peer, taking turns."""
+    model = build(name, config.seed)
+    rng = np.random.default_rng(config.seed)
+    tokens = rng.integers(model.vocab_size, size=(batch, config.prompt))
+    prompt = Prompt.of(tokens.tolist(), width=config.prompt)
+    key = jax.random.key(config.seed)
+    greedy, sample = (decoder(config, model, s) for s in (Greedy(), Categorical()))
+    start = time.perf_counter()
+    lowered = counted.lower(greedy, key, prompt)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    row: dict[str, Any] = {
+        "kind": "decode",
+        "model": name,
+        "parameters": sum(x.size for x in jax.tree.leaves(model)),
+        "batch": batch,
+        "trace_s": traced - start,
+        "compile_s": time.perf_counter() - traced,
+        "program_mb": timing.program_bytes(compiled) / 1e6,
+    }
+    calls: dict[str, Callable[[], Any]] = {
+        "greedy": lambda: counted(greedy, key, prompt),
+        "uncounted": lambda: uncounted(greedy, key, prompt),
+        "sample": lambda: counted(sample, key, prompt),
+        "prefill": lambda: curves.read(model, prompt),
+    }
+    with contextlib.ExitStack() as stack:
+        if peers.missing() is None:
+            peer = stack.enter_context(peers.peer_of(model, usable_cpus()))
+            for cache in ("dynamic", "static"):
+                calls[cache] = lambda cache=cache: peer.greedy(tokens, config.new, cache)
+            ours = np.asarray(calls["greedy"]().tokens)
+            row["equal_rows"] = float((ours == calls["dynamic"]()).all(1).mean())
+        taken = timing.interleaved(calls, config.repeats, config.patience)
+    seconds = timing.medians(taken)
+    total = seconds["greedy"]
+    row |= {
+        "tokens/s": batch * config.new / total,
+        "sampling_tokens/s": batch * config.new / seconds["sample"],
+        "prefill_ms": 1e3 * seconds["prefill"],
+        "step_ms": 1e3 * (total - seconds["prefill"]) / config.new,
+        "counting": paired(taken["greedy"], taken["uncounted"]) - 1.0,
+        "of_limit": limit(model, batch, config.prompt, config.new) / total,
+        "rounds": len(taken["greedy"]),
+    }
+    if "dynamic" in seconds:
+        fastest = min(("dynamic", "static"), key=lambda cache: seconds[cache])
+        row |= {
+            "peer_cache": fastest,
+            "peer_tokens/s": batch * config.new / seconds[fastest],
+            "ratio": seconds[fastest] / total,
+        }
+    return row
+
+
+def paired(left: list[float], right: list[float]) -> float:
+    """The median of the ratios within each round, which a slow spell leaves alone."""
+    return float(np.median(np.array(left) / np.array(right)))
+
+
+def measurements(config: Config) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Everything to be measured, as (key, how)."""
+    yield "compile", lambda: {"kind": "compile", **compilation.measure(config.depth)}
+    for name in config.models:
+        for batch in config.batches:
+            yield f"decode {name} {batch}", lambda n=name, b=batch: race(config, n, b)
+    repeats = config.repeats
+
+    def rows(kind: str, found: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        return {"curve": [{"kind": kind, "model": config.curve, **row} for row in found]}
+
+    def model() -> Transformer:
+        return build(config.curve, config.seed)
+
+    for batch in config.batches[:2]:
+        yield (
+            f"verify {batch}",
+            lambda b=batch: rows(
+                "verify", curves.verify(model(), b, config.widths, config.prompt, repeats)
+            ),
+        )
+    yield (
+        "capacity",
+        lambda: rows(
+            "capacity",
+            curves.capacity(model(), config.batches[-1], config.slots, config.prompt, repeats),
+        ),
+    )
+    yield (
+        "prefill",
+        lambda: rows("prefill", curves.prefill(model(), config.batches, config.reads, repeats)),
+    )
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """The goals against what was measured; a race without a peer claims nothing."""
+    found = []
+    for row in rows:
+        goal = GOALS.get((row.get("model", ""), row.get("batch", 0)))
+        if row["kind"] == "decode" and "ratio" in row:
+            what = f"greedy, {row['model']}, batch {row['batch']}: times transformers' tokens/s"
+            holds = row["ratio"] >= (goal or 1.0) and row["equal_rows"] == 1.0
+            same = f"{row['equal_rows']:.0%} of rows equal"
+            found.append(
+                Claim(what, f"goal {goal or 1.0}", f"{row['ratio']:.2f}, {same}", bool(holds))
+            )
+        if row["kind"] == "compile":
+            what = f"compiling greedy decoding, {row['layers']} scanned layers"
+            found += [
+                Claim(f"{what}, {name}", f"goal {most:g} s", f"{row[key]:.2f} s", row[key] <= most)
+                for name, key, most in (
+                    ("cold", "compile_s", COLD),
+                    ("from the persistent cache", "cached_s", WARM),
+                )
+            ]
+    shares = [row["counting"] for row in rows if row["kind"] == "decode"]
+    share = float(np.median(shares))
+    found.append(
+        Claim(
+            "counting everything: share of the time, median over shapes",
+            f"goal below {COUNTING:.0%}",
+            f"{share:.1%}",
+            share < COUNTING,
+        )
+    )
+    return found
+
+
+def draw(config: Config, rows: list[dict[str, Any]]) -> None:
+    """Tokens a second by batch, and what a pass costs by its width and its cache."""
+
+    def lines(kind: str, x: str, y: str, group: str) -> Iterator[tuple[Any, list, list]]:
+        some = [row for row in rows if row["kind"] == kind and y in row]
+        for value in dict.fromkeys(row[group] for row in some):
+            chosen = [row for row in some if row[group] == value]
+            yield value, [row[x] for row in chosen], [row[y] for row in chosen]
+
+    path = config.out and config.out / "figure.png"
+    with figure(path, columns=3) as (speed, width, slots):
+        colors = {}
+        for model, batch, rate in lines("decode", "batch", "tokens/s", "model"):
+            (line,) = speed.plot(batch, rate, label=f"{model}, jaxdecode")
+            colors[model] = line.get_color()
+        for model, batch, rate in lines("decode", "batch", "peer_tokens/s", "model"):
+            speed.plot(batch, rate, "--", color=colors[model], label=f"{model}, transformers")
+        speed.set(xscale="log", yscale="log", xlabel="batch", ylabel="tokens a second")
+        for batch, n, relative in lines("verify", "width", "relative", "batch"):
+            width.plot(n, relative, label=f"batch {batch}")
+        width.set(xscale="log", xlabel="tokens of a verifying pass", ylabel="T(n) / T(1)")
+        for batch, n, relative in lines("capacity", "capacity", "relative", "batch"):
+            slots.plot(n, relative, label=f"batch {batch}, {config.prompt} slots in use")
+        slots.set(xscale="log", xlabel="slots of the cache", ylabel="time of a step, relative")
+
+
+def run(config: Config) -> Report:
+    """Measure everything, one row after the other."""
+    reason = peers.missing()
+    if reason:
+        print(f"no peer to race: {reason}")
+    tasks = list(measurements(config))
+    rows: list[dict[str, Any]] = []
+    with Journal(config) as journal, Progress("bench", len(tasks)) as progress:
+        for key, measure in tasks:
+            row = journal.row(key, measure)
+            rows += row.get("curve", [row])
+            progress.advance(note=key)
+    draw(config, rows)
+    return Report(claims(rows), rows, seconds=journal.seconds)
+
+
+if __name__ == "__main__":
+    run_main(run, PRESETS)

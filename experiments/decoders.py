@@ -1,0 +1,174 @@
+"""Decoders from the options of a command line.
+
+An option that the chosen decoder would not use is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.selection.best_of_n import BestOfN
+from algorithms.selection.self_certainty import SelfCertainty
+from algorithms.selection.speculative_rejection import Rule, SpeculativeRejection
+from jaxdecode import logits
+from jaxdecode.autoregress import Generator
+from jaxdecode.certainty import Measure
+from jaxdecode.decoder import Decoder
+from jaxdecode.lm import LanguageModel
+from jaxdecode.sampling import Categorical, Greedy
+from jaxdecode.scoring import LikelihoodScorer, Scorer
+from jaxdecode.stop import Stop
+
+Name = Literal["sample", "greedy", "best-of-n", "speculative-rejection", "self-certainty"]
+SCORED = ("best-of-n", "speculative-rejection")
+LIKELIHOOD = "likelihood"  # as a reward: the generator's own
+
+# Edits of the logits, in the order in which they are applied. Penalties see the raw logits.
+EDITS: dict[str, Callable[[Any, LanguageModel, Stop], logits.LogitsTransform]] = {
+    "repetition_penalty": lambda x, model, _: logits.RepetitionPenalty(x, model.vocab_size),
+    "presence_penalty": lambda x, model, _: logits.PresencePenalty(x, model.vocab_size),
+    "frequency_penalty": lambda x, model, _: logits.FrequencyPenalty(x, model.vocab_size),
+    "min_tokens": lambda x, _, stop: logits.MinimumLength(x, stop.eos),
+    "temperature": lambda x, *_: logits.Temperature(x),
+    "top_k": lambda x, *_: logits.TopK(x),
+    "top_p": lambda x, *_: logits.TopP(x),
+    "min_p": lambda x, *_: logits.MinP(x),
+    "typical": lambda x, *_: logits.Typical(x),
+    "epsilon": lambda x, *_: logits.Epsilon(x),
+    "eta": lambda x, *_: logits.Eta(x),
+}
+# Greedy search is changed by these alone.
+RANKING = ("repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens")
+USES: dict[str, tuple[str, ...]] = {
+    "sample": tuple(EDITS),
+    "greedy": RANKING,
+    "best-of-n": (*EDITS, "samples", "wave", "reward"),
+    "speculative-rejection": (*EDITS, "samples", "reward", "budget", "alpha", "rule"),
+    "self-certainty": (*EDITS, "samples", "wave", "measure"),
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are drawn and responses chosen."""
+
+    max_tokens: int = 128
+    """The most tokens of a response."""
+    temperature: float | None = None
+    """Divides the logits (1 if not given); for 0 use --decoder greedy."""
+    top_k: int | None = None
+    """Draw from the k most probable tokens."""
+    top_p: float | None = None
+    """Draw from the smallest set of tokens with this much probability."""
+    min_p: float | None = None
+    """Draw tokens at least this many times as probable as the best."""
+    typical: float | None = None
+    """Mass of the tokens whose surprise is nearest to the entropy."""
+    epsilon: float | None = None
+    """Least probability of a token."""
+    eta: float | None = None
+    """Least probability, lowered where the entropy is high."""
+    repetition_penalty: float | None = None
+    """Divides the scores of tokens seen before; above 1 discourages."""
+    presence_penalty: float | None = None
+    """Subtracted from the scores of tokens written before."""
+    frequency_penalty: float | None = None
+    """Subtracted once for each time a token was written."""
+    min_tokens: int | None = None
+    """No end before this many tokens."""
+    samples: int | None = None
+    """Responses per prompt, of which one is kept (16 if not given)."""
+    wave: int | None = None
+    """Draw so many of them at a time."""
+    reward: str | None = None
+    """What chooses: a reward model's folder or zoo name, or "likelihood", the model's own."""
+    budget: int | None = None
+    """Speculative rejection: cache tokens per prompt."""
+    alpha: float | None = None
+    """Speculative rejection: fraction dropped at each cut (0.5 if not given)."""
+    rule: Rule | None = None
+    """Speculative rejection: how the fraction is rounded ("count" if not given)."""
+    measure: Measure | None = None
+    """Self-certainty: the measure of certainty ("kl" if not given)."""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was set, without `max_tokens`, which every decoder uses."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        del fields["max_tokens"]
+        return fields
+
+
+def check(name: Name, rules: Rules) -> None:
+    """Refuse options that `name` does not use or cannot do without.
+
+    Raises:
+      ValueError: naming the option and what would use it.
+    """
+    if name not in get_args(Name):
+        raise ValueError(f"--decoder {name}: choose one of {', '.join(get_args(Name))}")
+    for option in rules.given:
+        if option not in USES[name]:
+            users = ", ".join(user for user, used in USES.items() if option in used)
+            flag = option.replace("_", "-")
+            raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
+    if name in SCORED and rules.reward is None:
+        raise ValueError(
+            f'--decoder {name} needs --reward: a reward model, or "{LIKELIHOOD}" for the '
+            "model's own"
+        )
+    if name == "speculative-rejection" and rules.budget is None:
+        width = rules.samples or 16
+        raise ValueError(
+            f"--decoder {name} needs --budget, cache tokens per prompt: at least {width} times "
+            f"the prompt and a few tokens, below {width} times the prompt and "
+            f"{rules.max_tokens} tokens"
+        )
+
+
+def generator(name: Name, rules: Rules, model: LanguageModel, stop: Stop) -> Generator:
+    """How `name` draws tokens."""
+    given = rules.given
+    edits = [make(given[key], model, stop) for key, make in EDITS.items() if key in given]
+    return Generator(
+        model=model,
+        transform=logits.chain(*edits),
+        sampler=Greedy() if name == "greedy" else Categorical(),
+        stop=stop,
+        max_tokens=rules.max_tokens,
+        cache_growth=min(8, max(1, rules.max_tokens // 64)),
+    )
+
+
+def build(
+    name: Name, rules: Rules, model: LanguageModel, stop: Stop, scorer: Scorer | None = None
+) -> Decoder:
+    """The decoder of that name.
+
+    Args:
+      scorer: what `rules.reward` names; None for the likelihood.
+    Raises:
+      ValueError: for options out of range, or that this decoder does not use.
+    """
+    check(name, rules)
+    drawn = generator(name, rules, model, stop)
+    samples = 16 if rules.samples is None else rules.samples
+    scorer = LikelihoodScorer() if scorer is None else scorer
+    match name:
+        case "sample" | "greedy":
+            return Autoregressive(drawn)
+        case "best-of-n":
+            return BestOfN(drawn, scorer, samples, rules.wave)
+        case "speculative-rejection":
+            options = {key: rules.given[key] for key in ("alpha", "rule") if key in rules.given}
+            return SpeculativeRejection(drawn, scorer, rules.budget or 0, samples, **options)
+        case "self-certainty":
+            return SelfCertainty(drawn, samples, rules.measure or "kl", wave=rules.wave)
+
+
+def settings(name: Name, rules: Rules) -> dict[str, Any]:
+    """Everything that was set, for the record."""
+    return {"decoder": name, "max_tokens": rules.max_tokens, **rules.given}
