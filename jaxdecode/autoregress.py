@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.cache import Cache, gather, resize, truncate
 from jaxdecode.lm import LanguageModel, extend, prefill
 from jaxdecode.logits import LogitsTransform

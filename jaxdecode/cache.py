@@ -19,8 +19,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.types import Array, Int
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Protocol
 
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.cache import Cache, truncate
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.core import Tracer
 
+from jaxdecode import struct
 from jaxdecode.types import Array, Int
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.lm import ModelCost
 from jaxdecode.types import Array, Float, Int
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.autoregress import Rows
 from jaxdecode.cache import Cache, fork, resize, truncate
 from jaxdecode.lm import Backbone, LanguageModel, ModelCost, extend

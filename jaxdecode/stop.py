@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Int
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from jaxdecode import struct
 from jaxdecode.lm import View
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from flax import struct
-
-from jaxdecode import autoregress
+from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result

@@ -6,9 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxdecode import population, register
+from jaxdecode import population, register, struct
 from jaxdecode.autoregress import Generator, capacities
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result

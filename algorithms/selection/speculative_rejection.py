@@ -33,9 +33,8 @@ from dataclasses import replace
 from typing import Literal
 
 import jax.numpy as jnp
-from flax import struct
 
-from jaxdecode import population, register
+from jaxdecode import population, register, struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.paper import Paper
 from jaxdecode.population import Population, Stage

@@ -80,7 +80,7 @@ def _dialog() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 0),
         score=_held_out(next_token, stream("validation", 1)),
-        steps=2500,
+        steps=1600,
         peak=4e-3,
     )
 
@@ -105,7 +105,7 @@ def _dialog_reward() -> Recipe:
         loss=bradley_terry,
         batches=lambda: stream("train", 2),
         score=_held_out(bradley_terry, stream("validation", 3)),
-        steps=700,
+        steps=400,
         peak=2e-3,
     )
 
