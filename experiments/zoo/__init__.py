@@ -60,7 +60,7 @@ def load(name: str) -> Shipped:
             f"{folder}: the weights are not those of its card; check the files out again or "
             f"run `python -m experiments.zoo train {name}`"
         )
-    opened = reward_checkpoints.load if card["kind"] == "reward" else checkpoints.load
+    opened = reward_checkpoints.load_reward if card["kind"] == "reward" else checkpoints.load
     codec = tokenizer.load(folder)
     return Shipped(opened(folder), codec, card, folder)
 

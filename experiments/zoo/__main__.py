@@ -35,12 +35,15 @@ def train(name: str, runs: Path) -> None:
         Checkpoints(run),
         watch,
     )
-    save = reward_checkpoints.save if recipe.kind == "reward" else export.save
-    folder = WEIGHTS / name
-    codec = recipe.tokenizer()
+    folder, codec = WEIGHTS / name, recipe.tokenizer()
     with tempfile.TemporaryDirectory() as companions:
         codec.save(Path(companions))
-        save(model, folder, family="llama", tokenizer=companions, overwrite=True)
+        common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
+        if recipe.kind == "reward":
+            reward_checkpoints.save_reward(model, folder, pad=codec.pad_id, **common)
+        else:
+            ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
+            export.save(model, folder, config=ends, **common)
     card = {
         "kind": recipe.kind,
         "about": recipe.about,
