@@ -18,7 +18,8 @@ from typing import Any
 
 from experiments.tasks import tokenizer
 from experiments.tasks.tokenizer import TaskTokenizer
-from models import checkpoints, reward_checkpoints
+from models import checkpoints
+from models.reward_checkpoints import load_reward
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -60,9 +61,8 @@ def load(name: str) -> Shipped:
             f"{folder}: the weights are not those of its card; check the files out again or "
             f"run `python -m experiments.zoo train {name}`"
         )
-    opened = reward_checkpoints.load_reward if card["kind"] == "reward" else checkpoints.load
-    codec = tokenizer.load(folder)
-    return Shipped(opened(folder), codec, card, folder)
+    model = load_reward(folder).model if card["kind"] == "reward" else checkpoints.load(folder)
+    return Shipped(model, tokenizer.load(folder), card, folder)
 
 
 def digest(folder: Path) -> str:

@@ -14,7 +14,8 @@ from experiments.report import stopping
 from experiments.zoo import WEIGHTS, digest, load, names
 from experiments.zoo.recipes import RECIPES
 from jaxdecode.train.fit import Checkpoints, fit
-from models import export, reward_checkpoints
+from models import export
+from models.reward_checkpoints import save_reward
 
 
 def train(name: str, runs: Path) -> None:
@@ -40,7 +41,7 @@ def train(name: str, runs: Path) -> None:
         codec.save(Path(companions))
         common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
         if recipe.kind == "reward":
-            reward_checkpoints.save_reward(model, folder, pad=codec.pad_id, **common)
+            save_reward(model, folder, pad=codec.pad_id, **common)
         else:
             ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
             export.save(model, folder, config=ends, **common)
