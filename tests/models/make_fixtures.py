@@ -32,7 +32,7 @@ def main() -> None:
             if expected["margin"] > 1e-3:
                 break
         store(variant, model, folder)
-        np.savez_compressed(folder / "expected.npz", **expected)
+        np.savez_compressed(folder / "expected.npz", allow_pickle=False, **expected)
         size = sum(path.stat().st_size for path in folder.iterdir())
         scale = float(np.abs(expected["logits"]).max())
         print(f"{variant.name:20s} seed {seed} {size / 1e3:6.1f} kB, logits to {scale:.1f}")

@@ -76,4 +76,4 @@ def expect(model: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
                 margin = min(margin, float(best[0] - best[1]))
                 ids = last.argmax().reshape(1, 1)
                 greedy[row, step] = int(ids)
-    return {"tokens": rows, "logits": logits, "greedy": greedy, "margin": np.float32(margin)}
+    return {"tokens": rows, "logits": logits, "greedy": greedy, "margin": np.asarray(margin)}

@@ -10,7 +10,7 @@ import pytest
 from jaxdecode.prompt import Prompt
 from models.checkpoints import load
 from tests.models.generate import greedy, ragged
-from tests.models.variants import LENGTHS, NEW, PROMPTS, VARIANTS, Variant
+from tests.models.variants import LENGTHS, NEW, PROMPTS, TOLERANCE, VARIANTS, Variant
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BY_NAME = [pytest.param(variant, id=variant.name) for variant in VARIANTS]
@@ -25,7 +25,7 @@ def test_logits_and_greedy_tokens_of_the_library(variant: Variant):
     logits = ragged(model, rows, LENGTHS)
     for row, length in enumerate(LENGTHS):
         np.testing.assert_allclose(
-            logits[row, :length], expected["logits"][row, :length], atol=2e-5, rtol=0
+            logits[row, :length], expected["logits"][row, :length], atol=TOLERANCE, rtol=0
         )
     prompt = Prompt.of([rows[row, :length].tolist() for row, length in enumerate(PROMPTS)])
     np.testing.assert_array_equal(greedy(model, prompt, NEW), expected["greedy"])

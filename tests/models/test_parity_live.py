@@ -14,7 +14,7 @@ from models.checkpoints import load
 from models.export import save
 from tests.models.generate import greedy, ragged
 from tests.models.reference import build, expect, store, tokens
-from tests.models.variants import LENGTHS, NEW, PROMPTS, VARIANTS, Variant
+from tests.models.variants import LENGTHS, NEW, PROMPTS, TOLERANCE, VARIANTS, Variant
 
 pytestmark = pytest.mark.parity
 BY_NAME = [pytest.param(variant, id=variant.name) for variant in VARIANTS]
@@ -33,7 +33,7 @@ def test_a_sharded_checkpoint_of_the_library(variant: Variant, tmp_path: Path):
     logits = ragged(model, rows, LENGTHS)
     for row, length in enumerate(LENGTHS):
         error = np.abs(logits[row, :length] - expected["logits"][row, :length]).max()
-        assert error < 2e-5, (row, error)
+        assert error < TOLERANCE, (row, error)
     prompt = Prompt.of([rows[row, :length].tolist() for row, length in enumerate(PROMPTS)])
     same = np.asarray(greedy(model, prompt, NEW)) == expected["greedy"]
     assert same.all() or expected["margin"] < 1e-4
@@ -56,6 +56,6 @@ def test_the_library_opens_what_is_written(variant: Variant, tmp_path: Path):
     with torch.no_grad():
         theirs = opened(ids).logits.numpy()
     ours = ragged(model, rows, (rows.shape[1],) * len(rows))
-    np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=0)
+    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
     again = load(tmp_path / "ours")
     assert again.config == model.config

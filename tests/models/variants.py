@@ -12,6 +12,7 @@ from typing import Any
 
 VOCABULARY, LONGEST, LENGTHS = 101, 24, (24, 17, 6)
 PROMPTS, NEW = (12, 10), 12  # greedy continuations
+TOLERANCE = 2e-5  # of logits up to 5 in float32
 
 
 @dataclass(frozen=True)

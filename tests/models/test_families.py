@@ -1,0 +1,180 @@
+"""Translating config.json, in both directions."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import presets
+from models.config import TransformerConfig, count
+from models.families import FAMILIES, differences, from_hf, to_hf
+from models.rope import Rope
+from tests.models.variants import VARIANTS
+
+FIXTURES = Path(__file__).parent / "fixtures"
+STORED = {
+    variant.name: json.loads((FIXTURES / variant.name / "config.json").read_text())
+    for variant in VARIANTS
+}
+PRESETS = {
+    name: value for name, value in vars(presets).items() if isinstance(value, TransformerConfig)
+}
+
+# Parameters in millions, as published or as the library counts them.
+MILLIONS = {
+    "LLAMA_2_7B": 6738,
+    "LLAMA_3_2_1B": 1236,
+    "LLAMA_3_2_3B": 3213,
+    "LLAMA_3_1_8B": 8030,
+    "LLAMA_3_1_70B": 70554,
+    "TINYLLAMA_1B": 1100,
+    "MISTRAL_7B": 7242,
+    "QWEN2_5_0_5B": 494,
+    "QWEN2_5_1_5B": 1544,
+    "QWEN2_5_3B": 3086,
+    "QWEN2_5_7B": 7616,
+    "QWEN2_5_14B": 14770,
+    "QWEN3_0_6B": 596,
+    "QWEN3_1_7B": 1721,
+    "QWEN3_4B": 4022,
+    "QWEN3_8B": 8191,
+    "GEMMA_2B": 2506,
+    "GEMMA_7B": 8538,
+    "GEMMA_2_2B": 2614,
+    "GEMMA_2_9B": 9242,
+    "GEMMA_2_27B": 27227,
+    "GEMMA_3_1B": 1000,
+    "GEMMA_3_4B": 3880,
+    "PHI_3_MINI_4K": 3821,
+    "OPT_125M": 125,
+    "OPT_1_3B": 1316,
+    "OPT_6_7B": 6658,
+    "GPT2": 124,
+    "GPT2_MEDIUM": 355,
+    "GPT2_LARGE": 774,
+    "GPT2_XL": 1558,
+}
+
+
+def test_every_published_shape_is_counted():
+    assert PRESETS.keys() == MILLIONS.keys()
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_published_shapes(name: str):
+    config = PRESETS[name]
+    assert round(count(config) / 1e6) == MILLIONS[name]
+    assert differences(config, from_hf(to_hf(config))) == []
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_is_written_is_read_back(name: str):
+    config = from_hf(STORED[name])
+    kind = next(f for f in FAMILIES if f.model_type == STORED[name]["model_type"])
+    assert differences(config, from_hf(to_hf(config, kind))) == []
+    assert json.loads(json.dumps(to_hf(config, kind))) == to_hf(config, kind)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_null_is_a_missing_field(name: str):
+    """As long as the field is not one that null turns off."""
+    off = {"sliding_window", "attn_logit_softcapping", "final_logit_softcapping"}
+    nulls = {field for field, value in STORED[name].items() if value is None} - off
+    absent = {k: v for k, v in STORED[name].items() if k not in nulls}
+    assert from_hf(STORED[name] | dict.fromkeys(nulls)) == from_hf(absent)
+
+
+def test_a_window_of_mistral_is_off_when_null_and_present_when_missing():
+    stored = STORED["mistral"]
+    assert from_hf(stored).window == 8
+    assert from_hf(stored | {"sliding_window": None}).window == 0
+    assert from_hf({k: v for k, v in stored.items() if k != "sliding_window"}).window == 4096
+
+
+def test_the_windows_of_qwen():
+    stored = {k: v for k, v in STORED["qwen2_sliding"].items() if k != "layer_types"}
+    assert from_hf(stored).sliding == (False, True)
+    assert from_hf(stored | {"use_sliding_window": False}).sliding == ()
+    assert from_hf(stored | {"max_window_layers": 2}).window == 0
+
+
+def test_the_layers_of_gemma():
+    two = {k: v for k, v in STORED["gemma2"].items() if k != "layer_types"}
+    assert from_hf(two).sliding == (True, False)
+    three = {k: v for k, v in STORED["gemma3"].items() if k != "layer_types"}
+    assert from_hf(three).sliding == (True,) * 5 + (False, True)
+
+
+def test_a_multimodal_config_may_leave_out_nearly_everything():
+    config = from_hf({"model_type": "gemma3", "text_config": {"hidden_size": 2560}})
+    assert (config.heads, config.kv_heads, config.head_dim, config.rows) == (8, 4, 256, 262208)
+    assert config.rope is not None
+    assert config.rope_local is not None
+    assert (config.rope.theta, config.rope_local.theta) == (1e6, 1e4)
+    assert config.tied
+
+
+def test_both_spellings_of_rotary_settings():
+    base = {k: v for k, v in STORED["llama"].items() if not k.startswith("rope")}
+    scaling = {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    expected = Rope(8, 5e5, "llama3", 8.0, 8192)
+    old = {"rope_theta": 5e5, "rope_scaling": scaling | {"rope_type": "llama3"}}
+    older = {"rope_theta": 5e5, "rope_scaling": scaling | {"type": "llama3"}}
+    new = {"rope_parameters": scaling | {"rope_type": "llama3", "rope_theta": 5e5}}
+    for spelling in (old, older, new, old | new):
+        assert from_hf(base | spelling).rope == expected
+    assert from_hf(base).rope == Rope(8, 1e4)
+    assert from_hf(base | {"rope_theta": 7e4, "rope_scaling": None}).rope == Rope(8, 7e4)
+
+
+def test_amplitudes():
+    base = {k: v for k, v in STORED["phi3"].items() if not k.startswith("rope")}
+    base |= {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    rope = from_hf(base | {"rope_scaling": {"type": "longrope"} | factors}).rope
+    assert rope is not None
+    assert rope.amplitude == pytest.approx(1.190238, abs=1e-6)
+    yarn = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}
+    rope = from_hf(STORED["llama"] | {"rope_parameters": yarn}).rope
+    assert rope is not None
+    assert rope.amplitude == pytest.approx(1.138629, abs=1e-6)
+    paired = yarn | {"mscale": 0.7, "mscale_all_dim": 1.0}
+    rope = from_hf(STORED["llama"] | {"rope_parameters": paired}).rope
+    assert rope is not None
+    assert rope.amplitude == pytest.approx((0.07 * 1.3862944 + 1) / 1.1386294, abs=1e-6)
+
+
+JUNK = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.lists(st.integers() | st.text(max_size=3), max_size=3)
+    | st.dictionaries(st.sampled_from(["rope_type", "factor", "rope_theta"]), st.floats())
+)
+
+
+@given(data=st.data())
+def test_no_config_crashes_the_reader(data):
+    """Whatever stands in a field, the answer is a config or a ValueError."""
+    stored = copy.deepcopy(data.draw(st.sampled_from(list(STORED.values()))))
+    inner = stored.get("text_config", stored)
+    for field in data.draw(st.lists(st.sampled_from(sorted(inner)), min_size=1, max_size=3)):
+        if field != "model_type":
+            inner[field] = data.draw(JUNK)
+    try:
+        config = from_hf(stored)
+    except ValueError:
+        return
+    assert count(config) > 0
