@@ -33,7 +33,7 @@ format: $(VENV)/.installed-lint
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# The model tests again, against the published implementations.
+# What is compared with published implementations: the models, and the evaluation harness.
 parity: $(VENV)/.installed-parity
 	$(PY) -m pytest -m parity
 
@@ -63,5 +63,5 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 # torch alone and exactly first: later requirements then find it there and look for no other build.
 $(VENV)/.installed-parity: $(VENV)/.installed
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[parity]'
+	$(PIP) --editable '.[parity,eval]'
 	@touch $@

@@ -41,6 +41,12 @@ class Codec:
         # Some tokenizers close every text; a prompt is to be gone on with.
         return tokens[:-1] if tokens and tokens[-1] in self.text.eos else tokens
 
+    def piece(self, text: str) -> list[int]:
+        """Tokens of a text that goes on, or that writes its special tokens itself."""
+        if self.strict is not None:
+            return self.strict.encode(text)
+        return self.text.encode(text, add_special=False)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a response, without special tokens."""
         return self.text.decode(tokens)
