@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, gather, resize, truncate
+from jaxdecode.cache import Cache, put, resize, spread, truncate
 from jaxdecode.lm import LanguageModel, extend, prefill
 from jaxdecode.logits import LogitsTransform
 from jaxdecode.prompt import Prompt
@@ -127,10 +127,9 @@ def start(
     # The shared prefill needs only the prompt's slots; the rows get theirs after the fork.
     cache, root = prefill(generator.model, prompt, width)
     cache = resize(cache, min(width, capacity))
-    parent = jnp.repeat(jnp.arange(batch), samples)
     index = jnp.tile(jnp.arange(samples), batch)
     rows = batch * samples
-    prompts = jax.tree.map(lambda x: x[parent], prompt)
+    prompts, cache, root = spread((prompt, cache, root), samples)
     charged = index == 0  # the prompt is run once, and charged once
     seen = jnp.where(charged, prompts.length - 1, 0)
     usage = Usage.zeros(rows).add(
@@ -144,10 +143,10 @@ def start(
         length=jnp.zeros((rows,), jnp.int32),
         status=jnp.full((rows,), Status.RUNNING, jnp.int8),
         logprob=jnp.zeros((rows,), jnp.float32),
-        root=root[parent],
+        root=root,
         prompt_length=prompts.length,
         key=row_keys(key, prompts.id, first + index),
-        cache=resize(gather(cache, parent) if samples > 1 else cache, capacity),
+        cache=resize(cache, capacity),
         transform=generator.transform.init(prompts),
         meter=generator.meter.init(rows),
         usage=usage.peak(prompts.length - 1),
@@ -166,9 +165,8 @@ def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
 
     chosen = jnp.take_along_axis(raw, token[:, None], axis=1)[:, 0]
     logprob = chosen - jax.nn.logsumexp(raw, axis=1)
-    index = jnp.arange(rows.length.shape[0])
     at = jnp.where(emits, rows.length, rows.tokens.shape[1])
-    tokens = rows.tokens.at[index, at].set(token, mode="drop")
+    tokens = put(rows.tokens, at[:, None], token[:, None])
     length = rows.length + emits
     full = length >= rows.tokens.shape[1]
     status = jnp.where(emits & full, Status.LENGTH, rows.status)

@@ -14,6 +14,7 @@ past the capacity (`mode="drop"`), where `dynamic_update_slice` would silently c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -70,19 +71,41 @@ def allocate(
 
 def write(cache: Cache, layer, k: Array, v: Array, slot: Int[Array, "B T"]) -> Cache:
     """Store k, v [B, T, Kv, hd] of one layer; a slot >= capacity is dropped."""
-    row = jnp.arange(cache.batch)[:, None]
-    at = {"mode": "drop", "unique_indices": False}
+    at = jnp.stack([jnp.full_like(slot, layer), slot], axis=-1)
     return replace(
         cache,
-        k=cache.k.at[layer, row, :, :, slot].set(k.astype(cache.k.dtype), **at),
-        v=cache.v.at[layer, row, :, slot, :].set(v.astype(cache.v.dtype), **at),
+        k=_scatter(cache.k, 1, (0, 4), at, k),
+        v=_scatter(cache.v, 1, (0, 3), at, v),
     )
 
 
 def place(cache: Cache, position: Int[Array, "B T"], slot: Int[Array, "B T"]) -> Cache:
     """Record the positions of the tokens about to be written to `slot`."""
-    row = jnp.arange(cache.batch)[:, None]
-    return replace(cache, position=cache.position.at[row, slot].set(position, mode="drop"))
+    return replace(cache, position=put(cache.position, slot, position))
+
+
+def put(array: Array, index: Int[Array, "B T"], values: Array) -> Array:
+    """array[b, index[b, t]] = values[b, t]; an index past the end is dropped."""
+    return _scatter(array, 0, (1,), index[..., None], values)
+
+
+def _scatter(
+    array: Array, rows: int, axes: tuple[int, ...], at: Int[Array, "B T X"], values: Array
+) -> Array:
+    """Set values [B, T, ...] at the places `at` on `axes`, row by row.
+
+    The rows on axis `rows` are a batch of scatters and not an index of one: a compiler that has
+    them on several devices then sees that no row concerns another device.
+    """
+    numbers = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=tuple(range(2, values.ndim)),
+        inserted_window_dims=axes,
+        scatter_dims_to_operand_dims=axes,
+        operand_batching_dims=(rows,),
+        scatter_indices_batching_dims=(0,),
+    )
+    values = values.astype(array.dtype)
+    return jax.lax.scatter(array, at, values, numbers, mode="drop")
 
 
 def truncate(cache: Cache, length: Int[Array, "B"]) -> Cache:
@@ -99,38 +122,65 @@ def keep(cache: Cache, path: Int[Array, "B P"], count: Int[Array, "B"]) -> Cache
     step = jnp.arange(path.shape[1])
     source = jnp.clip(cache.length[:, None] + path, 0, cache.capacity - 1)
     target = jnp.where(step < count[:, None], cache.length[:, None] + step, cache.capacity)
-    row = jnp.arange(cache.batch)[:, None]
-    # Advanced indices split by slices move to the front: the pieces are [B, P, A, Kv, hd].
-    k = cache.k[:, row, :, :, source]
-    v = cache.v[:, row, :, source, :]
-    position = cache.position[row, source]
+    k = jnp.take_along_axis(cache.k, source[None, :, None, None, :], axis=4)
+    v = jnp.take_along_axis(cache.v, source[None, :, None, :, None], axis=3)
+    position = jnp.take_along_axis(cache.position, source, axis=1)
+    at = target[..., None]
     return Cache(
-        k=cache.k.at[:, row, :, :, target].set(k, mode="drop"),
-        v=cache.v.at[:, row, :, target, :].set(v, mode="drop"),
-        position=cache.position.at[row, target].set(position, mode="drop"),
+        k=_scatter(cache.k, 1, (4,), at, jnp.moveaxis(k, (1, 4), (0, 1))),
+        v=_scatter(cache.v, 1, (3,), at, jnp.moveaxis(v, (1, 3), (0, 1))),
+        position=put(cache.position, target, position),
         length=cache.length + count,
     )
 
 
-def fork(cache: Cache, parent: Int[Array, "..."]) -> Cache:
-    """Gather rows: row i of the result is a copy of row parent.flat[i]."""
-    rows = jnp.reshape(parent, -1)
+def fork(cache: Cache, parent: Int[Array, "B K"]) -> Cache:
+    """The cache of B * K rows, taken from those of a cache of B groups of rows.
+
+    Row b * K + k of the result is a copy of row parent[b, k] of group b.
+    """
     return Cache(
-        k=jnp.take(cache.k, rows, axis=1),
-        v=jnp.take(cache.v, rows, axis=1),
-        position=jnp.take(cache.position, rows, axis=0),
-        length=jnp.take(cache.length, rows, axis=0),
+        k=_take(cache.k, parent, 1),
+        v=_take(cache.v, parent, 1),
+        position=_take(cache.position, parent, 0),
+        length=_take(cache.length, parent, 0),
     )
 
 
-def gather(tree: Any, parent: Int[Array, "..."]) -> Any:
-    """Rows parent.flat of any pytree whose leaves lead with rows, or are caches."""
-    rows = jnp.reshape(parent, -1)
+def gather(tree: Any, parent: Int[Array, "B K"]) -> Any:
+    """`fork` for any pytree whose leaves lead with rows, or are caches."""
+    return _rows(tree, lambda cache: fork(cache, parent), lambda x: _take(x, parent, 0))
 
-    def pick(leaf):
-        return fork(leaf, rows) if isinstance(leaf, Cache) else jnp.take(leaf, rows, axis=0)
 
-    return jax.tree.map(pick, tree, is_leaf=lambda leaf: isinstance(leaf, Cache))
+def spread(tree: Any, copies: int) -> Any:
+    """Every row `copies` times, side by side; leaves lead with rows, or are caches."""
+
+    def several(cache: Cache) -> Cache:
+        return Cache(
+            k=jnp.repeat(cache.k, copies, axis=1),
+            v=jnp.repeat(cache.v, copies, axis=1),
+            position=jnp.repeat(cache.position, copies, axis=0),
+            length=jnp.repeat(cache.length, copies, axis=0),
+        )
+
+    return _rows(tree, several, lambda x: jnp.repeat(x, copies, axis=0))
+
+
+def _take(array: Array, parent: Int[Array, "B K"], axis: int) -> Array:
+    """Rows of each group; groups are a batch of gathers, as rows are in `_scatter`."""
+    groups, count = parent.shape
+    lead, rest = array.shape[:axis], array.shape[axis + 1 :]
+    grouped = array.reshape(*lead, groups, -1, *rest)
+    index = parent.reshape(*[1] * axis, groups, count, *[1] * len(rest))
+    taken = jnp.take_along_axis(grouped, index, axis=axis + 1)
+    return taken.reshape(*lead, groups * count, *rest)
+
+
+def _rows(tree: Any, of_cache: Callable[[Cache], Cache], of_array: Callable) -> Any:
+    def move(leaf):
+        return of_cache(leaf) if isinstance(leaf, Cache) else of_array(leaf)
+
+    return jax.tree.map(move, tree, is_leaf=lambda leaf: isinstance(leaf, Cache))
 
 
 def resize(cache: Cache, capacity: int) -> Cache:

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
 from jaxdecode import struct
-from jaxdecode.cache import gather, truncate
+from jaxdecode.cache import spread, truncate
 from jaxdecode.lm import LanguageModel, extend, prefill
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
@@ -227,8 +227,8 @@ def score_certainty(
         return jnp.moveaxis(array.reshape(rows, passes, chunk), 1, 0)
 
     cache, root = prefill(model, prompt, prompt.tokens.shape[1] + size)
-    parent = jnp.repeat(jnp.arange(prompt.batch), rows // prompt.batch)
-    inputs = columns(tokens, 1).at[0, :, 0].set(root[parent])
+    cache, root = spread((cache, root), rows // prompt.batch)
+    inputs = columns(tokens, 1).at[0, :, 0].set(root)
     reads = columns(valid, 1).at[0, :, 0].set(True)
 
     def read(carry, block):
@@ -240,6 +240,6 @@ def score_certainty(
 
     judged = columns(counted, int(shifted))
     blocks = (inputs, reads, columns(tokens), columns(counted), judged)
-    state = (gather(cache, parent), meter.init(rows))
+    state = (cache, meter.init(rows))
     (_, tally), _ = jax.lax.scan(read, state, blocks)
     return tally.mean()

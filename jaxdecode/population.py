@@ -125,14 +125,12 @@ def evaluate(scorer: Scorer, population: Population, window: int) -> Population:
 
 def select(population: Population, index: Int[Array, "B K"]) -> Population:
     """Keep hypotheses `index` of every prompt, in that order; the others are gone."""
-    batch, width = population.sample.shape
-    parent = index + width * jnp.arange(batch)[:, None]
     return replace(
         population,
-        rows=gather(population.rows, parent),
+        rows=gather(population.rows, index),
         sample=jnp.take_along_axis(population.sample, index, axis=1),
         score=jnp.take_along_axis(population.score, index, axis=1),
-        scorer=gather(population.scorer, parent),
+        scorer=gather(population.scorer, index),
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.autoregress import Rows
-from jaxdecode.cache import Cache, fork, resize, truncate
+from jaxdecode.cache import Cache, resize, spread, truncate
 from jaxdecode.lm import Backbone, LanguageModel, ModelCost, extend
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Float, Int
@@ -113,13 +113,13 @@ class RewardScorer:
         )
         cache = truncate(output.cache, prompt.length)
         outputs = jnp.take_along_axis(output.logits, prompt.length[:, None, None] - 1, axis=1)
-        parent = jnp.repeat(jnp.arange(batch), samples)
         seen = jnp.zeros((batch * samples,), jnp.int32)
-        state = Reading(fork(cache, parent), seen, self.model.reward(outputs[:, 0])[parent])
+        reward = self.model.reward(outputs[:, 0])
+        cache, reward, length = spread((cache, reward, prompt.length), samples)
         # The prompt is read once, and charged to the first of its rows.
         first = jnp.tile(jnp.arange(samples), batch) == 0
-        read = jnp.where(first, prompt.length[parent], 0)
-        return state, Spent.reading(self.model.cost, seen, read)
+        read = jnp.where(first, length, 0)
+        return Reading(cache, seen, reward), Spent.reading(self.model.cost, seen, read)
 
     def score(
         self, state: Reading, prompt: Prompt, rows: Rows, window: int
@@ -165,10 +165,8 @@ class FunctionScorer:
         self, state: Any, prompt: Prompt, rows: Rows, window: int
     ) -> tuple[Float[Array, "R"], Any, Spent]:
         count = rows.length.shape[0]
-        parent = jnp.repeat(jnp.arange(prompt.batch), count // prompt.batch)
-        score = self.function(
-            prompt.tokens[parent], prompt.length[parent], rows.tokens, rows.length
-        )
+        prompts = spread(prompt, count // prompt.batch)
+        score = self.function(prompts.tokens, prompts.length, rows.tokens, rows.length)
         return score, state, Spent.nothing(count)
 
 
@@ -199,10 +197,10 @@ class LikelihoodScorer:
         logprob = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(logprob, prompt.tokens[:, 1:, None], axis=2)[..., 0]
         total = jnp.sum(jnp.where(valid, chosen, 0.0), axis=1)
+        total, length = spread((total, prompt.length), samples)
         first = jnp.tile(jnp.arange(samples), batch) == 0
-        parent = jnp.repeat(jnp.arange(batch), samples)
-        read = jnp.where(first, prompt.length[parent] - 1, 0)
-        return total[parent], Spent.reading(model.cost, jnp.zeros_like(read), read)
+        read = jnp.where(first, length - 1, 0)
+        return total, Spent.reading(model.cost, jnp.zeros_like(read), read)
 
     def score(
         self, state: Float[Array, "R"], prompt: Prompt, rows: Rows, window: int

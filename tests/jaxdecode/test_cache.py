@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdecode.cache import Cache, allocate, fork, gather, keep, place, resize, write
+from jaxdecode.cache import Cache, allocate, fork, gather, keep, place, resize, spread, write
 
 A, B, KV, HD, S, P = 2, 3, 2, 3, 9, 4
 CASES = settings(max_examples=200)
@@ -121,7 +121,7 @@ def test_beam_gather(seed) -> None:
         "position": before["position"][parent],
         "length": before["length"][parent],
     }
-    check(compiled_fork(cache, jnp.asarray(parent)), expected)
+    check(compiled_fork(cache, jnp.asarray(parent)[None]), expected)
 
 
 @CASES
@@ -159,11 +159,23 @@ def test_resize_keeps_the_first_slots(capacity) -> None:
 def test_gather_takes_caches_and_arrays_together() -> None:
     cache = random_cache(1)
     tree = {"cache": cache, "rows": (jnp.arange(B), jnp.ones((B, 2)))}
-    after = gather(tree, jnp.array([[2, 0], [2, 2]]))
+    after = gather(tree, jnp.array([[2, 0, 2, 2]]))
     np.testing.assert_array_equal(after["rows"][0], [2, 0, 2, 2])
     assert after["rows"][1].shape == (4, 2)
     np.testing.assert_array_equal(after["cache"].v[:, 1], cache.v[:, 0])
     np.testing.assert_array_equal(after["cache"].length, cache.length[jnp.array([2, 0, 2, 2])])
+
+
+def test_rows_are_taken_within_their_group_and_spread_side_by_side() -> None:
+    cache, keys = random_cache(2), jax.random.split(jax.random.key(0), 2 * B)
+    wide = spread({"cache": cache, "row": jnp.arange(B)}, 2)
+    np.testing.assert_array_equal(wide["row"], [0, 0, 1, 1, 2, 2])
+    wide |= {"row": jnp.arange(2 * B), "key": keys}
+    few = gather(wide, jnp.array([[1], [0], [1]]))
+    np.testing.assert_array_equal(few["row"], [1, 2, 5])
+    assert (few["key"] == keys[jnp.array([1, 2, 5])]).all()
+    for name, array in numpy(cache).items():
+        np.testing.assert_array_equal(getattr(few["cache"], name), array, name)
 
 
 def test_an_empty_cache_and_its_refusal() -> None:

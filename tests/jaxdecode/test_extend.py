@@ -181,14 +181,14 @@ def test_a_rejected_draft_leaves_no_trace() -> None:
 
 def test_forked_rows_go_their_own_ways() -> None:
     cache, _ = begin((3, 1))
-    forked = fork(cache, jnp.array([[1, 0], [0, 1]]))
+    forked = fork(cache, jnp.array([[1, 0, 0, 1]]))
     tokens = [0, 1, 2, 3]
     output = RUN(MODEL, jnp.array(tokens)[:, None], forked)
     lengths = [1, 3, 3, 1]
     for row, parent in enumerate([1, 0, 0, 1]):
         check(output.logits[row, 0], [*SEQUENCES[parent][: lengths[row]], tokens[row]])
     cache = poison(truncate(output.cache, forked.length + 1))
-    state = gather({"cache": cache, "text": jnp.array(tokens)}, jnp.array([3, 3]))
+    state = gather({"cache": cache, "text": jnp.array(tokens)}, jnp.array([[3, 3]]))
     np.testing.assert_array_equal(state["text"], [3, 3])
     output = RUN(MODEL, jnp.array([[4], [0]]), state["cache"])
     for row, last in enumerate((4, 0)):
