@@ -1,8 +1,8 @@
 """Ragged batches of prompts, right-padded to a small set of widths.
 
 A data set of a thousand lengths compiles a handful of programs when widths grow by half:
-at 1.5 a thousand log-normal lengths need 11 programs and 1.22x the tokens, against 292
-programs for exact lengths and 1.44x the tokens for powers of two.
+a thousand log-normal lengths (median 100, sigma 0.8, 8 to 1024) need 11 programs and 1.22x
+the tokens, against 303 programs for exact lengths and 1.44x the tokens for powers of two.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Prompt:
 
 def bucket(length: int, smallest: int = 16) -> int:
     """The least width >= length of the series smallest * 1.5**i, in multiples of 8."""
+    if smallest < 1:
+        raise ValueError(f"smallest={smallest}: widths grow from at least 1")
     width = smallest
     while width < length:
         width = -(-int(width * 1.5) // 8) * 8

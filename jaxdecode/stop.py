@@ -27,14 +27,20 @@ class Stop:
     sequences: Int[Array, "Q W"]
 
     @classmethod
-    def of(cls, eos: int | Sequence[int] = (), sequences: Sequence[Sequence[int]] = ()) -> Stop:
+    def of(
+        cls, eos: int | np.integer | Sequence[int] = (), sequences: Sequence[Sequence[int]] = ()
+    ) -> Stop:
         """From end ids (one or several) and stop sequences as lists of ids."""
-        eos = [eos] if isinstance(eos, int) else list(eos)
+        eos = [int(eos)] if isinstance(eos, int | np.integer) else list(eos)
         for index, sequence in enumerate(sequences):
             if len(sequence) == 0:
-                raise ValueError(f"sequences[{index}] is empty and would stop every row at once")
+                raise ValueError(
+                    f"sequences[{index}] is empty and would stop every row at once; leave it out"
+                )
         if any(token < 0 for token in [*eos, *(t for s in sequences for t in s)]):
-            raise ValueError(f"negative token ids in eos={eos} or sequences={sequences}")
+            raise ValueError(
+                f"eos={eos} or sequences={sequences} has a negative id; leave unset ids out"
+            )
         width = max((len(sequence) for sequence in sequences), default=0)
         padded = np.full((len(sequences), width), -1, np.int32)
         for row, sequence in enumerate(sequences):

@@ -19,7 +19,9 @@ from jaxdecode.types import Array, Float, Int, Key
 class Pool:
     """All N responses of every prompt, the trace of best-of-N.
 
-    `meter` is the state of the generator's meter, every leaf [B, N, ...].
+    `best` is the number of the sample returned, counted from 0 and not from the decoder's
+    `first`; -1 where no response has a score. `meter` is the state of the generator's meter,
+    every leaf [B, N, ...].
     """
 
     tokens: Int[Array, "B N L"]
@@ -40,8 +42,8 @@ class BestOfN:
       scorer: scores completed responses.
       samples: static, N.
       wave: static; draw that many at a time, so that memory is bounded by the wave and not
-        by N. The responses are the same for every wave, and the first n of N are the
-        responses of a run with n.
+        by N; every wave runs the prompt again. The responses are the same for every wave, and
+        the first n of N are the responses of a run with n.
       first: index of the first sample; a later run goes on drawing where one with fewer
         samples stopped.
     """
