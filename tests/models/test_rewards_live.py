@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -141,7 +140,6 @@ def test_chats(template: str, opening: bool, tmp_path: Path):
     assert text == theirs.apply_chat_template(talk, tokenize=False, **options)
     ids = theirs.apply_chat_template(talk, tokenize=True, return_dict=False, **options)
     assert ours.encode_chat(talk, opening, tools=tools) == ids
-    assert json.loads(json.dumps(ids)) == ids
 
 
 def test_the_date_of_a_chat(tmp_path: Path):
@@ -150,6 +148,7 @@ def test_the_date_of_a_chat(tmp_path: Path):
     config = {"chat_template": "{{ strftime_now('%d %b %Y') }}"}
     write(tmp_path, byte_level(), tokenizer_config=config)
     before = datetime.date.today()
-    theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template([], tokenize=False)
-    texts = [load_tokenizer(tmp_path).render_chat([], today=day) for day in (before, None)]
+    talk = [{"role": "user", "content": "hi"}]
+    theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(talk, tokenize=False)
+    texts = [load_tokenizer(tmp_path).render_chat(talk, today=day) for day in (before, None)]
     assert theirs in texts
