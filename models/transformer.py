@@ -20,7 +20,7 @@ from jaxdecode.cache import Cache, allocate, place, write
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Bool, Float, Int
 from models.attention import Sight, attend, attend_fused, fused
-from models.config import TransformerConfig, matmul_count, parameters
+from models.config import TransformerConfig, logical_axes, matmul_count, parameters
 from models.layers import Weights, linear, mlp, normalize, soft_cap
 from models.rope import rotate, rotation
 
@@ -77,7 +77,7 @@ class Transformer(nnx.Module):
     @property
     def dtype(self) -> np.dtype:
         """Of parameters, activations and cache."""
-        return self.embedding[...].dtype
+        return self.embedding.get_value().dtype  # an abstract model has no array to index
 
     @property
     def cost(self) -> ModelCost:
@@ -87,6 +87,16 @@ class Transformer(nnx.Module):
             attention=4 * c.q_width * c.layers,
             cache_bytes=2 * c.layers * c.kv_width * self.dtype.itemsize,
         )
+
+    @property
+    def logical_axes(self) -> dict[str, tuple[str | None, ...]]:
+        """See `jaxdecode.sharding.Partitioned`."""
+        return logical_axes(self.config)
+
+    @property
+    def axis_parts(self) -> dict[str, int]:
+        """Projections are split between heads and never within one."""
+        return {"heads": self.config.heads, "kv_heads": self.config.kv_heads}
 
     def configured(self, **changes) -> Transformer:
         """The same weights under a changed config, e.g. `unroll=True`."""
@@ -211,7 +221,7 @@ class Transformer(nnx.Module):
             return carry
         if (first, last) != (0, c.layers):
             stacked = {name: p[first:last] for name, p in stacked.items()}
-        flags = jnp.asarray(c.sliding[first:last] or (False,) * (last - first))
+        flags = jnp.asarray(c.sliding[first:last] or (False,) * (last - first), bool)
         carry, _ = jax.lax.scan(step, carry, (stacked, jnp.arange(first, last), flags))
         return carry
 
