@@ -102,11 +102,14 @@ def open_reward(name: str, generator: Source) -> RewardScorer:
         shipped = zoo.load(name)
         if shipped.card["kind"] != "reward":
             raise ValueError(f"{name} is a {shipped.card['kind']}; a reward model was expected")
-        model, tokenizer = shipped.model, load_tokenizer(shipped.folder)
+        model, pad, tokenizer = shipped.model, None, load_tokenizer(shipped.folder)
     else:
-        model, tokenizer = load_reward(_folder(name)).model, load_tokenizer(name)
+        published, tokenizer = load_reward(_folder(name)), load_tokenizer(name)
+        model, pad = published.model, published.pad
     check_same_tokenizer(generator.codec.text, tokenizer)
-    return RewardScorer(model)
+    # Where padding and end are one token, the model was trained to be read before it.
+    unread = [pad] if pad in tokenizer.eos else []
+    return RewardScorer(model, unread=jnp.asarray(unread, jnp.int32))
 
 
 def _folder(name: str) -> str:

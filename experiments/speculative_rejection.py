@@ -17,239 +17,54 @@ unbiased estimate for every N from all responses drawn, over what speculative re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from algorithms.selection.best_of_n import BestOfN
-from algorithms.selection.speculative_rejection import SpeculativeRejection
-from experiments import zoo
 from experiments.compute import Baseline, Run
 from experiments.progress import Progress
-from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
-from experiments.tasks.dialog import Dialog
-from jaxdecode.autoregress import Generator
+from experiments.rejection_figure import draw
+from experiments.rejection_measures import (
+    Config,
+    Setting,
+    measure_pool,
+    measure_rejection,
+    measure_small,
+)
+from experiments.report import Claim, Journal, Report, run_main
 from jaxdecode.decoder import decode
-from jaxdecode.logits import Temperature, TopK, chain
-from jaxdecode.prompt import Prompt
-from jaxdecode.sampling import Categorical
-from jaxdecode.scoring import LikelihoodScorer, RewardScorer, Scorer
-from jaxdecode.stop import Stop
 
 MARK = 8.0  # times the compute that best-of-N needs for the same score
-DIALOG = Dialog(typical=360, longest=500)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings.
-
-    Attributes:
-      generator, reward: names in the zoo.
-      prompts: test prompts.
-      sizes: N of best-of-N, rising; the last is a multiple of `wave`.
-      timed: prompts on which the sizes below `wave` are timed.
-      wave: responses that best-of-N decodes at a time.
-      alphas: rejection rates.
-      width: responses speculative rejection starts from.
-      memory: budget in full-length responses.
-      max_tokens: of a response.
-      temperature, top_k: of sampling.
-      likelihood_alpha: rejection rate of the run that maximises likelihood instead.
-    """
-
-    generator: str = "dialog"
-    reward: str = "dialog-reward"
-    prompts: int = 8
-    sizes: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
-    timed: int = 3
-    wave: int = 128
-    alphas: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
-    width: int = 256
-    memory: int = 16
-    max_tokens: int = 502
-    temperature: float = 1.0
-    top_k: int = 50
-    likelihood_alpha: float = 0.5
-    seed: Seed = 0
-    out: Out = None
-
 
 PRESETS = {
     "smoke": Config(
-        prompts=1, sizes=(4, 8), timed=1, wave=4, alphas=(0.5,), width=8, memory=2, max_tokens=60
+        prompts=1,
+        sizes=(8, 16),
+        timed=1,
+        wave=8,
+        alphas=(0.5,),
+        width=16,
+        memory=2,
+        max_tokens=60,
+        cache_growth=1,
     ),
     "cpu": Config(),
+    # The published setting. Give the folders and the prompts:
+    #   --config.generator DIR --config.reward DIR --config.input alpaca_eval.jsonl
+    "paper": Config(
+        generator="",
+        reward="",
+        prompts=100,
+        sizes=(120, 240, 480, 960, 1920, 3840),
+        wave=120,
+        width=1000,
+        max_tokens=7900,
+        cache_growth=8,
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a configuration stands for."""
-
-    config: Config
-    generator: Generator
-    scorer: RewardScorer
-    prompts: list[str]
-    codec: Any
-
-    @classmethod
-    def of(cls, config: Config) -> Setting:
-        shipped, judge = zoo.load(config.generator), zoo.load(config.reward)
-        rng = np.random.default_rng(config.seed)
-        prompts = DIALOG.prompts("test")
-        chosen = rng.choice(len(prompts), config.prompts, replace=False)
-        generator = Generator(
-            model=shipped.model,
-            transform=chain(TopK(config.top_k), Temperature(config.temperature)),
-            sampler=Categorical(),
-            stop=Stop.of(shipped.tokenizer.eos_id),
-            max_tokens=config.max_tokens,
-            cache_growth=4,
-        )
-        return cls(
-            config=config,
-            generator=generator,
-            scorer=RewardScorer(judge.model),
-            prompts=[prompts[i] for i in chosen],
-            codec=shipped.tokenizer,
-        )
-
-    def prompt(self, index: int) -> Prompt:
-        """One prompt, by its place in the list."""
-        ids = [self.codec.bos_id, *self.codec.encode(self.prompts[index])]
-        return Prompt.of([ids], ids=[index])
-
-    @property
-    def budget(self) -> int:
-        """Cache tokens for a prompt."""
-        return self.config.memory * (self.prompt(0).tokens.shape[1] + self.config.max_tokens)
-
-    def best_of(self, samples: int, first: int = 0) -> BestOfN:
-        return BestOfN(self.generator, self.scorer, samples, first=first)
-
-    def rejection(self, alpha: float, scorer: Scorer | None = None) -> SpeculativeRejection:
-        return SpeculativeRejection(
-            self.generator, scorer or self.scorer, self.budget, self.config.width, alpha
-        )
-
-    def true_reward(self, index: int, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """The known reward, which no method sees, of responses [N, L]."""
-        texts = self.codec.decode_rows(tokens, length)
-        return DIALOG.rewards([self.prompts[index]] * len(texts), texts)
-
-
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and host copy of a call that has been compiled before."""
-    start = time.perf_counter()
-    result = jax.device_get(jax.block_until_ready(run()))
-    return time.perf_counter() - start, result
-
-
-def measure_pool(setting: Setting, index: int) -> dict[str, Any]:
-    """All responses of one prompt, wave by wave, each wave timed."""
-    config = setting.config
-    pools, seconds, spent = [], [], []
-    for first in range(0, config.sizes[-1], config.wave):
-        decoder = setting.best_of(config.wave, first)
-        elapsed, result = timed(partial(decode, decoder, config.seed, setting.prompt(index)))
-        pools.append(result.trace)
-        seconds.append(elapsed)
-        spent.append(int(result.usage.scorer_tokens[0]))
-    tokens, length, score, logprob = (
-        np.concatenate([getattr(pool, name)[0] for pool in pools])
-        for name in ("tokens", "length", "score", "logprob")
-    )
-    return {
-        "score": score,
-        "length": length,
-        "perplexity": np.exp(-logprob / np.maximum(length, 1)),
-        "true": setting.true_reward(index, tokens, length),
-        "seconds": seconds,
-        "scorer_tokens": spent,
-        "correlation": correlations(setting, index, tokens, length, score),
-    }
-
-
-def correlations(
-    setting: Setting, index: int, tokens: np.ndarray, length: np.ndarray, final: np.ndarray
-) -> dict[str, list[float]]:
-    """Pearson and Kendall correlation of the reward of prefixes with the final one."""
-    prompt = setting.prompt(index)
-    asked = int(prompt.length[0])
-    rows = tokens[: setting.config.wave]
-    ids = np.concatenate([np.repeat(prompt.tokens[:, :asked], len(rows), 0), rows], axis=1)
-    model = setting.scorer.model
-    outputs = jax.jit(lambda model, ids: model.reward(model.forward(ids)[0]))(model, ids)
-    prefix = np.asarray(outputs)[:, asked - 1 :]
-    found: dict[str, list[float]] = {"tokens": [], "pearson": [], "kendall": []}
-    for count in (4, 8, 16, 32, 64, 128, 256, 384):
-        if count < setting.config.max_tokens:
-            at = np.minimum(count, length[: len(rows)])
-            partial_score = np.take_along_axis(prefix, at[:, None], axis=1)[:, 0]
-            found["tokens"].append(count)
-            found["pearson"].append(float(np.corrcoef(partial_score, final[: len(rows)])[0, 1]))
-            found["kendall"].append(kendall(partial_score, final[: len(rows)]))
-    return found
-
-
-def kendall(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation tau-b."""
-    a, b = (np.sign(z[:, None] - z) for z in (x, y))
-    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
-
-
-def measure_small(setting: Setting, size: int) -> dict[str, Any]:
-    """Seconds of best-of-`size` with a program of its own width."""
-    config = setting.config
-    decoder = setting.best_of(size)
-    decode(decoder, config.seed, setting.prompt(0)).tokens.block_until_ready()
-    each = [
-        timed(partial(decode, decoder, config.seed, setting.prompt(index)))[0]
-        for index in range(config.timed)
-    ]
-    return {"seconds": float(np.median(each))}
-
-
-def measure_rejection(setting: Setting, alpha: float, likelihood: bool) -> dict[str, Any]:
-    """Speculative rejection on every prompt."""
-    config = setting.config
-    scorer = LikelihoodScorer() if likelihood else None
-    decoder = setting.rejection(alpha, scorer)
-    start = time.perf_counter()
-    decode(decoder, config.seed, setting.prompt(0)).tokens.block_until_ready()
-    compiled = time.perf_counter() - start
-    rows = []
-    for index in range(config.prompts):
-        seconds, result = timed(partial(decode, decoder, config.seed, setting.prompt(index)))
-        usage, cuts = result.usage, result.trace.cuts
-        rows.append(
-            {
-                "score": float(result.trace.score[0]),
-                "perplexity": float(np.exp(-result.logprob[0] / max(result.length[0], 1))),
-                "true": float(setting.true_reward(index, result.tokens, result.length)[0]),
-                "status": int(result.status[0]),
-                "decoded": int(usage.emitted[0]),
-                "scorer_tokens": int(usage.scorer_tokens[0]),
-                "peak": int(usage.peak_cache_tokens[0]),
-                "seconds": seconds,
-                "cuts": [
-                    {
-                        "width": cut.score.shape[1],
-                        "tokens": int(cut.cache_tokens[0]),
-                        "longest": int(cut.length[0].max()),
-                    }
-                    for cut in cuts
-                ],
-            }
-        )
-    return {"alpha": alpha, "rows": rows, "first_call": compiled, "budget": setting.budget}
 
 
 def improvement(pools: Sequence[dict], scores: np.ndarray, base: int) -> float:
@@ -423,67 +238,6 @@ def claims(rows, means, gain: float, config: Config) -> list[Claim]:
             bool(gain > 1.0),
         ),
     ]
-
-
-def draw(path: Path, runs, means, rows) -> None:
-    """Improvement against tokens and time, correlation, and the saw-tooth of memory."""
-    normal = [row for row in rows if row["method"].startswith("best")]
-    rejection = [row for row in rows if row not in normal]
-    with figure(path, columns=2, rows=2) as (by_tokens, by_time, correlation, memory):
-        for axes, name, unit in (
-            (by_tokens, "decoded tokens", "decoded tokens a prompt"),
-            (by_time, "seconds", "seconds a prompt"),
-        ):
-            axes.plot(
-                [r[name] for r in normal], [r["improvement"] for r in normal], label="best-of-N"
-            )
-            axes.plot(
-                [r[name] for r in rejection],
-                [r["improvement"] for r in rejection],
-                label="speculative rejection",
-            )
-            for row in rejection:
-                axes.annotate(
-                    row["method"].rpartition(" ")[2],
-                    (row[name], row["improvement"]),
-                    xytext=(3, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
-            for row in normal:
-                axes.annotate(
-                    row["method"].rpartition("-")[2],
-                    (row[name], row["improvement"]),
-                    xytext=(3, -9),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
-            axes.set(xscale="log", xlabel=unit, ylabel="improvement score")
-        correlation.plot(means["tokens"], means["pearson"], label="Pearson")
-        correlation.plot(means["tokens"], means["kendall"], label="Kendall")
-        correlation.set(
-            xscale="log",
-            xlabel="tokens of the prefix",
-            ylabel="correlation with the final reward",
-            ylim=(0, 1.02),
-        )
-        for found in runs:
-            position, held = saw_tooth(found["rows"][0]["cuts"])
-            share = [100 * tokens / found["budget"] for tokens in held]
-            memory.plot(position, share, marker="", label=f"alpha {found['alpha']}")
-        memory.set(xscale="log", xlabel="tokens of a response", ylabel="cache in use, % of budget")
-
-
-def saw_tooth(cuts: Sequence[dict]) -> tuple[list[int], list[float]]:
-    """Cache tokens held as responses grow: a rise through each stage, a drop at each cut."""
-    position, held = [], []
-    reached, before = 1, 0.0
-    for cut in cuts:
-        position += [reached, max(cut["longest"], reached)]
-        held += [before * cut["width"], cut["tokens"]]
-        reached = max(cut["longest"], reached)
-        before = cut["tokens"] / cut["width"]
-    return position, held
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from jaxdecode.logits import LogitsTransform
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
 from jaxdecode.sampling import Sampler, row_keys, step_keys
-from jaxdecode.stop import Stop
+from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 
@@ -73,7 +73,7 @@ class Generator:
     model: LanguageModel
     transform: LogitsTransform
     sampler: Sampler
-    stop: Stop
+    stop: StopRule
     max_tokens: int = struct.field(pytree_node=False)
     meter: Meter = NoMeter()
     cache_growth: int = struct.field(pytree_node=False, default=1)

@@ -96,10 +96,13 @@ class RewardScorer:
     Attributes:
       model: shares the generator's vocabulary.
       suffix: i32[X], closing tokens; X may be 0.
+      unread: i32[U], end tokens that the model is not shown; U may be 0. Models whose padding
+        is their end token were trained to be read at the token before it.
     """
 
     model: RewardModel
     suffix: Int[Array, "X"] = struct.field(default_factory=lambda: jnp.zeros((0,), jnp.int32))
+    unread: Int[Array, "U"] = struct.field(default_factory=lambda: jnp.zeros((0,), jnp.int32))
 
     def init(self, prompt: Prompt, samples: int) -> tuple[Reading, Spent]:
         batch, width = prompt.tokens.shape
@@ -128,8 +131,10 @@ class RewardScorer:
         # Slots for everything up to the newest token of any row, and for the suffix.
         cache = resize(state.cache, state.cache.capacity + window + closing)
         index = state.seen[:, None] + jnp.arange(window)
-        fresh = rows.length - state.seen
-        valid = index < rows.length[:, None]
+        hidden = jnp.any(rows.root[:, None] == self.unread, axis=1) & (rows.length > 0)
+        length = rows.length - hidden
+        fresh = length - state.seen
+        valid = index < length[:, None]
         tokens = jnp.take_along_axis(
             rows.tokens, jnp.minimum(index, rows.tokens.shape[1] - 1), axis=1
         )
@@ -144,7 +149,7 @@ class RewardScorer:
         kept = resize(cache, cache.capacity - closing)
         read = jnp.where(fresh > 0, fresh + closing, 0)
         spent = Spent.reading(self.model.cost, state.cache.length, read)
-        return score, Reading(kept, rows.length, score), spent
+        return score, Reading(kept, length, score), spent
 
 
 @struct.dataclass

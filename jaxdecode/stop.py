@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Int
+
+
+class StopRule(Protocol):
+    """Says which rows end with their newest token; see `Stop`."""
+
+    @property
+    def eos(self) -> Int[Array, "E"]: ...
+
+    def __call__(self, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> Bool[Array, "R"]: ...
 
 
 @struct.dataclass
