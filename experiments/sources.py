@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import jax.numpy as jnp
+
 from experiments import zoo
 from experiments.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
