@@ -28,14 +28,17 @@ def prompts() -> Prompt:
     return Prompt.of(PROMPTS, IDS, WIDTH)
 
 
+def model() -> EnumerableLM:
+    return EnumerableLM.random(0, 6, sharpness=0.5)
+
+
 def generator(endless: bool = False, broken: bool = False) -> Generator:
     """Responses of 1 to 12 tokens out of 6, of about 5 on average; 12 if they never end, and
     none if the model is broken and gives no usable logits."""
-    model = EnumerableLM.random(0, 6, sharpness=0.5)
-    if broken:
-        model = replace(model, bias=jnp.full_like(model.bias, jnp.nan))
-    stop = Stop.of(model.vocab_size if endless else EOS)
-    return Generator(model, Identity(), Categorical(), stop, MAX_TOKENS)
+    sound = model()
+    nothing = replace(sound, bias=jnp.full_like(sound.bias, jnp.nan))
+    stop = Stop.of(sound.vocab_size if endless else EOS)
+    return Generator(nothing if broken else sound, Identity(), Categorical(), stop, MAX_TOKENS)
 
 
 @struct.dataclass
