@@ -68,8 +68,14 @@ def update(readme: Path = README) -> None:
     write_atomically(readme, rendered(text, papers_table(papers())))
 
 
-def store(report: Report, folder: Path = STORED) -> None:
-    """Make `report` the result of record of its experiment; its rows stay behind."""
+def store(report: Report, found: Path, folder: Path = STORED) -> None:
+    """Make `report`, found at `found`, the result of record of its experiment.
+
+    Its figure goes with it; its rows stay behind.
+    """
     fields = {name: value for name, value in vars(report).items() if name != "rows"}
     fields = plain(fields | {"claims": [vars(claim) for claim in report.claims]}) | {"rows": []}
     write_atomically(folder / f"{report.experiment}.json", json.dumps(fields, indent=1) + "\n")
+    drawn = found.with_name("figure.png")
+    if drawn.is_file():
+        write_atomically(folder / f"{report.experiment}.png", drawn.read_bytes())

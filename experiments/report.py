@@ -124,12 +124,12 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value in a table: four significant digits, yes or no, nothing for nothing."""
+    """A value in a table: four digits that count, yes or no, nothing for nothing."""
     match plain(value):
         case bool(flag):
             return "yes" if flag else "no"
         case float(number):
-            return f"{number:.4g}"
+            return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}"
         case None:
             return ""
         case other:

@@ -56,15 +56,15 @@ def overview(newest: dict[Path, Report]) -> str:
     )
 
 
-def record(found: list[Report], slugs: set[str]) -> list[Report]:
+def record(found: dict[Path, Report], slugs: set[str]) -> dict[Path, Report]:
     """The run fit for the record of each experiment: best preset, then newest."""
-    best: dict[str, Report] = {}
-    for report in found:
+    best: dict[str, Path] = {}
+    for path, report in found.items():
         if report.experiment in slugs and report.preset in RANK:
             other = best.get(report.experiment)
-            if other is None or RANK.index(report.preset) >= RANK.index(other.preset):
-                best[report.experiment] = report
-    return list(best.values())
+            if other is None or RANK.index(report.preset) >= RANK.index(found[other].preset):
+                best[report.experiment] = path
+    return {path: found[path] for path in best.values()}
 
 
 def run(options: Options) -> None:
@@ -88,8 +88,8 @@ def run(options: Options) -> None:
         publish(found, options.html or options.folder / "report.html")
     if options.store:
         slugs = {experiment.slug for experiment in experiments()}
-        for report in record(list(found.values()), slugs):
-            readme.store(report)
+        for path, report in record(found, slugs).items():
+            readme.store(report, path)
             print(f"{report.experiment}: preset {report.preset} is the result of record")
         readme.update()
 

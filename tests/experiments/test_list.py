@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,13 @@ def test_report_refuses_a_torn_result_and_an_empty_folder(tmp_path: Path, capsys
 
 
 def test_smoke_is_never_the_record_and_paper_beats_cpu() -> None:
-    found = [report("paper"), report("cpu"), report("smoke")]
-    assert [kept.preset for kept in summary.record(found, {"thing"})] == ["paper"]
-    assert summary.record(found, {"other"}) == []
-    newest = report("cpu", "newest")
-    assert summary.record([report("cpu"), newest, report("smoke")], {"thing"}) == [newest]
+    a, b, c = map(Path, "abc")
+    found = {a: report("paper"), b: report("cpu"), c: report("smoke")}
+    assert list(summary.record(found, {"thing"})) == [a]
+    assert summary.record(found, {"other"}) == {}
+    assert list(summary.record({c: found[c]}, {"thing"})) == []
+    again = {b: found[b], a: report("cpu", "newest"), c: found[c]}
+    assert summary.record(again, {"thing"}) == {a: again[a]}
 
 
 def test_the_readme_is_stale_until_it_is_written(tmp_path: Path, monkeypatch) -> None:
@@ -109,7 +112,11 @@ def test_the_readme_is_stale_until_it_is_written(tmp_path: Path, monkeypatch) ->
     assert not readme.stale(path)
     assert "| it works |  | not measured yet |" in path.read_text()
 
-    readme.store(report(), tmp_path)
+    report().write(tmp_path / "run")
+    (tmp_path / "run" / "figure.png").write_bytes(b"image")
+    readme.store(report(), tmp_path / "run" / "result.json", tmp_path)
+    assert (tmp_path / "thing.png").read_bytes() == b"image"
+    assert catalog.stored("thing", tmp_path) == replace(report(), rows=[])
     assert readme.stale(path)
     readme.update(path)
     text = path.read_text()
