@@ -219,8 +219,18 @@ class Transformer(nnx.Module):
                 weights = {name: p[i] for name, p in stacked.items()}
                 carry, _ = step(carry, (weights, i, mixed and c.sliding[i]))
             return carry
-        if (first, last) != (0, c.layers):
+        part = (first, last) != (0, c.layers)
+        if part and cache is None:
             stacked = {name: p[first:last] for name, p in stacked.items()}
+        elif part:
+            # A slice would be copied in every step of a decoding loop, so each layer indexes the
+            # whole stack; a gradient, which training takes without a cache, prefers the slice.
+            whole, inner = stacked, step
+
+            def step(carry, xs):
+                return inner(carry, ({name: p[xs[1]] for name, p in whole.items()}, *xs[1:]))
+
+            stacked = None
         flags = jnp.asarray(c.sliding[first:last] or (False,) * (last - first), bool)
         carry, _ = jax.lax.scan(step, carry, (stacked, jnp.arange(first, last), flags))
         return carry

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx, struct
 
-from jaxdecode.lm import extend
+from jaxdecode.cache import Cache, allocate, truncate
+from jaxdecode.lm import View, extend
 from models.config import TransformerConfig, count, logical_axes, matmul_count, parameters
 from models.presets import small
 from models.rope import Rope
@@ -86,30 +87,54 @@ def test_recomputing_layers_keeps_the_gradient(name: str):
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-def test_layers_run_in_pieces(unroll: bool):
+@pytest.mark.parametrize("cached", [False, True])
+def test_layers_run_in_pieces(unroll: bool, cached: bool):
+    """One after the other, as an early exit runs them; a piece may be empty."""
     model, tokens = perturbed(WINDOWED).configured(unroll=unroll), draw(2, 9)
-    cache = model.init_cache(2, 12)
-    whole = extend(model, tokens, cache, fresh=True)
-    seen = {}
-
-    class Pieces:
-        """The layers one after the other, as an early exit would run them."""
-
-        vocab_size, cost, unembed = model.vocab_size, model.cost, model.unembed
-        init_cache = staticmethod(model.init_cache)
-
-        def __call__(self, tokens, cache, view):
-            hidden = model.embed(tokens, view.position)
-            for first, last in ((0, 1), (1, 1), (1, 3)):
-                hidden, cache = model.run_layers(hidden, cache, view, first, last)
-            seen["hidden"], seen["cache"] = model.final(hidden), cache
-            return whole
-
-    extend(Pieces(), tokens, cache, fresh=True)
-    np.testing.assert_allclose(seen["hidden"], whole.hidden, atol=1e-5)
-    np.testing.assert_allclose(seen["cache"].k, whole.cache.k, atol=1e-5)
+    whole = extend(model, tokens, model.init_cache(2, 12), fresh=True)
+    zero = jnp.zeros(2, jnp.int32)
+    position = jnp.broadcast_to(jnp.arange(9), (2, 9))
+    view = View(position, zero, zero, jnp.ones((2, 9), bool), fresh=True)
+    hidden, cache = model.embed(tokens, position), model.init_cache(2, 12) if cached else None
+    for first, last in ((0, 1), (1, 1), (1, 3)):
+        hidden, cache = model.run_layers(hidden, cache, view, first, last)
+    np.testing.assert_allclose(model.final(hidden), whole.hidden, atol=1e-5)
+    if cache is not None:
+        np.testing.assert_allclose(cache.k, whole.cache.k, atol=1e-5)
+        np.testing.assert_array_equal(cache.position, whole.cache.position)
     with pytest.raises(ValueError, match=r"layers 2\.\.4 are outside 0\.\.3"):
-        model.run_layers(whole.hidden, None, None, 2, 4)  # pyright: ignore[reportArgumentType]
+        model.run_layers(hidden, cache, view, 2, 4)
+
+
+def test_pieces_inside_a_decoding_loop_copy_no_weights():
+    """The layers of a piece are read where they lie: temporary memory stays below one layer's."""
+    config = small(64, hidden=128, layers=4)
+    model, cache = abstract(config), jax.eval_shape(lambda: allocate(4, 1, 2, 32, 16))
+    # Four layers of four-byte numbers: as many bytes a layer as numbers in all.
+    layer_bytes = sum(p.size for path, p in parameters(config).items() if "layers/" in path)
+
+    def decode(model: Transformer, token, cache: Cache, cuts):
+        def step(carry, _):
+            token, cache = carry
+            view = View(cache.length[:, None], cache.length, cache.length, token > -1)
+            hidden = model.embed(token)
+            for first, last in cuts:
+                hidden, filled = model.run_layers(hidden, cache, view, first, last)
+                assert filled is not None
+                cache = filled
+            best = jnp.argmax(model.unembed(model.final(hidden)), -1).astype(jnp.int32)
+            return (best, truncate(cache, cache.length + 1)), None
+
+        return jax.lax.scan(step, (token, cache), length=8)[0][0]
+
+    def temporary(cuts) -> int:
+        token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+        memory = jax.jit(decode, static_argnums=3).lower(model, token, cache, cuts).compile()
+        analysis = memory.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert temporary(((0, 2), (2, 4))) < temporary(((0, 4),)) + layer_bytes
 
 
 def test_final_hidden_states_give_the_logits():
