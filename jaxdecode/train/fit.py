@@ -20,6 +20,8 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from jaxdecode.distributed import primary
+from jaxdecode.sharding import beside
 from jaxdecode.types import Array
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -54,7 +56,8 @@ def fit(
     """Train for `steps` steps in all and return the trained model.
 
     Args:
-      model: a module whose parameters are `nnx.Param`s; it is not changed.
+      model: a module whose parameters are `nnx.Param`s; it is not changed. It trains where it
+        lies: see `jaxdecode.sharding`.
       loss: (model, **batch) -> (scalar, metrics); see `jaxdecode.train.losses`.
       batches: step -> the loss's other arguments, as arrays of a few fixed shapes.
       optimizer: any optax transformation; schedules count steps from 0.
@@ -70,7 +73,7 @@ def fit(
             raise ValueError(f"{name}={value}: at least one step is needed")
     graph, params = nnx.split(model)
     update = _updater(graph, loss, optimizer)
-    state = {"params": params, "optimizer": optimizer.init(params)}
+    state = {"params": params, "optimizer": beside(optimizer.init(params), params)}
     with _Store(checkpoints) as store:
         first, state = store.restore(state, steps)
         seen, started = [], time.perf_counter()
@@ -105,7 +108,7 @@ def _updater(graph, loss: Loss, optimizer: optax.GradientTransformation):
             return value, {"loss": value, **metrics}
 
         gradient, metrics = jax.grad(objective, has_aux=True)(params)
-        metrics = dict(metrics) | {"gradient_norm": optax.global_norm(gradient)}
+        metrics = dict(metrics) | {"gradient_norm": optax.tree.norm(gradient)}
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, metrics
 
@@ -131,6 +134,7 @@ class _Store:
 
     def __init__(self, where: Checkpoints | None):
         self.where = where
+        self.metrics = where.folder / METRICS if where is not None and primary() else None
         self.manager = None
         if where is not None:
             if where.every < 1:
@@ -171,18 +175,18 @@ class _Store:
             self.manager.save(step, args=ocp.args.StandardSave(state), force=True)
 
     def log(self, step: int, means: Mapping[str, float]) -> None:
-        if self.where is not None:
-            with (self.where.folder / METRICS).open("a") as file:
+        if self.metrics is not None:
+            with self.metrics.open("a") as file:
                 file.write(json.dumps({"step": step, **means}) + "\n")
 
     def _forget(self, newest: int) -> None:
         """Drop the metrics of steps that are about to be run again, and a line cut short."""
-        if self.where is None or not (self.where.folder / METRICS).is_file():
+        if self.metrics is None or not self.metrics.is_file():
             return
-        lines = (self.where.folder / METRICS).read_text().splitlines(keepends=True)
+        lines = self.metrics.read_text().splitlines(keepends=True)
         kept = [
             line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= newest
         ]
-        draft = self.where.folder / f"{METRICS}.tmp"
+        draft = self.metrics.with_name(f"{METRICS}.tmp")
         draft.write_text("".join(kept))
-        draft.replace(self.where.folder / METRICS)
+        draft.replace(self.metrics)

@@ -1,0 +1,144 @@
+"""The training loop: it learns, it survives being killed, and it never saves nonsense."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxdecode.train.fit import Checkpoints
+from tests.jaxdecode.train.problem import EVERY, STEPS, Line, batches, train, weights
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def saved(folder: Path) -> list[int]:
+    """The steps whose checkpoints are complete."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[list[bytes], Path]:
+    """Weights and folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return weights(train(folder)), folder
+
+
+def test_the_loss_falls_to_the_noise() -> None:
+    seen: list[tuple[int, float]] = []
+    given = Line(nnx.Rngs(0))
+    model = train(None, watch=lambda step, mean: seen.append((step, mean["loss"])), model=given)
+    assert [step for step, _ in seen] == list(range(EVERY, STEPS + 1, EVERY))
+    assert seen[0][1] > 1 > 0.05 > seen[-1][1]
+    wanted = np.arange(8).reshape(4, 2) / 8
+    np.testing.assert_allclose(model.weight[...], wanted, atol=0.2)
+    np.testing.assert_allclose(model.bias[...], 1, atol=0.2)
+    assert weights(given) == weights(Line(nnx.Rngs(0))), "the given model stays as it was"
+
+
+def test_metrics_are_means_since_the_last_time(whole) -> None:
+    """Of every metric of the loss, and of the gradient's norm."""
+    seen: dict[int, dict[str, float]] = {}
+    train(None, steps=EVERY, watch=lambda step, means: seen.update({step: dict(means)}))
+    each: dict[int, dict[str, float]] = {}
+    for step in range(1, EVERY + 1):
+        train(None, steps=step, watch=lambda step, means: each.update({step: dict(means)}))
+    lines = metrics(whole[1])
+    assert [line["step"] for line in lines] == list(range(EVERY, STEPS + 1, EVERY))
+    for name in ("loss", "largest", "gradient_norm"):
+        assert seen[EVERY][name] == pytest.approx(lines[0][name], rel=1e-6)
+    assert each[1]["loss"] > each[EVERY]["loss"] and seen[EVERY]["seconds_per_step"] > 0
+
+
+def test_saving_changes_nothing(whole) -> None:
+    assert weights(train(None)) == whole[0]
+    assert saved(whole[1])[-1] == STEPS
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(whole, tmp_path: Path) -> None:
+    """Three times, while a checkpoint may be half written; metrics have no gaps or repeats."""
+    for step in (13, 31, 38):
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.jaxdecode.train.problem", str(tmp_path), str(step)],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+        assert run.returncode == -signal.SIGKILL
+        # A save begins when the one before it is complete, so at most one is lost.
+        assert step - 2 * EVERY < max(saved(tmp_path)) <= step
+    assert weights(train(tmp_path)) == whole[0]
+    assert [line["step"] for line in metrics(tmp_path)] == list(range(EVERY, STEPS + 1, EVERY))
+    assert metrics(tmp_path) == metrics(whole[1])
+
+
+def test_metrics_of_lost_steps_are_forgotten(whole, tmp_path: Path) -> None:
+    """A run killed between two checkpoints has told of steps that it will run again."""
+    train(tmp_path, steps=10, every=10)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "loss": 9.0}\n{"step": 20, "lo')
+    train(tmp_path, every=10)
+    assert [line["step"] for line in metrics(tmp_path)] == list(range(EVERY, STEPS + 1, EVERY))
+    assert all(line["loss"] < 9 for line in metrics(tmp_path))
+
+
+def test_a_finished_run_is_returned_as_it_is(whole) -> None:
+    def unread(step: int) -> dict[str, np.ndarray]:
+        raise AssertionError("a finished run reads no data")
+
+    before = metrics(whole[1])
+    assert weights(train(whole[1], unread)) == whole[0]
+    assert metrics(whole[1]) == before
+
+
+def test_a_longer_run_is_not_mistaken_for_a_shorter_one(whole) -> None:
+    with pytest.raises(ValueError, match="holds step 60 of a longer run, steps=20 was asked for"):
+        train(whole[1], steps=20)
+
+
+@pytest.mark.parametrize("step", [0, 7, 31])
+@pytest.mark.parametrize("every", [1, 5, 7])
+def test_a_loss_that_is_no_number_is_never_saved(tmp_path: Path, step, every) -> None:
+    """The run stops with an error that says so, and what was saved before is sound."""
+
+    def spoiled(index: int) -> dict[str, np.ndarray]:
+        data = batches(index)
+        return data | {"y": np.full_like(data["y"], np.nan)} if index == step else data
+
+    with pytest.raises(FloatingPointError, match=r"loss became nan .* lower the learning rate"):
+        train(tmp_path, spoiled, every=every)
+    assert all(done <= step for done in saved(tmp_path))
+    assert max(saved(tmp_path), default=0) == step - step % every
+    if step == 31 and every == 5:
+        assert all(math.isfinite(line["loss"]) for line in metrics(tmp_path))
+        repaired = weights(train(tmp_path, every=every))
+        assert repaired == weights(train(None))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps=0: at least one step is needed"),
+        ({"every": 0}, "every=0: at least one step lies between saves"),
+    ],
+)
+def test_numbers_below_one_are_refused(tmp_path: Path, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_have_a_default_distance(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path).every == 500
