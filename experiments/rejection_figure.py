@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
+
 from experiments.figures import figure
 
 
@@ -25,22 +27,10 @@ def draw(path: Path, runs, means, rows) -> None:
                 [r["improvement"] for r in rejection],
                 label="speculative rejection",
             )
-            for row in rejection:
-                axes.annotate(
-                    row["method"].rpartition(" ")[2],
-                    (row[name], row["improvement"]),
-                    xytext=(3, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+            for row in (rejection[0], rejection[-1]):  # enough to tell which way alpha runs
+                label(axes, row["method"].rpartition(" ")[2], row[name], row["improvement"], 5)
             for row in normal:
-                axes.annotate(
-                    row["method"].rpartition("-")[2],
-                    (row[name], row["improvement"]),
-                    xytext=(3, -9),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+                label(axes, row["method"].rpartition("-")[2], row[name], row["improvement"], -10)
             axes.set(xscale="log", xlabel=unit, ylabel="improvement score")
         correlation.plot(means["tokens"], means["pearson"], label="Pearson")
         correlation.plot(means["tokens"], means["kendall"], label="Kendall")
@@ -51,16 +41,23 @@ def draw(path: Path, runs, means, rows) -> None:
             ylim=(0, 1.02),
         )
         for found in runs:
-            position, held = saw_tooth(found["rows"][0]["cuts"])
+            position, held = saw_tooth(found["rows"][0]["cuts"], found["rows"][0]["prompt"])
             share = [100 * tokens / found["budget"] for tokens in held]
             memory.plot(position, share, marker="", label=f"alpha {found['alpha']}")
         memory.set(xscale="log", xlabel="tokens of a response", ylabel="cache in use, % of budget")
+        memory.set_ylim(bottom=0)
+        memory.legend(loc="upper left")
 
 
-def saw_tooth(cuts: Sequence[dict]) -> tuple[list[int], list[float]]:
+def label(axes: Axes, text: str, x: float, y: float, above: int) -> None:
+    """A small note beside a point."""
+    axes.annotate(text, (x, y), xytext=(3, above), textcoords="offset points", fontsize=7)
+
+
+def saw_tooth(cuts: Sequence[dict], prompt: int) -> tuple[list[int], list[float]]:
     """Cache tokens held as responses grow: a rise through each stage, a drop at each cut."""
     position, held = [], []
-    reached, before = 1, 0.0
+    reached, before = 1, float(prompt)
     for cut in cuts:
         position += [reached, max(cut["longest"], reached)]
         held += [before * cut["width"], cut["tokens"]]

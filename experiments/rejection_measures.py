@@ -235,6 +235,7 @@ def measure_rejection(setting: Setting, alpha: float, likelihood: bool) -> dict[
                 "scorer_tokens": int(usage.scorer_tokens[0]),
                 "peak": int(usage.peak_cache_tokens[0]),
                 "seconds": seconds,
+                "prompt": int(usage.prompt_tokens[0]),
                 "cuts": [
                     {
                         "width": cut.score.shape[1],

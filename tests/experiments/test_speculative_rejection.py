@@ -80,6 +80,6 @@ def test_kendall_counts_pairs():
 
 def test_saw_tooth_drops_at_every_cut():
     cuts = [{"width": 4, "tokens": 40, "longest": 10}, {"width": 2, "tokens": 40, "longest": 20}]
-    position, held = saw_tooth(cuts)
+    position, held = saw_tooth(cuts, prompt=3)
     assert position == [1, 10, 10, 20]
-    assert held == [0.0, 40, 20.0, 40]
+    assert held == [12.0, 40, 20.0, 40]
