@@ -15,11 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from models import safetensors
 from models.checkpoints import CONFIG, INDEX, WEIGHTS, Checkpoint, load, load_backbone
 from models.config import parameters
-from models.transformer import arrays_of
+from models.export import save
+from models.presets import small
+from models.transformer import Transformer, arrays_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -116,6 +119,19 @@ for folder in sys.argv[1:]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_no_second_copy_is_held(tmp_path: Path):
+    """Beyond the model, the host holds a stacked weight being filled and one being handed over."""
+    model = Transformer(small(2048, hidden=256, layers=6), rngs=nnx.Rngs(0))
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
+    save(model, tmp_path / "out")
+    tracemalloc.start()
+    try:
+        load(tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < total / 2
+    finally:
+        tracemalloc.stop()
 
 
 def renamed(name: str, folder: Path, old: str, new: str, **more: np.ndarray) -> Path:
