@@ -56,9 +56,9 @@ class Config:
     """
 
     questions: int = 4
-    sizes: tuple[int, ...] = (1, 4, 16, 64)
-    width: int = 96
-    memory: int = 8
+    sizes: tuple[int, ...] = (1, 4, 16, 64, 256)
+    width: int = 256
+    memory: int = 16
     max_tokens: int = 384
     sums: int = 48
     samples: int = 16
