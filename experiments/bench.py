@@ -49,6 +49,7 @@ SHAPES: dict[str, TransformerConfig] = {
 GOALS = {("5M", 1): 4.0, ("5M", 8): 2.2, ("5M", 64): 1.5}
 GOALS |= {("30M", 1): 2.5, ("30M", 8): 1.7, ("30M", 64): 1.3}
 COUNTING, COLD, WARM = 0.02, 1.0, 0.1  # goals: share of the time; seconds of compilation
+BUSY = 0.5  # processes a core beyond which a peer with threads of its own is not timed fairly
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def limit(model: Transformer, batch: int, prompt: int, new: int) -> float:
 
 def race(config: Config, name: str, batch: int) -> dict[str, Any]:
     """One size and batch: engine, parts of the engine and peer, taking turns."""
+    load = timing.load()
     model = build(name, config.seed)
     rng = np.random.default_rng(config.seed)
     tokens = rng.integers(model.vocab_size, size=(batch, config.prompt))
@@ -177,6 +179,7 @@ def race(config: Config, name: str, batch: int) -> dict[str, Any]:
         "counting": paired(taken["greedy"], taken["uncounted"]) - 1.0,
         "of_limit": limit(model, batch, config.prompt, config.new) / total,
         "rounds": len(taken["greedy"]),
+        "load": load,
     }
     if "dynamic" in seconds:
         fastest = min(("dynamic", "static"), key=lambda cache: seconds[cache])
@@ -292,6 +295,9 @@ def run(config: Config) -> Report:
     reason = peers.missing()
     if reason:
         print(f"no peer to race: {reason}")
+    busy = timing.load()
+    if busy is not None and busy > BUSY:
+        print(f"this machine is busy, {busy:.1f} processes a core: measure again when it is not")
     tasks = list(measurements(config))
     rows: list[dict[str, Any]] = []
     with Journal(config) as journal, Progress("bench", len(tasks)) as progress:

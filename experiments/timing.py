@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from experiments.environment import usable_cpus
 
 
 def interleaved(
@@ -69,6 +72,13 @@ def _fastest(function: Callable[..., Any], *arguments: Any) -> float:
         jax.block_until_ready(result)
         best = min(best, (time.perf_counter() - start) / calls)
     return best
+
+
+def load() -> float | None:
+    """Processes that wanted a core in the last minute, for each core; None where untold."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    return os.getloadavg()[0] / usable_cpus()
 
 
 def program_bytes(compiled: Any) -> int:
