@@ -1,0 +1,92 @@
+"""Tokens as they come: the autoregressive engine in chunks, for someone who is reading.
+
+The rows stay on the device and are donated from chunk to chunk, so nothing is copied but the
+new tokens. Decoding in chunks changes no token: rows are run on where they paused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdecode import autoregress
+from jaxdecode.autoregress import Generator, Rows, capacities
+from jaxdecode.cache import resize
+from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.result import Status
+from jaxdecode.types import Array, Int, Key
+
+
+class Piece(NamedTuple):
+    """What one chunk added.
+
+    Attributes:
+      tokens: the new tokens of each row, i32[n] with its own n, which may be 0.
+      status: i8[B], see `Status`.
+    """
+
+    tokens: list[np.ndarray]
+    status: np.ndarray
+
+
+def stream(
+    generator: Generator, key: Key[Array, ""] | int, prompt: Prompt, every: int = 8
+) -> Iterator[Piece]:
+    """Decode every prompt once, yielding up to `every` tokens of each row at a time.
+
+    The tokens are those of `autoregress.generate` with the same key. What is compiled depends
+    on shapes and `every` alone, one program for each size of the cache. Stop reading to stop
+    decoding.
+
+    Raises:
+      ValueError: at the call, for `every` or prompts that cannot be run.
+    """
+    if every < 1:
+        raise ValueError(f"every={every}: a chunk has at least one token")
+    check_prompt(prompt, generator.model.vocab_size)
+    return _pieces(generator, jax.random.key(key) if isinstance(key, int) else key, prompt, every)
+
+
+def _pieces(
+    generator: Generator, key: Key[Array, ""], prompt: Prompt, every: int
+) -> Iterator[Piece]:
+    sizes = capacities(generator, prompt.tokens.shape[1])
+    rows = _start(generator, key, prompt, sizes[0])
+    for size in sizes:
+        rows = _grow(rows, size) if size != rows.cache.capacity else rows
+        while True:
+            rows, fresh, count, more = _chunk(generator, rows, every)
+            fresh, count, status, more = jax.device_get((fresh, count, rows.status, more))
+            yield Piece([row[:n] for row, n in zip(fresh, count, strict=True)], status)
+            if not more:
+                break
+        if (status != Status.RUNNING).all():
+            return
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _start(generator: Generator, key: Key[Array, ""], prompt: Prompt, capacity: int) -> Rows:
+    return autoregress.start(generator, key, prompt, 1, capacity)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _grow(rows: Rows, capacity: int) -> Rows:
+    return replace(rows, cache=resize(rows.cache, capacity))
+
+
+@functools.partial(jax.jit, static_argnums=2, donate_argnums=1)
+def _chunk(
+    generator: Generator, rows: Rows, every: int
+) -> tuple[Rows, Int[Array, "R every"], Int[Array, "R"], Array]:
+    """Run on by up to `every` tokens: the rows, those tokens, their number, whether more fit."""
+    after = autoregress.advance(generator, rows, rows.total + every)
+    at = jnp.minimum(rows.length[:, None] + jnp.arange(every), after.tokens.shape[1] - 1)
+    fresh = jnp.take_along_axis(after.tokens, at, axis=1)
+    more = jnp.any(after.running & (after.total < after.cache.capacity))
+    return after, fresh, after.length - rows.length, more
