@@ -15,12 +15,13 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from experiments import bench, curves, peers, timing
+from experiments import bench, curves, peers, race, timing
 from experiments.compiles import Compiles
 from experiments.progress import Progress
 from experiments.report import Report
 from jaxdecode.lm import extend
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Greedy
 from models.presets import small
 from models.transformer import Transformer
 
@@ -145,7 +146,7 @@ def test_goals_are_held_against_measurements(rows, verdicts) -> None:
 
 
 def test_a_slow_spell_leaves_the_share_of_counting_alone() -> None:
-    assert bench.paired([1.1, 11.0, 2.2], [1.0, 10.0, 2.0]) == pytest.approx(1.1)
+    assert race.paired([1.1, 11.0, 2.2], [1.0, 10.0, 2.0]) == pytest.approx(1.1)
 
 
 def test_smoke(tmp_path: Path) -> None:
@@ -174,9 +175,9 @@ def test_the_peers_absence_is_named(monkeypatch) -> None:
 def test_the_peer_writes_the_same_tokens(model: Transformer) -> None:
     assert peers.missing() is None
     tokens = np.random.default_rng(0).integers(model.vocab_size, size=(3, 9))
-    config = bench.Config(new=12, prompt=9)
-    ours = bench.counted(
-        bench.decoder(config, model, bench.Greedy()),
+    course = bench.Config(new=12, prompt=9).course
+    ours = race.counted(
+        race.decoder(course, model, Greedy()),
         jax.random.key(0),
         Prompt.of(tokens.tolist(), width=9),
     )
