@@ -182,17 +182,24 @@ def _build(
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
     arrays: dict[str, jax.Array] = {}
     for path, want in parameters(config).items():
+        blocks: dict[str, np.ndarray] = {}
 
-        def part(index: tuple[slice, ...] | None, path: str = path) -> np.ndarray:
-            block = checkpoint.read(path, index, target)
-            if check_finite and not np.isfinite(block.astype(np.float32)).all():
-                raise ValueError(f"{checkpoint.folder}: the weights of {path} are not finite")
-            return block
+        def part(
+            index: tuple[slice, ...] | None, path: str = path, blocks: dict = blocks
+        ) -> np.ndarray:
+            if str(index) not in blocks:  # devices that hold the same part share one reading
+                block = checkpoint.read(path, index, target)
+                if check_finite and not np.isfinite(block.astype(np.float32)).all():
+                    raise ValueError(f"{checkpoint.folder}: the weights of {path} are not finite")
+                blocks[str(index)] = block
+            return blocks[str(index)]
 
         if shardings is None:
             arrays[path] = jnp.asarray(part(None))
         else:
-            arrays[path] = jax.make_array_from_callback(want.shape, shardings[path], part)
+            array = jax.make_array_from_callback(want.shape, shardings[path], part)
+            # Devices copy at their own pace: no weight is read before the last one is there.
+            arrays[path] = jax.block_until_ready(array)
     return Transformer(config, arrays=arrays)
 
 
