@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Annotated
 import jax
 import tyro
 
+from algorithms.sampling.autoregressive import Autoregressive
 from experiments import decoders, prompts, sources
 from experiments.answers import Job
 from experiments.environment import keep_compiled
@@ -31,7 +31,12 @@ from experiments.progress import Progress
 from experiments.prompts import Request
 from experiments.report import stopping
 from experiments.sources import Source
+from jaxdecode.distributed import initialize
 from jaxdecode.prompt import Prompt
+from jaxdecode.stream import stream
+from models.stream import TextStream
+
+STREAMED = ("sample", "greedy")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Options:
     """Of every random draw."""
     batch: int = 8
     """Prompts decoded together."""
+    stream: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one response as it is being written."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
     """Share the prompts with the other processes of this job (JAX_COORDINATOR_ADDRESS,
     JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what a cluster says of itself)."""
@@ -71,11 +78,15 @@ def prepare(options: Options) -> Job:
       ValueError: saying what is wrong with which option, file and line.
     """
     decoders.check(options.decoder, options.rules)
+    if options.stream and (options.output or options.decoder not in STREAMED):
+        raise ValueError(f"--stream is for the terminal and for --decoder {' or '.join(STREAMED)}")
     if bool(options.prompts) == bool(options.input):
         raise ValueError("give either --prompts or --input")
     if any(not stop for stop in options.stop):
         raise ValueError("--stop: an empty text would end every response at once")
     requests = prompts.read(options.input) if options.input else prompts.of_texts(options.prompts)
+    if options.stream and len(requests) != 1:
+        raise ValueError(f"--stream prints one response; {len(requests)} prompts were given")
     if options.chat:
         requests = [_as_chat(request) for request in requests]
     requests = requests[jax.process_index() :: jax.process_count()]
@@ -133,14 +144,6 @@ def _naming(request: Request) -> Iterator[None]:
         raise ValueError(f"{request.where}: {error}") from error
 
 
-def join() -> None:
-    """Make this process one of a job's."""
-    count, index = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
-    jax.distributed.initialize(
-        num_processes=int(count) if count else None, process_id=int(index) if index else None
-    )
-
-
 def shard(path: Path) -> Path:
     """This process's own file."""
     if jax.process_count() == 1:
@@ -153,11 +156,28 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def spoken(job: Job) -> Iterator[str]:
+    """The one answer of a job, piece by piece; together they are its text."""
+    assert isinstance(job.decoder, Autoregressive)
+    prompt = Prompt.of([job.tokens[0]], [job.requests[0].number])
+    text = TextStream(job.codec.text, job.stop)
+    for piece in stream(job.decoder.generator, job.seed, prompt, every=4):
+        yield text.push(piece.tokens[0].tolist())
+        if text.stopped is not None:
+            return
+    yield text.finish()
+
+
 def run(options: Options) -> None:
     """Answer every request that has no answer yet."""
     if options.distributed:
-        join()
+        initialize(detect=True)
     job = prepare(options)
+    if options.stream:
+        for text in spoken(job):
+            print(visible(text), end="", flush=True)
+        print()
+        return
     if options.output is None:
         for record in job.answers(range(len(job.requests))):
             print(visible(record["text"]), flush=True)

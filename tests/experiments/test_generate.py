@@ -212,6 +212,16 @@ def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
     assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
 
 
+def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:
+    (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "the cat")
+    stop = next(c for c in record["text"][2:] if c.isascii())
+    for stops in ([], ["--stop", stop]):
+        capsys.readouterr()
+        generate.main([*base, "--prompts", "the cat", *stops, "--stream"])
+        expected = record["text"].partition(stop)[0] if stops else record["text"]
+        assert capsys.readouterr().out == generate.visible(expected) + "\n"
+
+
 def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
     generate.main([*base, "--prompts", "the cat"])
     assert capsys.readouterr().out.strip()
@@ -272,6 +282,9 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--top-p", "1.5"], "p=1.5"),
         (["--prompts", "a", "--max-tokens", "0"], "max_tokens=0"),
         (["--prompts", "a", "--max-tokens", "95"], "exceed the 96 tokens"),
+        (["--prompts", "a", "b", "--stream"], "--stream prints one response; 2"),
+        (["--prompts", "a", "--stream", "--output", "a.jsonl"], "--stream is for the terminal"),
+        (["--prompts", "a", "--stream", "--decoder", "self-certainty"], "sample or greedy"),
         (["--prompts", "a", "--batch", "0"], "batch=0"),
         (["--prompts", "a", "--reward", "nowhere", "--decoder", "best-of-n"], "nor in the zoo"),
     ],
