@@ -40,8 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "no rejection": {"alpha": 0.0, "budget": N * LONGEST},
     "as in the code": {"alpha": 0.5, "budget": 6 * N},
     "as published": {"alpha": 0.5, "budget": 6 * N, "rule": "quantile", "ranked": False},
-    "gentle": {"alpha": 0.3, "budget": 96, "width": 8},
-    "narrow": {"alpha": 0.75, "budget": 48, "width": 8, "rule": "quantile"},
+    "gentle": {"alpha": 0.3, "budget": 96, "width": 8, "rule": "quantile"},
     "dead end": {"alpha": 0.9, "budget": 24, "width": 4},
 }
 
@@ -122,7 +121,7 @@ def test_the_cases_show_what_they_are_there_for() -> None:
     results = {case: [reject(case, "distinct", seed) for seed in SEEDS] for case in CASES}
     answers = {case: str([r.trace.sample.tolist() for r in results[case]]) for case in CASES}
     costs = {case: str([r.usage.emitted.tolist() for r in results[case]]) for case in CASES}
-    assert len(set(answers.values())) >= 5 and len(set(costs.values())) == len(CASES)
+    assert len(set(answers.values())) >= 4 and len(set(costs.values())) == len(CASES)
 
 
 def test_without_rejection_it_is_best_of_n() -> None:
@@ -148,12 +147,12 @@ def test_a_score_that_knows_the_end_finds_the_best_of_n(case) -> None:
 def test_more_responses_are_never_worse_for_a_score_that_knows_the_end() -> None:
     for seed in SEEDS:
         few, many = (
-            reject(case, "oracle", seed).trace.score for case in ("narrow", "as published")
+            reject(case, "oracle", seed).trace.score for case in ("gentle", "as published")
         )
         assert (few <= many).all()
 
 
-@pytest.mark.parametrize("case", ["as in the code", "as published", "narrow"])
+@pytest.mark.parametrize("case", ["as in the code", "as published"])
 def test_a_completed_response_is_never_lost(case) -> None:
     """No response seen complete at any cut was worth more than the one returned."""
     seen = 0
@@ -295,7 +294,7 @@ def test_gaussian_scores(width, alpha, correlations) -> None:
     assert abs(survives.mean() - probability) < 5 * errors[1] + 5e-4
 
 
-@pytest.mark.parametrize("case", ["as in the code", "gentle", "narrow"])
+@pytest.mark.parametrize("case", ["as in the code", "as published", "gentle"])
 def test_cost_of_responses_that_never_end(case) -> None:
     """Decoded tokens = sum of b_k (L_k - L_(k-1)), strictly fewer than best-of-N's."""
     method = decoder(case)

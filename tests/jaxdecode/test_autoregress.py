@@ -112,7 +112,7 @@ def test_tokens_past_the_length_are_zero() -> None:
     assert not result.tokens[np.arange(MAX_TOKENS) >= result.length[:, None]].any()
 
 
-@pytest.mark.parametrize("growth", [2, 3, 8, 20])
+@pytest.mark.parametrize("growth", [2, 3])
 def test_a_growing_cache_changes_nothing(growth) -> None:
     for seed in range(3):
         fixed, grown = decode(sampling(), seed), decode(sampling(cache_growth=growth), seed)

@@ -83,7 +83,7 @@ def test_hypotheses_are_the_samples_of_their_prompt() -> None:
             assert rows.tokens[b * 2 + k].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("untils", [(7,), (7, 12), (7, 12, LONGEST)])
+@pytest.mark.parametrize("untils", [(7,), (7, LONGEST), (7, 12, LONGEST)])
 def test_survivors_are_prefixes_of_the_samples_left_alone(untils) -> None:
     """Who else was dropped, and where the stages lie, leaves no trace."""
     alive = run(distinct(), *untils, keep=KEEP)

@@ -69,8 +69,8 @@ def test_saving_changes_nothing(whole) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(whole, tmp_path: Path) -> None:
-    """Three times, while a checkpoint may be half written; metrics have no gaps or repeats."""
-    for step in (13, 31, 38):
+    """Twice, while a checkpoint may be half written; metrics have no gaps or repeats."""
+    for step in (13, 38):
         run = subprocess.run(
             [sys.executable, "-m", "tests.jaxdecode.train.problem", str(tmp_path), str(step)],
             cwd=ROOT,
@@ -108,8 +108,7 @@ def test_a_longer_run_is_not_mistaken_for_a_shorter_one(whole) -> None:
         train(whole[1], steps=20)
 
 
-@pytest.mark.parametrize("step", [0, 7, 31])
-@pytest.mark.parametrize("every", [1, 5, 7])
+@pytest.mark.parametrize(("step", "every"), [(0, 1), (7, 5), (31, 5), (31, 7)])
 def test_a_loss_that_is_no_number_is_never_saved(tmp_path: Path, step, every) -> None:
     """The run stops with an error that says so, and what was saved before is sound."""
 
