@@ -96,6 +96,7 @@ class TaskTokenizer:
             "pad_token": pad,
             "bos_token": bos,
             "eos_token": eos,
+            "add_bos_token": True,
             "clean_up_tokenization_spaces": False,
         }
         text = json.dumps(config, indent=2) + "\n"
