@@ -53,7 +53,7 @@ PRESETS = {
         wave=8,
         alphas=(0.5,),
         width=16,
-        memory=2,
+        memory=4,
         max_tokens=60,
         cache_growth=1,
     ),
