@@ -143,6 +143,18 @@ def test_writes_land_in_their_slots_or_nowhere(seed) -> None:
     check(compiled_write(cache, layer, k, v, slot, position), expected)
 
 
+def test_writes_are_the_same_on_one_device_and_on_many(monkeypatch) -> None:
+    cache = random_cache(0)
+    k = jnp.ones((cache.batch, 2, cache.k.shape[2], cache.k.shape[3]))
+    slot = jnp.tile(jnp.array([1, cache.capacity]), (cache.batch, 1))
+    alone = write(cache, 1, k, 2 * k, slot)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    many = write(cache, 1, k, 2 * k, slot)
+    np.testing.assert_array_equal(alone.k, many.k)
+    np.testing.assert_array_equal(alone.v, many.v)
+    assert not np.array_equal(alone.k, cache.k)
+
+
 @pytest.mark.parametrize("capacity", [S - 4, S, S + 4])
 def test_resize_keeps_the_first_slots(capacity) -> None:
     cache = random_cache(0)
