@@ -6,9 +6,9 @@ then has its rows on `data` and its heads on `model`; a layer costs the two all-
 `model` of Shoeybi et al. 2019 (arXiv:1909.08053), and over `data` a step exchanges one bit,
 whether any row still runs.
 
-A dimension is split where the mesh axis divides its parts, whole heads for one, and is kept
-whole on every device where it does not: two key/value heads on a `model` axis of four are
-held by all four.
+A weight's dimension is split where the mesh axis divides its parts, whole heads for one, and
+is kept whole on every device where it does not: the projections of two key/value heads on a
+`model` axis of four are held by all four.
 """
 
 from __future__ import annotations

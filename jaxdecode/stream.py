@@ -41,8 +41,8 @@ def stream(
     """Decode every prompt once, yielding up to `every` tokens of each row at a time.
 
     The tokens are those of `autoregress.generate` with the same key. What is compiled depends
-    on shapes and `every` alone, one program for each size of the cache. Stop reading to stop
-    decoding.
+    on shapes and `every` alone, one program for each size of the cache; on a mesh, whose
+    compiler lays out the first rows as it likes, one more. Stop reading to stop decoding.
 
     Raises:
       ValueError: at the call, for `every` or prompts that cannot be run.

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator
-from jaxdecode.decoder import Decoder, decode, decode_all
+from jaxdecode.decoder import decode, decode_all
 from jaxdecode.distributed import initialize, primary
 from jaxdecode.logits import Temperature
 from jaxdecode.prompt import Prompt
@@ -35,10 +36,11 @@ from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import LikelihoodScorer, RewardScorer
 from jaxdecode.sharding import Sharded, make_mesh, named_shardings, own_rows, shard, shard_rows
 from jaxdecode.stop import Stop
+from jaxdecode.stream import stream
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.losses import next_token
 from models.checkpoints import Checkpoint, load
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig, count, parameters
 from models.export import save
 from models.rewards import RewardModel
 from models.rope import Rope
@@ -59,7 +61,7 @@ def language_model() -> Transformer:
     return Transformer(CONFIG, arrays={p: jax.numpy.float32(a) for p, a in arrays.items()})
 
 
-def decoders() -> dict[str, Decoder]:
+def decoders() -> dict[str, Any]:
     model, stop = language_model(), Stop.of(2)
     reward = RewardModel.create(dataclasses.replace(CONFIG, layers=1), rngs=nnx.Rngs(1))
     sampler = Generator(model, Temperature(0.8), Categorical(), stop, 12)
@@ -112,10 +114,19 @@ def layout(folder: Path) -> dict[str, Any]:
     return found | {"moved": sorted(set(re.findall(rf"= (\S+) (?:{moves})(?:-start)?\(", text)))}
 
 
-def ragged(folder: Path) -> list[list[int]]:
-    """A data set of ragged prompts in batches that do not divide over `data`."""
-    greedy = Sharded.of(decoders()["greedy"], mesh_of("4x2"))
-    return [result.tokens[0].tolist() for _, result in decode_all(greedy, 3, SEQUENCES, 3)]
+def ragged(folder: Path) -> dict[str, list[list[int]]]:
+    """A data set in batches that do not divide over `data`, and a stream."""
+    mesh, greedy = mesh_of("4x2"), decoders()["greedy"]
+    results = decode_all(Sharded.of(greedy, mesh), 3, SEQUENCES, 3)
+    streamed: list[list[int]] = [[] for _ in SEQUENCES]
+    generator = shard(greedy.generator, mesh)
+    for piece in stream(generator, 3, shard_rows(Prompt.of(SEQUENCES), mesh), 5):
+        for text, tokens in zip(streamed, piece.tokens, strict=True):
+            text.extend(tokens.tolist())
+    return {
+        "texts": [result.tokens[0, : result.length[0]].tolist() for _, result in results],
+        "streamed": streamed,
+    }
 
 
 def loading(folder: Path) -> dict[str, Any]:
@@ -123,14 +134,18 @@ def loading(folder: Path) -> dict[str, Any]:
     model = language_model()
     save(model, folder / "checkpoint")
     config = Checkpoint(folder / "checkpoint").config
-    found = {}
+    found: dict[str, Any] = {"size": count(config)}
     for name in ("4x2", "2x4"):
         shardings = named_shardings(abstract(config), mesh_of(name))
-        arrays = arrays_of(load(folder / "checkpoint", shardings=shardings))
+        with mock.patch.object(
+            Checkpoint, "read", autospec=True, side_effect=Checkpoint.read
+        ) as read:
+            arrays = arrays_of(load(folder / "checkpoint", shardings=shardings))
         found[name] = {
             "parts": {p: a.addressable_shards[5].data.shape for p, a in arrays.items()},
             "devices": sorted({len(a.addressable_shards) for a in arrays.values()}),
             "equal": all(np.array_equal(a, arrays[p]) for p, a in arrays_of(model).items()),
+            "elements": sum(np.size(read.side_effect(*call.args)) for call in read.call_args_list),
         }
     return found
 
