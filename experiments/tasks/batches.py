@@ -132,25 +132,42 @@ class PreferenceBatches:
 
 @dataclass(frozen=True)
 class WindowBatches:
-    """Batches of ``width`` tokens cut at random from one long array of ids i32[N] (a corpus)."""
+    """Batches of a corpus: a begin token, then ``width - 1`` tokens cut from one long array.
+
+    ``tokens`` i32[N] holds documents one after another, each closed by the end token. A share
+    ``opening`` of the rows starts where a document does, the others anywhere. A row's first token
+    is predicted only where a document opens: elsewhere nothing tells what it is.
+    """
 
     tokens: NDArray[np.int32]
+    codec: TaskTokenizer
     rows: int
     width: int
     seed: int
+    opening: float = 0.125
+    _openings: NDArray[np.intp] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.tokens) < self.width:
+        last = len(self.tokens) - (self.width - 1)
+        if self.width < 2 or last < 0:
             raise ValueError(
-                f"the corpus has {len(self.tokens)} tokens: a window of {self.width} does not fit"
+                f"width is {self.width} and the corpus has {len(self.tokens)} tokens: pass a "
+                f"width from 2 to {len(self.tokens) + 1}"
             )
+        ends = np.flatnonzero(self.tokens == self.codec.eos_id)
+        openings = np.concatenate([[0], ends + 1])
+        object.__setattr__(self, "_openings", openings[openings <= last])
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        start = rng.integers(len(self.tokens) - self.width + 1, size=self.rows)
-        tokens = self.tokens[start[:, None] + np.arange(self.width)]
+        start = rng.integers(len(self.tokens) - self.width + 2, size=self.rows)
+        opens = rng.random(self.rows) < self.opening
+        start = np.where(opens, rng.choice(self._openings, self.rows), start)
+        tokens = np.full((self.rows, self.width), self.codec.bos_id, np.int32)
+        tokens[:, 1:] = self.tokens[start[:, None] + np.arange(self.width - 1)]
         loss_mask = np.ones(tokens.shape, bool)
-        loss_mask[:, 0] = False  # nothing before it in the window predicts it
+        loss_mask[:, 0] = False
+        loss_mask[:, 1] = np.isin(start, self._openings)
         return Batch(tokens, loss_mask, np.full(self.rows, self.width, np.int32))
 
 

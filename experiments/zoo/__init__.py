@@ -61,7 +61,11 @@ def load(name: str) -> Shipped:
             f"{folder}: the weights are not those of its card; check the files out again or "
             f"run `python -m experiments.zoo train {name}`"
         )
-    model = load_reward(folder).model if card["kind"] == "reward" else checkpoints.load(folder)
+    # Weights may be stored in half precision; every user computes in full.
+    if card["kind"] == "reward":
+        model = load_reward(folder, dtype="float32").model
+    else:
+        model = checkpoints.load(folder, dtype="float32")
     return Shipped(model, tokenizer.load(folder), card, folder)
 
 

@@ -6,16 +6,21 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any, TypeVar
 
+import jax
 from flax import nnx
 
 from experiments.environment import keep_compiled
 from experiments.report import stopping
 from experiments.zoo import WEIGHTS, digest, load, names
+from experiments.zoo.recipe import Recipe
 from experiments.zoo.recipes import RECIPES
 from jaxdecode.train.fit import Checkpoints, fit
 from models import export
 from models.reward_checkpoints import save_reward
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 def train(name: str, runs: Path) -> None:
@@ -36,7 +41,12 @@ def train(name: str, runs: Path) -> None:
         Checkpoints(run),
         watch,
     )
-    folder, codec = WEIGHTS / name, recipe.tokenizer()
+    put(recipe, model, WEIGHTS / name)
+
+
+def put(recipe: Recipe, model: Any, folder: Path) -> None:
+    """Write a trained model and its card, with the scores of the weights as they are stored."""
+    codec, model = recipe.tokenizer(), cast(model, recipe.stored)
     with tempfile.TemporaryDirectory() as companions:
         codec.save(Path(companions))
         common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
@@ -48,15 +58,21 @@ def train(name: str, runs: Path) -> None:
     card = {
         "kind": recipe.kind,
         "about": recipe.about,
-        "recipe": f"python -m experiments.zoo train {name}",
+        "recipe": f"python -m experiments.zoo train {recipe.name}",
         "steps": recipe.steps,
         "seed": recipe.seed,
         "tokenizer": codec.fingerprint(),
-        "held_out": recipe.score(model),
+        "held_out": recipe.score(cast(model, "float32")),
+        "stored": recipe.stored,
         "sha256": digest(folder),
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     print(f"{folder}: {card['held_out']}")
+
+
+def cast(model: Model, dtype: str) -> Model:
+    """The model with its weights in another precision."""
+    return jax.tree.map(lambda weight: weight.astype(dtype), model)
 
 
 def show() -> None:

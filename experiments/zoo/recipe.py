@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from experiments.tasks.batches import Batch
 from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.train.fit import Loss
 
@@ -27,6 +30,7 @@ class Recipe:
       batches: step -> the loss's arguments, training split.
       score: the trained model's held-out scores, by name.
       steps, peak: length and peak learning rate of the run.
+      stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Recipe:
     steps: int
     peak: float = 3e-3
     seed: int = 0
+    stored: str = "float32"
 
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW under a clipped gradient: 5 % warm-up, then a cosine to a twentieth."""
@@ -49,3 +54,28 @@ class Recipe:
         return optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
         )
+
+
+HELD_OUT_STEPS = 4
+
+
+def as_dict(stream: Callable[[int], Batch]) -> Callable[[int], Mapping[str, Any]]:
+    """Batches by the names that `next_token` gives its arguments."""
+    return lambda step: stream(step)._asdict()
+
+
+def held_out(
+    loss: Loss, batches: Callable[[int], Mapping[str, Any]]
+) -> Callable[[Any], dict[str, float]]:
+    """Mean loss and metrics over a few validation batches."""
+
+    def score(model: Any) -> dict[str, float]:
+        run = jax.jit(loss)
+        seen = []
+        for step in range(HELD_OUT_STEPS):
+            value, metrics = run(model, **batches(step))
+            seen.append({"loss": value, **metrics})
+        means = jax.tree.map(lambda *values: float(jnp.mean(jnp.stack(values))), *seen)
+        return {name: round(value, 4) for name, value in means.items()}
+
+    return score

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from experiments.tasks.arithmetic import Arithmetic
-from experiments.tasks.batches import Batch, ExampleBatches, PreferenceBatches
+from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
-from experiments.zoo.recipe import Recipe
+from experiments.zoo import stdlib_recipes
+from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.losses import bradley_terry, next_token
 from models.presets import small
 from models.rewards import RewardModel
@@ -24,17 +23,12 @@ from models.transformer import Transformer
 DIALOG = Dialog(typical=360, longest=500)
 DIALOG_WIDTHS = (256, 320, 384, 448, 520)
 ARITHMETIC = Arithmetic()
-HELD_OUT_STEPS = 4
 
 
 def _language(codec: TaskTokenizer, hidden: int, layers: int) -> Callable[[nnx.Rngs], Transformer]:
     return lambda rngs: Transformer(
         small(codec.vocab_size, hidden=hidden, layers=layers), rngs=rngs
     )
-
-
-def _as_dict(stream: Callable[[int], Batch]) -> Callable[[int], Mapping[str, Any]]:
-    return lambda step: stream(step)._asdict()
 
 
 def _pairs(stream: PreferenceBatches) -> Callable[[int], Mapping[str, Any]]:
@@ -50,24 +44,9 @@ def _pairs(stream: PreferenceBatches) -> Callable[[int], Mapping[str, Any]]:
     return batch
 
 
-def _held_out(loss, batches: Callable[[int], Mapping[str, Any]]) -> Callable[[Any], dict]:
-    """Mean loss and metrics over a few validation batches."""
-
-    def score(model: Any) -> dict[str, float]:
-        run = jax.jit(loss)
-        seen = []
-        for step in range(HELD_OUT_STEPS):
-            value, metrics = run(model, **batches(step))
-            seen.append({"loss": value, **metrics})
-        means = jax.tree.map(lambda *values: float(jnp.mean(jnp.stack(values))), *seen)
-        return {name: round(value, 4) for name, value in means.items()}
-
-    return score
-
-
 def _dialog() -> Recipe:
     def stream(split, seed):
-        return _as_dict(
+        return as_dict(
             ExampleBatches(DIALOG, DIALOG.tokenizer(), 16, DIALOG_WIDTHS, seed, split, pool=16)
         )
 
@@ -79,7 +58,7 @@ def _dialog() -> Recipe:
         create=_language(DIALOG.tokenizer(), hidden=96, layers=2),
         loss=next_token,
         batches=lambda: stream("train", 0),
-        score=_held_out(next_token, stream("validation", 1)),
+        score=held_out(next_token, stream("validation", 1)),
         steps=1600,
         peak=4e-3,
     )
@@ -104,7 +83,7 @@ def _dialog_reward() -> Recipe:
         ),
         loss=bradley_terry,
         batches=lambda: stream("train", 2),
-        score=_held_out(bradley_terry, stream("validation", 3)),
+        score=held_out(bradley_terry, stream("validation", 3)),
         steps=400,
         peak=2e-3,
     )
@@ -112,7 +91,7 @@ def _dialog_reward() -> Recipe:
 
 def _arithmetic() -> Recipe:
     def stream(split, seed):
-        return _as_dict(ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 64, (96,), seed, split))
+        return as_dict(ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 64, (96,), seed, split))
 
     return Recipe(
         name="arithmetic",
@@ -122,7 +101,7 @@ def _arithmetic() -> Recipe:
         create=_language(ARITHMETIC.tokenizer(), hidden=128, layers=4),
         loss=next_token,
         batches=lambda: stream("train", 4),
-        score=_held_out(next_token, stream("validation", 5)),
+        score=held_out(next_token, stream("validation", 5)),
         # Stopped early on purpose: the trained-out model makes no mistakes to choose among.
         steps=680,
     )
@@ -132,4 +111,5 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dialog": _dialog,
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
+    "stdlib": stdlib_recipes.target,
 }
