@@ -41,9 +41,9 @@ class Shipped:
     folder: Path
 
 
-def names() -> list[str]:
+def names(weights: Path = WEIGHTS) -> list[str]:
     """Every model that is there to load."""
-    return sorted(card.parent.name for card in WEIGHTS.glob("*/card.json"))
+    return sorted(card.parent.name for card in weights.glob("*/card.json"))
 
 
 def load(name: str) -> Shipped:
@@ -52,14 +52,18 @@ def load(name: str) -> Shipped:
     Raises:
       ValueError: for a name that is not in the zoo, or weights that are not the card's.
     """
-    folder = WEIGHTS / name
     if name not in names():
         raise ValueError(f"name={name!r}: the zoo has {', '.join(names()) or 'no models'}")
+    return read(WEIGHTS / name)
+
+
+def read(folder: Path) -> Shipped:
+    """Open the model in a folder; ValueError if its weights are not its card's."""
     card = json.loads((folder / "card.json").read_text())
     if card["sha256"] != digest(folder):
         raise ValueError(
             f"{folder}: the weights are not those of its card; check the files out again or "
-            f"run `python -m experiments.zoo train {name}`"
+            f"run `{card['recipe']}`"
         )
     # Weights may be stored in half precision; every user computes in full.
     if card["kind"] == "reward":

@@ -31,6 +31,7 @@ class Recipe:
       score: the trained model's held-out scores, by name.
       steps, peak: length and peak learning rate of the run.
       stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
+      target: the shipped model that it is to serve, frozen while this one trains.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Recipe:
     peak: float = 3e-3
     seed: int = 0
     stored: str = "float32"
+    target: str | None = None
 
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW under a clipped gradient: 5 % warm-up, then a cosine to a twentieth."""
@@ -65,15 +67,15 @@ def as_dict(stream: Callable[[int], Batch]) -> Callable[[int], Mapping[str, Any]
 
 
 def held_out(
-    loss: Loss, batches: Callable[[int], Mapping[str, Any]]
+    loss: Loss, batches: Callable[[], Callable[[int], Mapping[str, Any]]]
 ) -> Callable[[Any], dict[str, float]]:
     """Mean loss and metrics over a few validation batches."""
 
     def score(model: Any) -> dict[str, float]:
-        run = jax.jit(loss)
+        run, stream = jax.jit(loss), batches()
         seen = []
         for step in range(HELD_OUT_STEPS):
-            value, metrics = run(model, **batches(step))
+            value, metrics = run(model, **stream(step))
             seen.append({"loss": value, **metrics})
         means = jax.tree.map(lambda *values: float(jnp.mean(jnp.stack(values))), *seen)
         return {name: round(value, 4) for name, value in means.items()}

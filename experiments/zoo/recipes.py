@@ -12,7 +12,8 @@ from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
-from experiments.zoo import stdlib_recipes
+from experiments.zoo import load, stdlib_recipes
+from experiments.zoo.distillation import distillation, taught
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.losses import bradley_terry, next_token
 from models.presets import small
@@ -58,7 +59,7 @@ def _dialog() -> Recipe:
         create=_language(DIALOG.tokenizer(), hidden=96, layers=2),
         loss=next_token,
         batches=lambda: stream("train", 0),
-        score=held_out(next_token, stream("validation", 1)),
+        score=held_out(next_token, lambda: stream("validation", 1)),
         steps=1600,
         peak=4e-3,
     )
@@ -83,7 +84,7 @@ def _dialog_reward() -> Recipe:
         ),
         loss=bradley_terry,
         batches=lambda: stream("train", 2),
-        score=held_out(bradley_terry, stream("validation", 3)),
+        score=held_out(bradley_terry, lambda: stream("validation", 3)),
         steps=400,
         peak=2e-3,
     )
@@ -101,9 +102,31 @@ def _arithmetic() -> Recipe:
         create=_language(ARITHMETIC.tokenizer(), hidden=128, layers=4),
         loss=next_token,
         batches=lambda: stream("train", 4),
-        score=held_out(next_token, stream("validation", 5)),
+        score=held_out(next_token, lambda: stream("validation", 5)),
         # Stopped early on purpose: the trained-out model makes no mistakes to choose among.
         steps=680,
+    )
+
+
+def _arithmetic_draft() -> Recipe:
+    def stream(split, seed):
+        codec = ARITHMETIC.tokenizer()
+        examples = as_dict(ExampleBatches(ARITHMETIC, codec, 32, (96,), seed, split))
+        return taught(examples, lambda: load("arithmetic").model)
+
+    return Recipe(
+        name="arithmetic-draft",
+        kind="generator",
+        about="one layer taught the distributions of `arithmetic`, to draft for it",
+        tokenizer=ARITHMETIC.tokenizer,
+        create=_language(ARITHMETIC.tokenizer(), hidden=48, layers=1),
+        loss=distillation,
+        batches=lambda: stream("train", 9),
+        score=held_out(distillation, lambda: stream("validation", 5)),
+        steps=2000,
+        peak=6e-3,
+        stored="float16",
+        target="arithmetic",
     )
 
 
@@ -111,5 +134,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dialog": _dialog,
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
+    "arithmetic-draft": _arithmetic_draft,
     "stdlib": stdlib_recipes.target,
+    "stdlib-draft": stdlib_recipes.draft,
 }

@@ -8,6 +8,8 @@ from experiments.tasks.batches import WindowBatches
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.task import Split
 from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.zoo import load
+from experiments.zoo.distillation import distillation, taught
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.losses import next_token
 from models.presets import small
@@ -19,14 +21,19 @@ WIDTH = 256
 
 
 @cache
-def codec() -> TaskTokenizer:
-    """The family's tokenizer, learned from the train files of the running Python."""
+def learned() -> TaskTokenizer:
+    """The family's tokenizer, from the train files of the running Python."""
     return CORPUS.tokenizer(VOCABULARY)
 
 
-def windows(split: Split, rows: int, seed: int) -> WindowBatches:
+def shipped() -> TaskTokenizer:
+    """The tokenizer that the target was trained with, whatever Python runs now."""
+    return load("stdlib").tokenizer
+
+
+def windows(codec: TaskTokenizer, split: Split, rows: int, seed: int) -> WindowBatches:
     """Windows of a split's files."""
-    return WindowBatches(CORPUS.tokens(codec(), split), codec(), rows, WIDTH, seed)
+    return WindowBatches(CORPUS.tokens(codec, split), codec, rows, WIDTH, seed)
 
 
 def target() -> Recipe:
@@ -36,11 +43,34 @@ def target() -> Recipe:
         name="stdlib",
         kind="generator",
         about="the standard library's source, continued: a target to draft for",
-        tokenizer=codec,
+        tokenizer=learned,
         create=lambda rngs: Transformer(config, rngs=rngs),
         loss=next_token,
-        batches=lambda: as_dict(windows("train", 8, 6)),
-        score=held_out(next_token, as_dict(windows("validation", 32, 7))),
+        batches=lambda: as_dict(windows(learned(), "train", 8, 6)),
+        score=held_out(next_token, lambda: as_dict(windows(learned(), "validation", 32, 7))),
         steps=3800,
         stored="float16",
+    )
+
+
+def draft() -> Recipe:
+    """One layer: a pass costs little beside the target's eight."""
+    config = small(VOCABULARY, hidden=96, layers=1)
+
+    def stream(split: Split, rows: int, seed: int):
+        return taught(as_dict(windows(shipped(), split, rows, seed)), lambda: load("stdlib").model)
+
+    return Recipe(
+        name="stdlib-draft",
+        kind="generator",
+        about="one layer taught the distributions of `stdlib`, to draft for it",
+        tokenizer=shipped,
+        create=lambda rngs: Transformer(config, rngs=rngs),
+        loss=distillation,
+        batches=lambda: stream("train", 8, 8),
+        score=held_out(distillation, lambda: stream("validation", 32, 7)),
+        steps=2400,
+        peak=6e-3,
+        stored="float16",
+        target="stdlib",
     )

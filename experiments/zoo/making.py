@@ -1,0 +1,76 @@
+"""Making a model of the zoo: train it by its recipe, store it, score what was stored."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+
+from experiments.zoo import digest
+from experiments.zoo.recipe import Recipe
+from jaxdecode.train.fit import Checkpoints, fit
+from models import export
+from models.reward_checkpoints import save_reward
+
+Model = TypeVar("Model", bound=nnx.Module)
+
+
+def make(recipe: Recipe, runs: Path, weights: Path) -> None:
+    """Train, or go on where a run was stopped, and write `weights / recipe.name`."""
+
+    def watch(step: int, means) -> None:
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        print(f"{recipe.name} {step}/{recipe.steps}  {shown}", flush=True)
+
+    model = fit(
+        recipe.create(nnx.Rngs(recipe.seed)),
+        recipe.loss,
+        recipe.batches(),
+        recipe.optimizer(),
+        recipe.steps,
+        Checkpoints(runs / recipe.name),
+        watch,
+    )
+    card = put(recipe, model, weights / recipe.name)
+    print(f"{weights / recipe.name}: {card['held_out']}")
+
+
+def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
+    """Write a trained model and its card, with the scores of the weights as they are stored.
+
+    Returns the card.
+    """
+    codec, model = recipe.tokenizer(), cast(model, recipe.stored)
+    with tempfile.TemporaryDirectory() as companions:
+        codec.save(Path(companions))
+        common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
+        if recipe.kind == "reward":
+            save_reward(model, folder, pad=codec.pad_id, **common)
+        else:
+            ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
+            export.save(model, folder, config=ends, **common)
+    card = {
+        "kind": recipe.kind,
+        "about": recipe.about,
+        "recipe": f"python -m experiments.zoo train {recipe.name}",
+        "steps": recipe.steps,
+        "seed": recipe.seed,
+        "tokenizer": codec.fingerprint(),
+        "held_out": recipe.score(cast(model, "float32")),
+        "stored": recipe.stored,
+        "sha256": digest(folder),
+    }
+    if recipe.target is not None:
+        target = {"name": recipe.target, "sha256": digest(folder.parent / recipe.target)}
+        card["target"] = target
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def cast(model: Model, dtype: str) -> Model:
+    """The model with its weights in another precision."""
+    return jax.tree.map(lambda weight: weight.astype(dtype), model)
