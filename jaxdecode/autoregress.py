@@ -2,11 +2,6 @@
 
     while a row runs:  logits = model(root);  root = sampler(transform(logits));  append
 
-A `Rows` value is everything the next step needs, so a caller may run it to a bound, look,
-gather or fork its rows, and run it on: populations are staged and texts are streamed that
-way. The invariant is that of every cached engine: `cache.length` is one less than the tokens
-seen, the newest of which, the root, has not been run.
-
 A row's draws depend on the seed, its example id, its sample id and the step alone.
 """
 
@@ -19,11 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, put, resize, spread, truncate
-from jaxdecode.lm import LanguageModel, extend, prefill
+from jaxdecode.cache import put, resize, spread, truncate
+from jaxdecode.lm import LanguageModel, Prefill, extend, prefill
 from jaxdecode.logits import LogitsTransform
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
+from jaxdecode.rows import Expander, Rows
 from jaxdecode.sampling import Sampler, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
@@ -84,55 +80,73 @@ class Generator:
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
 
-
-@struct.dataclass
-class Rows:
-    """R rows under way; every leaf leads with R (the cache's arrays carry it second)."""
-
-    tokens: Int[Array, "R L"]
-    length: Int[Array, "R"]
-    status: Int[Array, "R"]
-    logprob: Float[Array, "R"]
-    root: Int[Array, "R"]
-    prompt_length: Int[Array, "R"]
-    key: Key[Array, "R"]
-    cache: Cache
-    transform: Any
-    meter: Any
-    usage: Usage
-
     @property
-    def total(self) -> Int[Array, "R"]:
-        """Prompt and emitted tokens."""
-        return self.prompt_length + self.length
+    def depth(self) -> int:
+        """Draft tokens that one pass of the model can accept."""
+        return 0
 
-    @property
-    def running(self) -> Bool[Array, "R"]:
-        return self.status == Status.RUNNING
+    def start(
+        self,
+        key: Key[Array, ""],
+        prompt: Prompt,
+        samples: int,
+        capacity: int,
+        first: Int[Array, ""] | int = 0,
+    ) -> Rows:
+        """Prefill every prompt once and fork it into `samples` rows, prompt by prompt.
+
+        Row b * samples + k is sample first + k of prompt b. `capacity` counts the tokens that
+        a row has room for, prompt included.
+        """
+        # The shared prefill needs only the prompt's slots; the rows get theirs after the fork.
+        read = prefill(self.model, prompt, prompt.tokens.shape[1])
+        return fork(self, key, prompt, read, samples, capacity, first)
+
+    def room(self, rows: Rows, capacity: int) -> Rows:
+        """The same rows with room for `capacity` tokens, prompt included."""
+        return replace(rows, cache=resize(rows.cache, capacity))
+
+    def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows:
+        """Run until every row has ended or its prompt and output fill `until` tokens.
+
+        A row that reaches `until` pauses and stays RUNNING. `until` is bounded by the room.
+        """
+        until = jnp.minimum(until, rows.cache.capacity)
+
+        def active(rows: Rows) -> Bool[Array, "R"]:
+            return rows.running & (rows.total < until)
+
+        return jax.lax.while_loop(
+            lambda rows: jnp.any(active(rows)),
+            lambda rows: step(self, rows, active(rows)),
+            rows,
+        )
 
 
-def start(
+def fork(
     generator: Generator,
     key: Key[Array, ""],
     prompt: Prompt,
+    read: Prefill,
     samples: int,
     capacity: int,
     first: Int[Array, ""] | int = 0,
+    depth: int = 0,
 ) -> Rows:
-    """Prefill every prompt once and fork it into `samples` rows, prompt by prompt.
+    """Fork every prompt that was read into `samples` rows, prompt by prompt.
 
-    Row b * samples + k is sample first + k of prompt b. `capacity` counts slots per row.
+    Row b * samples + k is sample first + k of prompt b. `capacity` counts slots per row,
+    `depth` the draft tokens that one pass can accept.
     """
     batch, width = prompt.tokens.shape
-    # The shared prefill needs only the prompt's slots; the rows get theirs after the fork.
-    cache, root = prefill(generator.model, prompt, width)
+    cache, root, _ = read
     cache = resize(cache, min(width, capacity))
     index = jnp.tile(jnp.arange(samples), batch)
     rows = batch * samples
     prompts, cache, root = spread((prompt, cache, root), samples)
     charged = index == 0  # the prompt is run once, and charged once
     seen = jnp.where(charged, prompts.length - 1, 0)
-    usage = Usage.zeros(rows).add(
+    usage = Usage.zeros(rows, depth).add(
         prompt_tokens=jnp.where(charged, prompts.length, 0),
         target_tokens=seen,
         target_passes=(seen > 0).astype(jnp.int32),
@@ -193,41 +207,24 @@ def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     )
 
 
-def advance(generator: Generator, rows: Rows, until: Int[Array, "R"]) -> Rows:
-    """Run until every row has ended or its prompt and output fill `until` tokens.
-
-    A row that reaches `until` pauses and stays RUNNING. Slots needed: `until`.
-    """
-    until = jnp.minimum(until, rows.cache.capacity)
-
-    def active(rows: Rows) -> Bool[Array, "R"]:
-        return rows.running & (rows.total < until)
-
-    return jax.lax.while_loop(
-        lambda rows: jnp.any(active(rows)),
-        lambda rows: step(generator, rows, active(rows)),
-        rows,
-    )
-
-
-def capacities(generator: Generator, width: int) -> list[int]:
+def capacities(generator: Expander, width: int) -> list[int]:
     """Cache sizes to run through: equal shares of the output, the last one sufficient."""
     share = -(-generator.max_tokens // generator.cache_growth)
     ends = range(share, generator.max_tokens + share, share)
     return [width + min(end, generator.max_tokens) for end in ends]
 
 
-def generate(generator: Generator, key: Key[Array, ""], prompt: Prompt, samples: int = 1) -> Rows:
+def generate(generator: Expander, key: Key[Array, ""], prompt: Prompt, samples: int = 1) -> Rows:
     """Decode every prompt `samples` times to the end; the whole of plain sampling."""
     sizes = capacities(generator, prompt.tokens.shape[1])
-    rows = start(generator, key, prompt, samples, sizes[0])
+    rows = generator.start(key, prompt, samples, sizes[0])
     for size in sizes:
-        rows = replace(rows, cache=resize(rows.cache, size))
-        rows = advance(generator, rows, jnp.full_like(rows.length, size))
+        rows = generator.room(rows, size)
+        rows = generator.advance(rows, jnp.full_like(rows.length, size))
     return rows
 
 
-def finish(generator: Generator, rows: Rows, trace: Any = None) -> Result:
+def finish(generator: Expander, rows: Rows, trace: Any = None) -> Result:
     """Rows that ran as a result of their own."""
     return Result(
         tokens=rows.tokens,

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.shared import Shared
 from jaxdecode.types import Array, Int
 
 
@@ -160,12 +161,12 @@ def fork(cache: Cache, parent: Int[Array, "B K"]) -> Cache:
 
 
 def gather(tree: Any, parent: Int[Array, "B K"]) -> Any:
-    """`fork` for any pytree whose leaves lead with rows, or are caches."""
+    """`fork` for any pytree whose leaves lead with rows, are caches, or are shared."""
     return _rows(tree, lambda cache: fork(cache, parent), lambda x: _take(x, parent, 0))
 
 
 def spread(tree: Any, copies: int) -> Any:
-    """Every row `copies` times, side by side; leaves lead with rows, or are caches."""
+    """Every row `copies` times, side by side; leaves lead with rows, are caches, or shared."""
 
     def several(cache: Cache) -> Cache:
         return Cache(
@@ -190,9 +191,11 @@ def _take(array: Array, parent: Int[Array, "B K"], axis: int) -> Array:
 
 def _rows(tree: Any, of_cache: Callable[[Cache], Cache], of_array: Callable) -> Any:
     def move(leaf):
+        if isinstance(leaf, Shared):
+            return leaf
         return of_cache(leaf) if isinstance(leaf, Cache) else of_array(leaf)
 
-    return jax.tree.map(move, tree, is_leaf=lambda leaf: isinstance(leaf, Cache))
+    return jax.tree.map(move, tree, is_leaf=lambda leaf: isinstance(leaf, Cache | Shared))
 
 
 def resize(cache: Cache, capacity: int) -> Cache:

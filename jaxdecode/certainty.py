@@ -226,7 +226,7 @@ def score_certainty(
         array = jnp.pad(array, ((0, 0), (first, max(0, size - longest - first))))[:, :size]
         return jnp.moveaxis(array.reshape(rows, passes, chunk), 1, 0)
 
-    cache, root = prefill(model, prompt, prompt.tokens.shape[1] + size)
+    cache, root, _ = prefill(model, prompt, prompt.tokens.shape[1] + size)
     cache, root = spread((cache, root), rows // prompt.batch)
     inputs = columns(tokens, 1).at[0, :, 0].set(root)
     reads = columns(valid, 1).at[0, :, 0].set(True)

@@ -9,8 +9,9 @@ without an algorithm knowing; `View.mask` spells it out for models that do not c
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
@@ -115,6 +116,29 @@ class LanguageModel(Backbone, Protocol):
         ...
 
 
+class LayeredModel(LanguageModel, Protocol):
+    """A model whose layers can be run in parts."""
+
+    def embed(
+        self, tokens: Int[Array, "B T"], position: Int[Array, "B T"] | None = None
+    ) -> Float[Array, "B T D"]: ...
+
+    def run_layers(
+        self,
+        hidden: Float[Array, "B T D"],
+        cache: Cache | None,
+        view: View,
+        first: int = 0,
+        last: int | None = None,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """Run layers first..last-1 on the residual stream."""
+        ...
+
+    def final(self, hidden: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """The last norm."""
+        ...
+
+
 def extend(
     model: Backbone,
     tokens: Int[Array, "B T"],
@@ -150,16 +174,54 @@ def extend(
     return model(tokens, cache, view)
 
 
-def prefill(model: LanguageModel, prompt: Prompt, capacity: int) -> tuple[Cache, Int[Array, "B"]]:
-    """Cache all but the last prompt token; that one, the root, is the next to be run.
+class Prefill(NamedTuple):
+    """Prompts that were read, all but their last tokens.
 
-    Returns the cache, with length = prompt.length - 1, and the root token i32[B].
+    Attributes:
+      cache: with length = prompt.length - 1.
+      root: i32[B], the last prompt token, the next to be run.
+      hidden: f32[B, P - 1, D], final hidden states of the tokens that were run.
     """
+
+    cache: Cache
+    root: Int[Array, "B"]
+    hidden: Float[Array, "B P-1 D"]
+
+
+def prefill(model: Backbone, prompt: Prompt, capacity: int) -> Prefill:
+    """Cache all but the last prompt token; that one, the root, is the next to be run."""
     batch, width = prompt.tokens.shape
     cache = model.init_cache(batch, capacity)
     last = prompt.length - 1
     root = jnp.take_along_axis(prompt.tokens, last[:, None], axis=1)[:, 0]
-    if width > 1:
-        valid = jnp.arange(width - 1) < last[:, None]
-        cache = extend(model, prompt.tokens[:, :-1], cache, valid=valid, fresh=True).cache
-    return truncate(cache, last), root
+    if width == 1:
+        wanted = jax.eval_shape(lambda: extend(model, prompt.tokens, cache).hidden)
+        hidden = jnp.zeros((batch, 0, wanted.shape[2]), wanted.dtype)
+        return Prefill(truncate(cache, last), root, hidden)
+    valid = jnp.arange(width - 1) < last[:, None]
+    output = extend(model, prompt.tokens[:, :-1], cache, valid=valid, fresh=True)
+    return Prefill(truncate(output.cache, last), root, output.hidden)
+
+
+def resume(
+    model: LayeredModel,
+    hidden: Float[Array, "B T D"],
+    cache: Cache,
+    layers: int,
+    *,
+    depth: Int[Array, "B T"],
+    block: Bool[Array, "B T T"] | None,
+    valid: Bool[Array, "B T"],
+) -> ModelOutput:
+    """Finish an `extend` of which the first `layers` layers have run and left `hidden`."""
+    view = View(
+        position=cache.length[:, None] + depth,
+        start=cache.length,
+        prefix=cache.length,
+        valid=valid,
+        block=block,
+    )
+    hidden, filled = model.run_layers(hidden, cache, view, layers)
+    assert filled is not None
+    hidden = model.final(hidden)
+    return ModelOutput(logits=model.unembed(hidden), hidden=hidden, cache=filled)

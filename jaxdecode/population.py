@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdecode import autoregress, struct
-from jaxdecode.autoregress import Generator, Rows
-from jaxdecode.cache import gather, resize
+from jaxdecode import struct
+from jaxdecode.cache import gather
 from jaxdecode.prompt import Prompt
 from jaxdecode.register import Best, Outcome, where
 from jaxdecode.result import Status, Usage
+from jaxdecode.rows import Expander, Rows
 from jaxdecode.scoring import Scorer, Spent
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -65,7 +65,7 @@ class Population:
 
 
 def start(
-    generator: Generator,
+    generator: Expander,
     scorer: Scorer,
     key: Key[Array, ""],
     prompt: Prompt,
@@ -74,7 +74,7 @@ def start(
     first: Int[Array, ""] | int = 0,
 ) -> Population:
     """`width` hypotheses of every prompt, which are its samples first, first + 1, ..."""
-    rows = autoregress.start(generator, key, prompt, width, capacity, first)
+    rows = generator.start(key, prompt, width, capacity, first)
     state, spent = scorer.init(prompt, width)
     return _charge(
         Population(
@@ -84,17 +84,16 @@ def start(
             score=jnp.full((prompt.batch, width), -jnp.inf),
             scorer=state,
             best=Best.none(prompt.batch, generator.max_tokens),
-            usage=Usage.zeros(prompt.batch),
+            usage=Usage.zeros(prompt.batch, generator.depth),
         ),
         spent,
     )
 
 
-def advance(generator: Generator, population: Population, until: int) -> Population:
+def advance(generator: Expander, population: Population, until: int) -> Population:
     """Run every hypothesis until it ends or its prompt and output fill `until` tokens."""
-    rows = population.rows
-    rows = replace(rows, cache=resize(rows.cache, until))
-    rows = autoregress.advance(generator, rows, jnp.full_like(rows.length, until))
+    rows = generator.room(population.rows, until)
+    rows = generator.advance(rows, jnp.full_like(rows.length, until))
     return _charge(replace(population, rows=rows), Spent.nothing(rows.length.shape[0]))
 
 
@@ -190,9 +189,11 @@ def _charge(population: Population, spent: Spent) -> Population:
         scorer_passes=spent.passes, scorer_tokens=spent.tokens, flops=spent.flops
     )
     held = jnp.sum(population.per_prompt(rows.cache.length), axis=1)
-    batch = population.prompt.batch
+    batch, depth = population.prompt.batch, usage.histogram.shape[1] - 1
     account = jax.tree.map(jnp.add, population.usage, usage.grouped(batch))
     account = replace(account, peak_cache_tokens=population.usage.peak_cache_tokens).peak(held)
     return replace(
-        population, rows=replace(rows, usage=Usage.zeros(rows.length.shape[0])), usage=account
+        population,
+        rows=replace(rows, usage=Usage.zeros(rows.length.shape[0], depth)),
+        usage=account,
     )

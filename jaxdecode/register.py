@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator
 from jaxdecode.result import Result, Status, Usage
+from jaxdecode.rows import Expander
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -89,7 +89,7 @@ def chosen(outcome: Outcome) -> Best:
     return where(outcome.best.sample >= 0, outcome.best, rest)
 
 
-def finish(generator: Generator, outcome: Outcome, trace: Any = None) -> Result:
+def finish(generator: Expander, outcome: Outcome, trace: Any = None) -> Result:
     """The chosen responses as the result."""
     best = chosen(outcome)
     return Result(

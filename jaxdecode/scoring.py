@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.autoregress import Rows
 from jaxdecode.cache import Cache, resize, spread, truncate
 from jaxdecode.lm import Backbone, LanguageModel, ModelCost, extend
 from jaxdecode.prompt import Prompt
+from jaxdecode.rows import Rows
 from jaxdecode.types import Array, Float, Int
 
 

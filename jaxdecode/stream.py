@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode import autoregress
-from jaxdecode.autoregress import Generator, Rows, capacities
-from jaxdecode.cache import resize
+from jaxdecode.autoregress import capacities
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Status
+from jaxdecode.rows import Expander, Rows
 from jaxdecode.types import Array, Int, Key
 
 
@@ -36,7 +34,7 @@ class Piece(NamedTuple):
 
 
 def stream(
-    generator: Generator, key: Key[Array, ""] | int, prompt: Prompt, every: int = 8
+    generator: Expander, key: Key[Array, ""] | int, prompt: Prompt, every: int = 8
 ) -> Iterator[Piece]:
     """Decode every prompt once, yielding up to `every` tokens of each row at a time.
 
@@ -54,14 +52,14 @@ def stream(
 
 
 def _pieces(
-    generator: Generator, key: Key[Array, ""], prompt: Prompt, every: int
+    generator: Expander, key: Key[Array, ""], prompt: Prompt, every: int
 ) -> Iterator[Piece]:
     sizes = capacities(generator, prompt.tokens.shape[1])
     rows = _start(generator, key, prompt, sizes[0])
     for size in sizes:
-        rows = _grow(rows, size) if size != rows.cache.capacity else rows
+        rows = _grow(generator, rows, size) if size != sizes[0] else rows
         while True:
-            rows, fresh, count, more = _chunk(generator, rows, every)
+            rows, fresh, count, more = _chunk(generator, rows, every, size)
             fresh, count, status, more = jax.device_get((fresh, count, rows.status, more))
             yield Piece([row[:n] for row, n in zip(fresh, count, strict=True)], status)
             if not more:
@@ -71,22 +69,22 @@ def _pieces(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _start(generator: Generator, key: Key[Array, ""], prompt: Prompt, capacity: int) -> Rows:
-    return autoregress.start(generator, key, prompt, 1, capacity)
+def _start(generator: Expander, key: Key[Array, ""], prompt: Prompt, capacity: int) -> Rows:
+    return generator.start(key, prompt, 1, capacity)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _grow(rows: Rows, capacity: int) -> Rows:
-    return replace(rows, cache=resize(rows.cache, capacity))
+@functools.partial(jax.jit, static_argnums=2)
+def _grow(generator: Expander, rows: Rows, capacity: int) -> Rows:
+    return generator.room(rows, capacity)
 
 
 @functools.partial(jax.jit, static_argnums=2, donate_argnums=1)
 def _chunk(
-    generator: Generator, rows: Rows, every: int
+    generator: Expander, rows: Rows, every: int, size: Int[Array, ""] | int
 ) -> tuple[Rows, Int[Array, "R every"], Int[Array, "R"], Array]:
     """Run on by up to `every` tokens: the rows, those tokens, their number, whether more fit."""
-    after = autoregress.advance(generator, rows, rows.total + every)
+    after = generator.advance(rows, jnp.minimum(rows.total + every, size))
     at = jnp.minimum(rows.length[:, None] + jnp.arange(every), after.tokens.shape[1] - 1)
     fresh = jnp.take_along_axis(after.tokens, at, axis=1)
-    more = jnp.any(after.running & (after.total < after.cache.capacity))
+    more = jnp.any(after.running & (after.total < size))
     return after, fresh, after.length - rows.length, more

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator, Rows
+from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
+from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import Spent
 from jaxdecode.stop import Stop

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import population, register, struct
-from jaxdecode.autoregress import Generator, capacities
+from jaxdecode.autoregress import capacities
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result
+from jaxdecode.rows import Expander
 from jaxdecode.scoring import Scorer
 from jaxdecode.types import Array, Float, Int, Key
 
@@ -48,7 +49,7 @@ class BestOfN:
         samples stopped.
     """
 
-    generator: Generator
+    generator: Expander
     scorer: Scorer
     samples: int = struct.field(pytree_node=False)
     wave: int | None = struct.field(pytree_node=False, default=None)

@@ -25,12 +25,13 @@ from jax.tree_util import Partial
 
 from algorithms.selection.best_of_n import BestOfN, Pool
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator, Rows
+from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import MEASURES, CertaintyMeter, Measure
 from jaxdecode.decoder import Decoder
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
+from jaxdecode.rows import Rows
 from jaxdecode.scoring import Spent
 from jaxdecode.types import Array, Float, Int, Key
 from jaxdecode.voting import borda, valid

@@ -35,11 +35,11 @@ from typing import Literal
 import jax.numpy as jnp
 
 from jaxdecode import population, register, struct
-from jaxdecode.autoregress import Generator
 from jaxdecode.paper import Paper
 from jaxdecode.population import Population, Stage
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result, Status
+from jaxdecode.rows import Expander
 from jaxdecode.scoring import Scorer
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -132,7 +132,7 @@ class SpeculativeRejection:
       rule, ranked: see the module.
     """
 
-    generator: Generator
+    generator: Expander
     scorer: Scorer
     budget: int = struct.field(pytree_node=False)
     width: int = struct.field(pytree_node=False)

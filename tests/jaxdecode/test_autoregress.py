@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from jaxdecode import autoregress, struct
-from jaxdecode.autoregress import Generator, Rows, capacities
+from jaxdecode.autoregress import Generator, capacities
 from jaxdecode.cache import gather, resize
 from jaxdecode.logits import Ban, Identity, Temperature
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
+from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop
 from jaxdecode.testing import naive
@@ -132,7 +133,7 @@ def test_samples_do_not_depend_on_how_many_there_are() -> None:
     for name in ("tokens", "length", "status"):
         np.testing.assert_array_equal(getattr(many, name)[::3], getattr(few, name))
     np.testing.assert_allclose(many.logprob[::3], few.logprob, rtol=1e-5)
-    later = jax.jit(partial(autoregress.start, samples=1, capacity=13))(
+    later = jax.jit(partial(autoregress.Generator.start, samples=1, capacity=13))(
         sampling(), jax.random.key(0), Prompt.of(PROMPTS, IDS, WIDTH), first=2
     )
     later = advance(sampling(), later, 13)
@@ -141,12 +142,12 @@ def test_samples_do_not_depend_on_how_many_there_are() -> None:
 
 def begin(generator: Generator, capacity: int) -> Rows:
     prompt = Prompt.of(PROMPTS, IDS, WIDTH)
-    return autoregress.start(generator, jax.random.key(0), prompt, 1, capacity)
+    return generator.start(jax.random.key(0), prompt, 1, capacity)
 
 
 @jax.jit
 def advance(generator: Generator, rows: Rows, until) -> Rows:
-    return autoregress.advance(generator, rows, jnp.full_like(rows.length, until))
+    return generator.advance(rows, jnp.full_like(rows.length, until))
 
 
 def test_rows_pause_where_they_are_told_and_go_on_as_if_they_had_not() -> None:

@@ -38,7 +38,7 @@ def poison(cache):
 def begin(lengths) -> tuple:
     """A cache of the first tokens of SEQUENCES, poisoned behind them."""
     prompt = Prompt.of([s[: n + 1] for s, n in zip(SEQUENCES, lengths, strict=True)], width=6)
-    cache, root = prefill(MODEL, prompt, S)
+    cache, root, _ = prefill(MODEL, prompt, S)
     assert cache.length.tolist() == list(lengths)
     assert root.tolist() == [s[n] for s, n in zip(SEQUENCES, lengths, strict=True)]
     return poison(cache), root

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jaxdecode import autoregress, population
-from jaxdecode.autoregress import Rows
 from jaxdecode.population import Population, completed, leader, top, unfinished
 from jaxdecode.result import Status
+from jaxdecode.rows import Rows
 from tests import samples
 from tests.samples import LONGEST, MAX_TOKENS, PROMPTS, Table
 
@@ -75,7 +75,7 @@ def test_hypotheses_are_the_samples_of_their_prompt() -> None:
     table = Table(jnp.asarray(distinct()))
     later = start(table, width=2, first=3)
     assert later.sample.tolist() == [[3, 4]] * B and later.width == 2
-    rows = autoregress.advance(samples.generator(), later.rows, jnp.full((2 * B,), 7))
+    rows = samples.generator().advance(later.rows, jnp.full((2 * B,), 7))
     for b, prompt in enumerate(PROMPTS):
         for k in range(2):
             full, count = whole(), 7 - len(prompt)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode import autoregress, struct
-from jaxdecode.autoregress import Generator, Rows
+from jaxdecode import struct
+from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache, gather
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.prompt import Prompt
+from jaxdecode.rows import Rows
 from jaxdecode.scoring import FunctionScorer, LikelihoodScorer, RewardScorer, Scorer, Spent
 from jaxdecode.testing.enumerable import EnumerableLM, next_logits, sequence_logprob
 from jaxdecode.types import Array, Float, Int
@@ -77,12 +78,12 @@ class Scored(NamedTuple):
 @jax.jit
 def run(generator: Generator, scorers: dict[str, Scorer], key: Array, prompt: Prompt, kept: Array):
     """What was spent at the start, and every stage; after the first, `kept` rows go on."""
-    rows = autoregress.start(generator, key, prompt, DRAWN, LONGEST)
+    rows = generator.start(key, prompt, DRAWN, LONGEST)
     begun = {name: scorer.init(prompt, DRAWN) for name, scorer in scorers.items()}
     states: dict[str, Any] = {name: state for name, (state, _) in begun.items()}
     stages = []
     for index, until in enumerate(STAGES):
-        rows = autoregress.advance(generator, rows, jnp.full_like(rows.length, until))
+        rows = generator.advance(rows, jnp.full_like(rows.length, until))
         scores, spent = {}, {}
         for name, scorer in scorers.items():
             window = min(until - ([0, *STAGES][index]), MAX_TOKENS)

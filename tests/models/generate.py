@@ -28,7 +28,7 @@ def ragged(model: Transformer, rows: np.ndarray, lengths: tuple[int, ...]) -> np
 @partial(jax.jit, static_argnames="new")
 def greedy(model: Transformer, prompt: Prompt, new: int) -> jax.Array:
     """i32[B, new]: the most likely token, step by step through the cache."""
-    cache, root = prefill(model, prompt, prompt.tokens.shape[1] + new)
+    cache, root, _ = prefill(model, prompt, prompt.tokens.shape[1] + new)
 
     def step(carry, _):
         cache, token = carry

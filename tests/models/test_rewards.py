@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdecode.autoregress import Generator, Rows, advance, start
+from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
+from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.stop import Stop
@@ -194,7 +195,7 @@ def generator() -> Generator:
 def stages() -> list[Rows]:
     """The same rows after 5 tokens and after all."""
     run, total = jax.jit(advance), 8 + TOKENS
-    rows = start(generator(), jax.random.key(5), PROMPT, SAMPLES, total)
+    rows = generator().start(jax.random.key(5), PROMPT, SAMPLES, total)
     return [rows := run(generator(), rows, rows.prompt_length + n) for n in (WINDOW, TOKENS)]
 
 

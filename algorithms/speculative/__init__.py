@@ -1,0 +1,1 @@
+"""Speculative decoding: drafters, policies and verifiers, and the methods assembled of them."""

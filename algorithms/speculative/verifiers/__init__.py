@@ -1,0 +1,1 @@
+"""Who decides how much of a draft holds."""

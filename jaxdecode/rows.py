@@ -1,0 +1,80 @@
+"""Rows of tokens under way, and the contract of whatever runs them on.
+
+A `Rows` value is everything the next step needs, so a caller may run it to a bound, look,
+gather or fork its rows, and run it on: populations are staged and texts are streamed that
+way. The invariant is that of every cached engine: `cache.length` is one less than the tokens
+seen, the newest of which, the root, has not been run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from jaxdecode import struct
+from jaxdecode.cache import Cache
+from jaxdecode.lm import LanguageModel
+from jaxdecode.prompt import Prompt
+from jaxdecode.result import Status, Usage
+from jaxdecode.types import Array, Bool, Float, Int, Key
+
+
+@struct.dataclass
+class Rows:
+    """R rows under way; every leaf leads with R (the cache's arrays carry it second).
+
+    `speculation` is what a speculating expander remembers of them.
+    """
+
+    tokens: Int[Array, "R L"]
+    length: Int[Array, "R"]
+    status: Int[Array, "R"]
+    logprob: Float[Array, "R"]
+    root: Int[Array, "R"]
+    prompt_length: Int[Array, "R"]
+    key: Key[Array, "R"]
+    cache: Cache
+    transform: Any
+    meter: Any
+    usage: Usage
+    speculation: Any = ()
+
+    @property
+    def total(self) -> Int[Array, "R"]:
+        """Prompt and emitted tokens."""
+        return self.prompt_length + self.length
+
+    @property
+    def running(self) -> Bool[Array, "R"]:
+        return self.status == Status.RUNNING
+
+
+class Expander(Protocol):
+    """What emits the tokens of rows: a `Generator`, or one that speculates.
+
+    Attributes and methods are described at `Generator`.
+    """
+
+    @property
+    def model(self) -> LanguageModel: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def cache_growth(self) -> int: ...
+
+    @property
+    def depth(self) -> int: ...
+
+    def start(
+        self,
+        key: Key[Array, ""],
+        prompt: Prompt,
+        samples: int,
+        capacity: int,
+        first: Int[Array, ""] | int = 0,
+    ) -> Rows: ...
+
+    def room(self, rows: Rows, capacity: int) -> Rows: ...
+
+    def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows: ...
