@@ -194,7 +194,7 @@ def generator() -> Generator:
 @pytest.fixture(scope="module")
 def stages() -> list[Rows]:
     """The same rows after 5 tokens and after all."""
-    run, total = jax.jit(advance), 8 + TOKENS
+    run, total = jax.jit(Generator.advance), 8 + TOKENS
     rows = generator().start(jax.random.key(5), PROMPT, SAMPLES, total)
     return [rows := run(generator(), rows, rows.prompt_length + n) for n in (WINDOW, TOKENS)]
 
