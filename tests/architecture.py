@@ -22,7 +22,7 @@ ARROWS = {
 }
 ENGINES = ("autoregress", "speculate", "population", "arena", "unmask")
 ENGINE_LINES, FILE_LINES = 250, 300
-CONFORMANCE = "tests/conformance/test_decoders.py"
+CONFORMANCE = "tests/conformance"
 
 # What no file may say. Written so that no pattern matches its own text.
 FORBIDDEN = {
@@ -140,7 +140,8 @@ def _slug(value: ast.expr) -> str | None:
 
 def unkept_promises(root: Path) -> Iterator[str]:
     """Papers without an experiment, a conformance row or a row of the README's table."""
-    conformance, readme = _read(root / CONFORMANCE), _read(root / "README.md")
+    tables = sorted((root / CONFORMANCE).glob("*.py"))
+    conformance, readme = "\n".join(map(_read, tables)), _read(root / "README.md")
     rows = "\n".join(line for line in readme.splitlines() if line.lstrip().startswith("|"))
     first: dict[str, Path] = {}
     for path, slug in records(root):

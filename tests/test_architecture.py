@@ -8,6 +8,7 @@ from tests import architecture
 from tests.architecture import CHECKS, CONFORMANCE, ENGINE_LINES, FILE_LINES
 
 ROOT = Path(__file__).resolve().parents[1]
+ROWS = f"{CONFORMANCE}/test_decoders.py"
 PAPER = 'from jaxdecode.paper import Paper\n\nPAPER = Paper(slug="best_of_n", title="Best")\n'
 
 SOUND = {
@@ -23,7 +24,7 @@ SOUND = {
     "algorithms/selection/best.py": f'"""Best of N."""\n{PAPER}',
     "algorithms/py.typed": "",
     "experiments/best_of_n.py": '"""Claim."""\nimport algorithms.selection.best\nimport models\n',
-    CONFORMANCE: 'ROWS = {"best_of_n": 1}\n',
+    ROWS: 'ROWS = {"best_of_n": 1}\n',
 }
 
 
@@ -119,7 +120,7 @@ def test_a_long_file_is_caught(house: Path, name: str, limit: int) -> None:
     ("slug", "missing"),
     [
         ("experiments/best_of_n.py", "no experiments/best_of_n.py"),
-        (CONFORMANCE, f"no row for 'best_of_n' in {CONFORMANCE}"),
+        (ROWS, f"no row for 'best_of_n' in {CONFORMANCE}"),
         ("README.md", "no row for 'best_of_n' in a table of README.md"),
     ],
 )
@@ -130,7 +131,7 @@ def test_a_paper_without_its_proof_is_caught(house: Path, slug: str, missing: st
 
 def test_a_longer_name_or_plain_text_is_no_row(house: Path) -> None:
     write(house, "README.md", "The method best_of_n.\n\n| best_of_n_plus | x |\n")
-    write(house, CONFORMANCE, 'ROWS = {"best_of_n_plus": 1}\n')
+    write(house, ROWS, 'ROWS = {"best_of_n_plus": 1}\n')
     assert len(faults(house)) == 2
 
 
