@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdecode.cache import Cache, allocate, place, write
+from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Bool, Float, Int
-from models.attention import Sight, attend, attend_fused, fused
 from models.config import TransformerConfig, logical_axes, matmul_count, parameters
-from models.layers import Weights, linear, mlp, normalize, soft_cap
-from models.rope import rotate, rotation
+from models.layer import Call, attention_half, mlp_half
+from models.layers import normalize, soft_cap
 
 
 class Transformer(nnx.Module):
@@ -163,6 +162,14 @@ class Transformer(nnx.Module):
             weights["norm_bias"] = self.norm_bias[...]
         return normalize(self.config, weights, "norm", hidden)
 
+    def output_rows(self, tokens: Int[Array, "..."]) -> Float[Array, "... D"]:
+        """What `unembed` multiplies hidden states by to get the logits of these tokens."""
+        if self.head is None:
+            rows = jnp.take(self.embedding[...], tokens, axis=0, mode="clip")
+        else:
+            rows = jnp.moveaxis(jnp.take(self.head[...], tokens, axis=1, mode="clip"), 0, -1)
+        return rows if self.project_out is None else rows @ self.project_out[...].T
+
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         if self.project_out is not None:
             hidden = hidden @ self.project_out[...]
@@ -189,26 +196,15 @@ class Transformer(nnx.Module):
         last = c.layers if last is None else last
         if not 0 <= first <= last <= c.layers:
             raise ValueError(f"layers {first}..{last} are outside 0..{c.layers}")
-        if cache is None and not view.fresh:
-            raise ValueError("cache=None needs a fresh view: there is no prefix to see")
-        slot = None
-        if cache is not None:
-            slot = view.slot(cache.capacity)
-            cache = place(cache, view.position, slot)
-        sight = Sight.of(c, view, view.position if cache is None else cache.position)
-        ropes = [rope for rope in (c.rope, c.rope_local) if rope is not None]
-        tables = [rotation(rope, view.position, view.valid) for rope in ropes]
+        call, cache = Call.of(c, view, cache)
 
         def layer(carry, xs):
             hidden, cache = carry
             weights, index, local = xs
             if not mixed:
                 local = bool(c.sliding) and c.sliding[0]
-            h = hidden if not c.pre_norm else normalize(c, weights, "attention_norm", hidden)
-            h, cache = self._attention(weights, index, h, cache, view, slot, sight, tables, local)
-            hidden = self._join(weights, "attention", hidden, h)
-            h = hidden if not c.pre_norm else normalize(c, weights, "mlp_norm", hidden)
-            return (self._join(weights, "mlp", hidden, mlp(c, weights, h)), cache), None
+            hidden, cache = attention_half(c, weights, index, hidden, cache, call, local)
+            return (mlp_half(c, weights, hidden), cache), None
 
         mixed = len(set(c.sliding)) > 1
         step = jax.checkpoint(layer) if c.remat else layer
@@ -234,42 +230,6 @@ class Transformer(nnx.Module):
         flags = jnp.asarray(c.sliding[first:last] or (False,) * (last - first), bool)
         carry, _ = jax.lax.scan(step, carry, (stacked, jnp.arange(first, last), flags))
         return carry
-
-    def _attention(
-        self, weights: Weights, index, x, cache, view, slot, sight, tables, local
-    ) -> tuple[Float[Array, "B T D"], Cache | None]:
-        """Project, rotate, store, attend, project back."""
-        c = self.config
-        batch, tokens, _ = x.shape
-        q = linear(weights, "q", x).reshape(batch, tokens, c.heads, c.head_dim)
-        k = linear(weights, "k", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
-        v = linear(weights, "v", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
-        if c.qk_norm:
-            q = normalize(c, weights, "q_norm", q)
-            k = normalize(c, weights, "k_norm", k)
-        if tables:
-            cos, sin = tables[0]
-            if len(tables) == 2:
-                cos = jnp.where(local, tables[1][0], cos)
-                sin = jnp.where(local, tables[1][1], sin)
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if cache is not None:
-            cache = write(cache, index, k, v, slot)
-        if fused(c, view, x.dtype):
-            out = attend_fused(c, q, k, v, local)
-        elif view.fresh:
-            out = attend(c, sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
-        else:
-            assert cache is not None
-            out = attend(c, sight, q, cache.k[index], cache.v[index], local)
-        return linear(weights, "o", out.reshape(batch, tokens, -1)), cache
-
-    def _join(self, weights: Weights, half: str, x, out) -> Float[Array, "B T D"]:
-        """Add the output of a half layer to the residual stream."""
-        c = self.config
-        if c.output_norms:
-            out = normalize(c, weights, half + "_output_norm", out)
-        return x + out if c.pre_norm else normalize(c, weights, half + "_norm", x + out)
 
 
 def arrays_of(model: Transformer) -> dict[str, Array]:

@@ -96,6 +96,9 @@ class EnumerableLM:
         at = position % self.keys.shape[0], tokens
         return self.keys[at] + self.values[at]
 
+    def output_rows(self, tokens: Int[Array, "..."]) -> Float[Array, "... D"]:
+        return self.head.T[tokens]
+
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         return hidden @ self.head + self.bias
 

@@ -1,0 +1,98 @@
+"""One decoder layer as functions of its weights: attention, then an MLP, each a half.
+
+What all layers of a call share is prepared once, as a `Call`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxdecode.cache import Cache, place, write
+from jaxdecode.lm import View
+from jaxdecode.types import Array, Float
+from models.attention import Sight, attend, attend_fused, fused
+from models.config import TransformerConfig
+from models.layers import Weights, linear, mlp, normalize
+from models.rope import rotate, rotation
+
+Hidden = Float[Array, "B T D"]
+
+
+class Call(NamedTuple):
+    """Where the tokens of a call go, what they see, and their rotary tables."""
+
+    view: View
+    slot: Array | None
+    sight: Sight
+    tables: list[tuple[Array, Array]]
+
+    @classmethod
+    def of(
+        cls, config: TransformerConfig, view: View, cache: Cache | None
+    ) -> tuple[Call, Cache | None]:
+        """Also records the tokens' positions in the cache.
+
+        Without a cache the view must be fresh, and nothing is stored.
+        """
+        if cache is None and not view.fresh:
+            raise ValueError("cache=None needs a fresh view: there is no prefix to see")
+        slot = None
+        if cache is not None:
+            slot = view.slot(cache.capacity)
+            cache = place(cache, view.position, slot)
+        sight = Sight.of(config, view, view.position if cache is None else cache.position)
+        ropes = [rope for rope in (config.rope, config.rope_local) if rope is not None]
+        tables = [rotation(rope, view.position, view.valid) for rope in ropes]
+        return cls(view, slot, sight, tables), cache
+
+
+def attention_half(
+    c: TransformerConfig, weights: Weights, index, hidden: Hidden, cache, call: Call, local
+) -> tuple[Hidden, Cache | None]:
+    """Add what layer `index` of the cache attends to; `local` says whether it slides."""
+    h = hidden if not c.pre_norm else normalize(c, weights, "attention_norm", hidden)
+    h, cache = _attention(c, weights, index, h, cache, call, local)
+    return _join(c, weights, "attention", hidden, h), cache
+
+
+def mlp_half(c: TransformerConfig, weights: Weights, hidden: Hidden) -> Hidden:
+    """Add what the MLP makes of each token."""
+    h = hidden if not c.pre_norm else normalize(c, weights, "mlp_norm", hidden)
+    return _join(c, weights, "mlp", hidden, mlp(c, weights, h))
+
+
+def _attention(
+    c: TransformerConfig, weights: Weights, index, x: Hidden, cache, call: Call, local
+) -> tuple[Hidden, Cache | None]:
+    """Project, rotate, store, attend, project back."""
+    batch, tokens, _ = x.shape
+    q = linear(weights, "q", x).reshape(batch, tokens, c.heads, c.head_dim)
+    k = linear(weights, "k", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
+    v = linear(weights, "v", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
+    if c.qk_norm:
+        q = normalize(c, weights, "q_norm", q)
+        k = normalize(c, weights, "k_norm", k)
+    if call.tables:
+        (cos, sin), *other = call.tables
+        for turned in other:
+            cos, sin = jnp.where(local, turned[0], cos), jnp.where(local, turned[1], sin)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    if call.slot is not None:
+        cache = write(cache, index, k, v, call.slot)
+    if fused(c, call.view, x.dtype):
+        out = attend_fused(c, q, k, v, local)
+    elif call.view.fresh:
+        out = attend(c, call.sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
+    else:
+        assert cache is not None
+        out = attend(c, call.sight, q, cache.k[index], cache.v[index], local)
+    return linear(weights, "o", out.reshape(batch, tokens, -1)), cache
+
+
+def _join(c: TransformerConfig, weights: Weights, half: str, x: Hidden, out: Hidden) -> Hidden:
+    """Add the output of a half layer to the residual stream."""
+    if c.output_norms:
+        out = normalize(c, weights, half + "_output_norm", out)
+    return x + out if c.pre_norm else normalize(c, weights, half + "_norm", x + out)
