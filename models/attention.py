@@ -109,14 +109,19 @@ def attend(
 def _attend(config: TransformerConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
     """softmax(cap(scale * q k) + mask) v for queries whose scores fit in memory."""
     batch, tokens, heads, width = q.shape
-    grouped = q.reshape(batch, tokens, config.kv_heads, -1, width)
-    scores = jnp.einsum("btkgd,bkds->bkgts", grouped, k, preferred_element_type=jnp.float32)
+    groups = config.kv_heads
+    # Plain matrix products with the few queries on the left, all that share a key in one: an
+    # einsum over the five axes turns them about, and takes 1.4-3 times as long on a CPU.
+    q = q.reshape(batch, tokens, groups, -1, width).transpose(0, 2, 3, 1, 4)
+    grouped = q.reshape(batch, groups, -1, width)
+    scores = jnp.matmul(grouped, k, preferred_element_type=jnp.float32)
+    scores = scores.reshape(*q.shape[:4], -1)
     scores = soft_cap(scores * config.query_scale, config.attention_cap)
     # A finite bound keeps a query that sees nothing finite: it is padding, and is ignored.
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    mixed = jnp.einsum("bkgts,bksd->btkgd", weights, v)
-    return mixed.reshape(batch, tokens, heads, width)
+    mixed = jnp.matmul(weights.reshape(*grouped.shape[:3], -1), v).reshape(q.shape)
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, tokens, heads, width)
 
 
 def fused(config: TransformerConfig, view: View, dtype) -> bool:
