@@ -1,0 +1,151 @@
+"""The two walks, on laws whose answers are known.
+
+Acceptance probabilities are computed by hand: for a target p and a draft q, one child is
+accepted with probability sum(min(p, q)); the others follow from the residuals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdecode.draft import Draft, Guess, Shape, Spent
+from jaxdecode.judge import Judge
+from jaxdecode.logits import Identity
+from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k
+from jaxdecode.testing.statistics import assert_distribution, rejects
+from jaxdecode.verify import match, recurse
+
+ROWS = 40000
+SHARP = np.array([0.2, 0.3, 0.5]), np.array([0.6, 0.3, 0.1])
+MILD = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.5, 0.3, 0.15, 0.05])
+
+
+def judge(p: np.ndarray, nodes: int) -> Judge:
+    """A target that says p wherever it is asked."""
+    logits = jnp.broadcast_to(jnp.log(jnp.asarray(p, jnp.float32)), (ROWS, nodes + 1, len(p)))
+    keys = jax.random.split(jax.random.key(1), ROWS)
+    zero = jnp.zeros((ROWS,), jnp.int32)
+    return Judge(logits, Identity(), Categorical(), (), keys, zero, jnp.ones((ROWS,), bool))
+
+
+def siblings(q: np.ndarray, count: int, replacement: bool) -> Draft:
+    """`count` children of the root, drawn from q."""
+    keys = jax.random.split(jax.random.key(2), ROWS)
+    logq = jnp.broadcast_to(jnp.log(jnp.asarray(q, jnp.float32)), (ROWS, len(q)))
+    drawn = draw_many(keys, logq, count) if replacement else gumbel_top_k(keys, logq, count).index
+    return of(drawn, np.full(count, -1), logq[:, None], jnp.zeros_like(drawn))
+
+
+def of(tokens, parent, logq=None, source=None, guess=None) -> Draft:
+    shape = Shape.fixed(parent, ROWS)
+    valid = jnp.ones(tokens.shape, bool)
+    return Draft(tokens, shape, valid, Spent.nothing(ROWS), logq, source, guess=guess)
+
+
+def emitted(verdict, draft: Draft) -> np.ndarray:
+    """The first token that a round emits."""
+    first = jnp.take_along_axis(draft.tokens, verdict.path[:, :1], axis=1)[:, 0]
+    return np.asarray(jnp.where(verdict.count > 0, first, verdict.next))
+
+
+KEYS = jax.random.split(jax.random.key(3), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("laws", "count", "replacement", "accepted"),
+    [
+        (SHARP, 1, True, 0.6),
+        (SHARP, 2, True, 0.64),
+        (SHARP, 3, True, 0.676),
+        (SHARP, 2, False, 0.7),
+        (SHARP, 3, False, 1.0),
+        (MILD, 1, False, 0.9),
+        (MILD, 2, False, 0.94),
+        (MILD, 3, False, 0.975),
+    ],
+)
+def test_siblings_are_accepted_as_often_as_they_should_be(laws, count, replacement, accepted):
+    p, q = laws
+    draft = siblings(q, count, replacement)
+    verdict = recurse(KEYS, judge(p, count), draft, 1, replacement)
+    np.testing.assert_allclose(np.mean(verdict.count), accepted, atol=0.01)
+    assert_distribution(emitted(verdict, draft), p)
+
+
+def test_wrong_rules_are_refuted() -> None:
+    """Siblings put in order of probability, or drawn one way and judged the other."""
+    p, q = SHARP
+    fair = siblings(q, 2, replacement=False)
+    likely = jnp.asarray(q)[fair.tokens]
+    order = jnp.argsort(-likely, axis=1)
+    ordered = of(
+        jnp.take_along_axis(fair.tokens, order, axis=1), np.full(2, -1), fair.logq, fair.source
+    )
+    verdict = recurse(KEYS, judge(p, 2), ordered, 1, False)
+    assert rejects(emitted(verdict, ordered), p)
+    p, q = MILD
+    fair = siblings(q, 2, replacement=False)
+    assert rejects(emitted(recurse(KEYS, judge(p, 2), fair, 1, True), fair), p)
+
+
+@pytest.mark.parametrize(("length", "tokens"), [(2, 1.96), (4, 2.3056)])
+def test_a_chain_emits_as_many_tokens_as_it_should(length, tokens) -> None:
+    """(1 - a^(L+1)) / (1 - a) with a = .6."""
+    p, q = SHARP
+    keys = jax.random.split(jax.random.key(2), ROWS)
+    logq = jnp.broadcast_to(jnp.log(jnp.asarray(q, jnp.float32)), (ROWS, length, len(q)))
+    drawn = draw_many(keys, logq[:, 0], length)
+    source = jnp.broadcast_to(jnp.arange(length), drawn.shape)
+    draft = of(drawn, np.arange(length) - 1, logq, source)
+    verdict = recurse(KEYS, judge(p, length), draft, length, False)
+    np.testing.assert_allclose(np.mean(verdict.count + 1), tokens, atol=0.02)
+
+
+@pytest.mark.parametrize(("count", "accepted"), [(1, 0.325), (2, 0.619615), (3, 0.857553)])
+def test_matching_is_exact_and_accepts_less(count, accepted) -> None:
+    p, q = MILD
+    draft = siblings(q, count, replacement=False)
+    verdict = match(judge(p, count), draft, 1)
+    np.testing.assert_allclose(np.mean(verdict.count), accepted, atol=0.01)
+    assert_distribution(emitted(verdict, draft), p)
+
+
+def test_matching_follows_a_path_and_draws_what_plain_decoding_draws() -> None:
+    """With the most probable token drafted at each node, the path is as long as luck has it."""
+    p, _ = MILD
+    tokens = jnp.zeros((ROWS, 3), jnp.int32)
+    verdict = match(judge(p, 3), of(tokens, np.array([-1, 0, 1])), 3)
+    expected = [0.6, 0.24, 0.096, 0.064]
+    assert_distribution(np.asarray(verdict.count), np.array(expected))
+    assert ((verdict.count == 3) | (verdict.next != 0)).all()
+
+
+def test_a_guess_is_tried_only_after_a_whole_path() -> None:
+    """It is the next token with probability sum(min(p, q)), and never after a rejection."""
+    p, q = SHARP
+    drawn = siblings(q, 1, replacement=True)
+    keys = jax.random.split(jax.random.key(9), ROWS)
+    logq = jnp.broadcast_to(jnp.log(jnp.asarray(q, jnp.float32)), (ROWS, 3))
+    zero = jnp.zeros((ROWS,), jnp.int32)
+    guess = Guess(draw_many(keys, logq, 1)[:, 0], logq, zero, jnp.ones((ROWS,), bool))
+    draft = of(drawn.tokens, np.array([-1]), drawn.logq, drawn.source, guess)
+    verdict = recurse(KEYS, judge(p, 1), draft, 1, False)
+    whole = np.asarray(verdict.count) == 1
+    np.testing.assert_allclose(whole.mean(), 0.6, atol=0.01)
+    np.testing.assert_allclose(np.asarray(verdict.guessed)[whole].mean(), 0.6, atol=0.01)
+    assert not np.asarray(verdict.guessed)[~whole].any()
+    assert_distribution(np.asarray(verdict.next)[whole], p)
+
+
+def test_a_row_without_a_usable_token_has_no_next() -> None:
+    p, q = SHARP
+    draft = siblings(q, 1, replacement=True)
+    lost = judge(p, 1)
+    lost = replace(lost, logits=lost.logits.at[0].set(jnp.nan))
+    for verdict in (match(lost, draft, 1), recurse(KEYS, lost, draft, 1, False)):
+        assert verdict.next[0] == -1 and verdict.count[0] == 0 and (verdict.next[1:] >= 0).all()
