@@ -88,8 +88,9 @@ def test_wrong_rules_are_refuted() -> None:
     )
     verdict = recurse(KEYS, judge(p, 2), ordered, 1, False)
     assert rejects(emitted(verdict, ordered), p)
-    p, q = MILD
+    p, q = np.full(4, 0.25), np.array([0.7, 0.2, 0.07, 0.03])
     fair = siblings(q, 2, replacement=False)
+    assert_distribution(emitted(recurse(KEYS, judge(p, 2), fair, 1, False), fair), p)
     assert rejects(emitted(recurse(KEYS, judge(p, 2), fair, 1, True), fair), p)
 
 
