@@ -1,1 +1,1 @@
-"""How deep to draft, and when to stop."""
+"""How deep to draft: from round to round (policies), and within a draft (halt rules)."""
