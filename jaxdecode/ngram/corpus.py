@@ -50,7 +50,11 @@ class Corpus:
 
     def save(self, path: Path | str, tokenizer: str) -> None:
         """Write the corpus; `tokenizer` is its fingerprint (see `storage`)."""
-        arrays = {"tokens": self.tokens, "suffixes": self.suffixes, "vocab": np.int32([self.vocab])}
+        arrays = {
+            "tokens": self.tokens,
+            "suffixes": self.suffixes,
+            "vocab": np.array([self.vocab], np.int32),
+        }
         storage.save(path, "corpus", tokenizer, {k: np.asarray(v) for k, v in arrays.items()})
 
     @classmethod
