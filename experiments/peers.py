@@ -42,15 +42,28 @@ class Peer:
         self._model = model.to(self._device).eval()
         self._model.generation_config.eos_token_id = None  # every row runs to the end
 
-    def greedy(self, tokens: np.ndarray, new: int, cache: str) -> np.ndarray:
+    def greedy(
+        self,
+        tokens: np.ndarray,
+        new: int,
+        cache: str = "dynamic",
+        assistant: Peer | None = None,
+        lookup: int | None = None,
+    ) -> np.ndarray:
         """`new` tokens after each row of tokens [B, P], as i32[B, new].
 
         Args:
           cache: "dynamic" or "static".
+          assistant: a smaller model that drafts; one row only.
+          lookup: draft that many tokens from an n-gram of the text; one row only.
         """
         torch = self._torch
         prompt = torch.as_tensor(tokens, dtype=torch.long, device=self._device)
         options: dict[str, Any] = {} if cache == "dynamic" else {"cache_implementation": cache}
+        if assistant is not None:
+            options["assistant_model"] = assistant._model
+        if lookup is not None:
+            options["prompt_lookup_num_tokens"] = lookup
         with torch.inference_mode():
             text = self._model.generate(
                 prompt,
