@@ -1,0 +1,23 @@
+"""Speculative decoding whose drafter's memory is handed back, for the next run to start from."""
+
+from __future__ import annotations
+
+from jaxdecode import autoregress, struct
+from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.result import Result
+from jaxdecode.speculate import Speculator
+from jaxdecode.types import Array, Key
+
+
+@struct.dataclass
+class Learning:
+    """Decodes every prompt once; the trace is the final state of the drafter."""
+
+    speculator: Speculator
+
+    def check(self, prompt: Prompt) -> None:
+        check_prompt(prompt, self.speculator.model.vocab_size)
+
+    def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
+        rows = autoregress.generate(self.speculator, key, prompt)
+        return autoregress.finish(self.speculator, rows, trace=rows.speculation[0])
