@@ -1,0 +1,62 @@
+"""Prompts from a Spec-Bench question file: JSON lines with an id, a category and turns.
+
+    {"question_id": 81, "category": "writing", "turns": ["Compose ...", "Rewrite ..."]}
+
+The first turn of each question is the prompt. Source of the format: Xia et al. 2024,
+arXiv:2401.07851.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question and the group that it is counted in."""
+
+    number: int
+    category: str
+    text: str
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Every question of a file.
+
+    Raises:
+      ValueError: naming the file, the line and what is wrong with it.
+    """
+    if not path.is_file():
+        raise ValueError(f"questions={path}: there is no such file; give a question.jsonl")
+    found = []
+    for index, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {index}"
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: no JSON ({error.msg}); each line is one object") from None
+        turns = item.get("turns") if isinstance(item, dict) else None
+        if not (isinstance(turns, list) and turns and isinstance(turns[0], str) and turns[0]):
+            raise ValueError(f"{where}: 'turns' must be a list that begins with a text")
+        number, category = item.get("question_id", index), item.get("category", "")
+        if not isinstance(number, int) or not isinstance(category, str):
+            raise ValueError(f"{where}: 'question_id' must be a number, 'category' a text")
+        found.append(Question(number, category, turns[0]))
+    if not found:
+        raise ValueError(f"questions={path}: the file holds no question")
+    return found
+
+
+def spread(questions: Sequence[Question], count: int) -> list[Question]:
+    """`count` questions, taken in turn from the categories; all of them if there are fewer."""
+    groups: dict[str, list[Question]] = {}
+    for question in questions:
+        groups.setdefault(question.category, []).append(question)
+    longest = max(map(len, groups.values()))
+    turns = [group[i] for i in range(longest) for group in groups.values() if i < len(group)]
+    return turns[:count]
