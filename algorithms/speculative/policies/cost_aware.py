@@ -13,6 +13,7 @@ row's own running estimate, in which old rounds fade.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -46,7 +47,7 @@ class CostAware:
     """Bounds drafts by what they cost on this device.
 
     Attributes:
-      passes: f32[D + 1] or a list, time of the target's pass over a draft bounded to depth 0..D,
+      passes: f32[D + 1] or a sequence, time of the target's pass over a draft of depth 0..D,
         relative to `passes[0]`, the pass of plain decoding. Where the pass is as wide as the
         drafter's nodes whatever their number, all but the first are equal.
       drafting: time to draft one level, in the same unit.
@@ -56,7 +57,7 @@ class CostAware:
       longest: the most rounds of a pause.
     """
 
-    passes: Float[Array, "D+1"]
+    passes: Float[Array, "D+1"] | Sequence[float]
     drafting: Float[Array, ""] | float
     acceptance: Float[Array, ""] | float = 0.7
     trust: Float[Array, ""] | float = 4.0
@@ -66,7 +67,7 @@ class CostAware:
     rests = True
 
     def __post_init__(self):
-        if isinstance(self.passes, np.ndarray | list | tuple):
+        if isinstance(self.passes, np.ndarray | Sequence):
             curve = np.asarray(self.passes)
             if curve.ndim != 1 or len(curve) < 2 or not (curve > 0).all():
                 raise ValueError(
@@ -97,9 +98,10 @@ class CostAware:
     def rates(self, state: Estimate) -> Float[Array, "B D+1"]:
         """Tokens for each unit of time that drafts of depth 0..D are expected to make."""
         alpha = state.held / jnp.maximum(state.tested, 1e-6)
-        depth = jnp.arange(self.passes.shape[0])
+        passes = jnp.asarray(self.passes)
+        depth = jnp.arange(passes.shape[0])
         tokens = jnp.cumsum(alpha[:, None] ** depth, axis=1)
-        return tokens / (self.passes + self.drafting * depth)
+        return tokens / (passes + self.drafting * depth)
 
     def best(self, state: Estimate) -> Int[Array, "B"]:
         """The depth of the greatest rate, the least of a tie."""
