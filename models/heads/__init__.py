@@ -1,0 +1,1 @@
+"""Small modules trained on a frozen target to draft for it."""

@@ -1,0 +1,74 @@
+"""A head that foresees whether a draft token will be accepted (SpecDec++, Huang et al. 2024,
+arXiv 2405.19715).
+
+On the draft model's final hidden state x behind the token, D residual blocks
+
+    x <- x + SiLU(W x + b)
+
+and a linear map to two logits, the softmax of which is P(rejected), P(accepted). The published
+head repeats one block D times (`tied`), where the text reads as if there were D of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdecode.types import Array, Float
+
+
+class AcceptanceHead(nnx.Module):
+    """See the module; all of it is in float32.
+
+    Attributes:
+      kernel, bias: [E, D, D] and [E, D] of E different blocks; None without blocks.
+      out, out_bias: [D, 2] and [2].
+      depth, tied: static; `depth` blocks are run, all the same one if `tied`.
+    """
+
+    def __init__(self, width: int, depth: int = 3, *, tied: bool = True, rngs: nnx.Rngs):
+        if width < 1 or depth < 0:
+            raise ValueError(f"width={width}, depth={depth}: need width >= 1 and depth >= 0")
+        self.depth, self.tied = depth, tied
+        blocks = min(depth, 1) if tied else depth
+        self.kernel, self.bias = None, None
+        if blocks:
+            self.kernel = nnx.Param(_uniform(rngs, (blocks, width, width), width))
+            self.bias = nnx.Param(_uniform(rngs, (blocks, width), width))
+        self.out = nnx.Param(_uniform(rngs, (width, 2), width))
+        self.out_bias = nnx.Param(_uniform(rngs, (2,), width))
+
+    @property
+    def width(self) -> int:
+        """D of the hidden states it reads."""
+        return self.out[...].shape[0]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"depth": self.depth, "tied": self.tied}
+
+    def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... 2"]:
+        x = hidden.astype(jnp.float32)
+        if self.kernel is not None and self.bias is not None:
+            kernel, bias = self.kernel[...], self.bias[...]
+
+            def block(index, x):
+                index = 0 if self.tied else index
+                return x + jax.nn.silu(x @ kernel[index] + bias[index])
+
+            x = jax.lax.fori_loop(0, self.depth, block, x)
+        return x @ self.out[...] + self.out_bias[...]
+
+    def __call__(self, hidden: Float[Array, "... D"]) -> Float[Array, "..."]:
+        """P(accepted | those before it were) of the token that was just read."""
+        return jax.nn.softmax(self.logits(hidden), axis=-1)[..., 1]
+
+
+def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], width: int) -> Array:
+    """The common default of linear layers: uniform within 1 / sqrt(inputs)."""
+    bound = width**-0.5
+    return jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)
