@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments import curves, zoo
+from experiments.questions import read_questions, spread
+from experiments.sources import open_model
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.tokenizer import TaskTokenizer
@@ -36,6 +39,7 @@ from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.result import Result
 from jaxdecode.sampling import Greedy, Sampler
 from jaxdecode.stop import Stop
+from models.text import check_same_tokenizer
 from models.transformer import Transformer
 
 Task = Literal["stdlib", "arithmetic"]
@@ -50,15 +54,15 @@ class Field:
       task: its name.
       target: the model whose text is wanted.
       draft: a smaller one of the same vocabulary.
-      codec: the vocabulary.
+      ends: end tokens.
       prompts: token sequences of held-out texts.
       max_tokens: tokens to emit for each.
     """
 
-    task: Task
+    task: str
     target: Transformer
     draft: Transformer
-    codec: TaskTokenizer
+    ends: tuple[int, ...]
     prompts: tuple[tuple[int, ...], ...]
     max_tokens: int
 
@@ -70,7 +74,7 @@ class Field:
             model=self.target,
             transform=transform or Identity(),
             sampler=sampler or Greedy(),
-            stop=Stop.of(self.codec.eos_id),
+            stop=Stop.of(self.ends),
             max_tokens=self.max_tokens,
         )
 
@@ -101,7 +105,8 @@ def open_field(task: Task, prompts: int, max_tokens: int, split: str = "test") -
         raise ValueError(f"task={task!r}: choose 'stdlib' or 'arithmetic'")
     target, draft = zoo.load(task), zoo.load(f"{task}-draft")
     chosen = {"stdlib": library, "arithmetic": problems}[task](target.tokenizer, prompts, split)
-    return Field(task, target.model, draft.model, target.tokenizer, tuple(chosen), max_tokens)
+    ends = (target.tokenizer.eos_id,)
+    return Field(task, target.model, draft.model, ends, tuple(chosen), max_tokens)
 
 
 def library(codec: TaskTokenizer, count: int, split) -> list[tuple[int, ...]]:
@@ -117,6 +122,22 @@ def problems(codec: TaskTokenizer, count: int, split) -> list[tuple[int, ...]]:
     task = Arithmetic(operations=(4, 6))
     examples = task.sample(np.random.default_rng(11), count, split)
     return [(codec.bos_id, *codec.encode(example.prompt)) for example in examples]
+
+
+def questioned(
+    questions: Path, count: int, max_tokens: int, target: str | None, draft: str | None
+) -> Field:
+    """Questions of a Spec-Bench file, for checkpoints by folder or models of the zoo.
+
+    Raises:
+      ValueError: for a bad file, no such model, or a draft of another vocabulary.
+    """
+    big, small = open_model(target or "stdlib"), open_model(draft or "stdlib-draft")
+    check_same_tokenizer(big.codec.text, small.codec.text)
+    chosen = spread(read_questions(questions), count)
+    prompts = tuple(tuple(big.codec.prompt(question.text)) for question in chosen)
+    ends = tuple(map(int, big.codec.stop().eos))
+    return Field("questions", big.model, small.model, ends, prompts, max_tokens)
 
 
 @dataclass(frozen=True)

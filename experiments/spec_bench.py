@@ -1,0 +1,278 @@
+"""Every way of speculating side by side: the same prompts, the same weights, one run.
+
+    python -m experiments.spec_bench --preset cpu
+
+Goals on this project's own target, greedy, at batch 1 on two cores: 1.8 times plain decoding for
+the best trained drafter and 1.5 times for the best that needs no training, measured; with a
+policy that knows what a pass costs, never below 0.95; more tokens a second than transformers'
+assisted and prompt-lookup generation on the same weights, each against our method of its kind;
+and every method's text equal to plain decoding's. Batch 8 is measured and shown, whatever it is.
+
+All methods of a batch take turns on the same prompts, and medians count; compilation is apart.
+`tokens_per_call` are emitted tokens for each pass of the target, its own token included; `width`
+is the tokens of a verifying pass and `verify` what it costs relative to a pass over one token;
+`modelled` is the speed-up that counts and costs alone would give. The peer needs the `parity`
+extra. Questions of a Spec-Bench file are decoded instead with
+
+    --config.questions question.jsonl [--config.target DIR --config.draft DIR]
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import peers, timing
+from experiments.environment import usable_cpus
+from experiments.progress import Progress
+from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
+from experiments.speculation import Field, counts, open_field, pass_seconds, questioned
+from experiments.speculators import METHODS, PLAIN
+from jaxdecode.decoder import decode
+
+TRAINED, FREE, FLOOR = 1.8, 1.5, 0.95
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is raced.
+
+    Attributes:
+      tasks: "stdlib", "arithmetic".
+      methods: of `experiments.speculators.METHODS`; all if empty.
+      prompts, max_tokens: of each task.
+      batches: rows decoded together.
+      repeats, patience: rounds of a race, and seconds after which it is cut short.
+      questions: a Spec-Bench file to take prompts from, instead of the tasks'.
+      target, draft: folders of published checkpoints for the questions; the zoo's if not given.
+    """
+
+    tasks: tuple[str, ...] = ("stdlib", "arithmetic")
+    methods: tuple[str, ...] = ()
+    prompts: int = 8
+    max_tokens: int = 96
+    batches: tuple[int, ...] = (1, 8)
+    repeats: int = 5
+    patience: float = 20.0
+    questions: Path | None = None
+    target: str | None = None
+    draft: str | None = None
+    seed: Seed = 0
+    out: Out = None
+
+
+PRESETS = {
+    "smoke": Config(
+        tasks=("arithmetic",),
+        methods=("draft model", "prompt lookup"),
+        prompts=2,
+        max_tokens=24,
+        batches=(1,),
+        repeats=1,
+    ),
+    "cpu": Config(),
+    # The published setting. Give the files:
+    #   --config.questions question.jsonl --config.target DIR --config.draft DIR
+    "paper": Config(prompts=480, max_tokens=1024, repeats=1, patience=float("inf")),
+}
+
+
+def fields(config: Config) -> dict[str, Field]:
+    """Name -> field."""
+    if config.questions is not None:
+        field = questioned(
+            config.questions, config.prompts, config.max_tokens, config.target, config.draft
+        )
+        return {"questions": field}
+    return {task: open_field(task, config.prompts, config.max_tokens) for task in config.tasks}
+
+
+def race(config: Config, field: Field, name: str, batch: int) -> list[dict[str, Any]]:
+    """All methods on one field at one batch size, taking turns."""
+    chosen = config.methods or tuple(METHODS)
+    methods = {PLAIN: None} | {key: METHODS[key] for key in chosen if METHODS[key].fits(field)}
+    decoders = {
+        key: field.plain() if method is None else method.decoder(field)
+        for key, method in methods.items()
+    }
+    prompts = field.batches(batch)
+    draws = jax.random.key(config.seed)
+
+    def whole(decoder) -> list:
+        return [decode(decoder, draws, prompt) for prompt in prompts]
+
+    calls: dict[str, Callable[[], Any]] = {
+        key: lambda decoder=decoder: [result.tokens for result in whole(decoder)]
+        for key, decoder in decoders.items()
+    }
+    with contextlib.ExitStack() as stack:
+        if peers.missing() is None:
+            calls |= peer_calls(stack, field, batch)
+        taken = timing.interleaved(calls, config.repeats, config.patience)
+    found = {
+        key: counts(whole(decoder), len(field.prompts), timing.medians(taken)[key])
+        for key, decoder in decoders.items()
+    }
+    nodes = {key: method.nodes(field) for key, method in methods.items() if method is not None}
+    widths = sorted({1, *(n + 1 for n in nodes.values())})
+    cost = pass_seconds(field.target, widths, batch)
+    draft = pass_seconds(field.draft, (1,), batch)[1] / cost[1]
+    plain = taken[PLAIN]
+    rows = []
+    for key, seconds in taken.items():
+        ratio = float(np.median(np.array(plain) / np.array(seconds)))
+        row = {
+            "task": name,
+            "batch": batch,
+            "method": key,
+            "kind": METHODS[key].kind if key in METHODS else "peer" if key != PLAIN else "",
+            "speed_up": ratio,
+            "tokens/s": found[PLAIN].emitted.sum() / np.median(seconds),
+        }
+        if key in decoders:
+            mine = found[key]
+            pairs = zip(mine.tokens, found[PLAIN].tokens, strict=True)
+            row["equal_rows"] = float(np.mean([np.array_equal(a, b) for a, b in pairs]))
+            row |= mine.row()
+        if key in nodes:
+            verify = cost[nodes[key] + 1] / cost[1]
+            row |= {
+                "width": nodes[key] + 1,
+                "verify": verify,
+                "modelled": found[key].speed_up(verify, draft),
+            }
+        rows.append(row)
+    return rows
+
+
+def peer_calls(
+    stack: contextlib.ExitStack, field: Field, batch: int
+) -> dict[str, Callable[[], Any]]:
+    """transformers on the same weights: plain and, for one row at a time, with drafts."""
+    threads = usable_cpus()
+    target = stack.enter_context(peers.peer_of(field.target, threads))
+    texts = [np.asarray(prompt) for prompt in field.prompts]
+
+    def rows(**options) -> Callable[[], Any]:
+        groups = [texts[i : i + batch] for i in range(0, len(texts), batch)]
+        return lambda: [
+            target.greedy(np.stack(group), field.max_tokens, **options) for group in groups
+        ]
+
+    if len({len(text) for text in texts}) > 1 and batch > 1:
+        return {}  # the peer is given no padding
+    found = {"transformers": rows()}
+    if batch == 1:
+        draft = stack.enter_context(peers.peer_of(field.draft, threads))
+        found["transformers, assisted"] = rows(assistant=draft)
+        found["transformers, prompt lookup"] = rows(lookup=4)
+    return found
+
+
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+    """The goals against what was measured at batch 1 on the first task."""
+    first = [row for row in rows if row["task"] == rows[0]["task"] and row["batch"] == 1]
+    ours = [row for row in first if row["kind"] not in ("", "peer")]
+
+    def best(kind: str) -> dict[str, Any] | None:
+        return max(
+            (row for row in ours if row["kind"] == kind),
+            key=lambda row: row["speed_up"],
+            default=None,
+        )
+
+    found = []
+    for kind, goal in (("trained", TRAINED), ("training-free", FREE)):
+        row = best(kind)
+        if row is not None:
+            found.append(
+                Claim(
+                    f"the best {kind} drafter, times plain decoding at batch 1",
+                    f"goal {goal:g}",
+                    f"{row['speed_up']:.2f} ({row['method']})",
+                    row["speed_up"] >= goal,
+                )
+            )
+    careful = [row for row in rows if "cost-aware" in row["method"]]
+    if careful:
+        worst = min(careful, key=lambda row: row["speed_up"])
+        found.append(
+            Claim(
+                "with a policy that knows the cost of a pass, never slower than plain decoding",
+                f"goal {FLOOR:g}",
+                f"{worst['speed_up']:.2f} ({worst['method']}, {worst['task']}, "
+                f"batch {worst['batch']})",
+                worst["speed_up"] >= FLOOR,
+            )
+        )
+    for peer, mine in (
+        ("transformers, assisted", "draft model"),
+        ("transformers, prompt lookup", "prompt lookup"),
+    ):
+        theirs = [row for row in first if row["method"] == peer]
+        own = [row for row in first if row["method"] == mine]
+        if theirs and own:
+            ratio = own[0]["tokens/s"] / theirs[0]["tokens/s"]
+            found.append(
+                Claim(f"{mine}: times the tokens/s of {peer}", "above 1", f"{ratio:.2f}", ratio > 1)
+            )
+    exact = [row["equal_rows"] for row in rows if row["kind"] not in ("", "peer", "approximate")]
+    found.append(
+        Claim(
+            "every exact method writes what plain decoding writes",
+            "token for token",
+            f"{np.mean(exact):.1%} of rows equal",
+            bool(np.mean(exact) == 1.0),
+        )
+    )
+    return found
+
+
+def draw(config: Config, rows: list[dict[str, Any]]) -> None:
+    """Measured and modelled speed-ups, one panel for each task and batch."""
+    panels = list(dict.fromkeys((row["task"], row["batch"]) for row in rows))
+    path = config.out and config.out / "figure.png"
+    with figure(path, columns=len(panels), width=4.0, height=5.6) as axes:
+        for axis, (task, batch) in zip(axes, panels, strict=True):
+            some = [r for r in rows if (r["task"], r["batch"]) == (task, batch)]
+            some.sort(key=lambda row: row["speed_up"])
+            names = [row["method"] for row in some]
+            colors = ["#999999" if row["kind"] in ("", "peer") else "#0072B2" for row in some]
+            axis.barh(names, [row["speed_up"] for row in some], color=colors)
+            modelled = [(row.get("modelled"), row["method"]) for row in some]
+            marks = [(x, y) for x, y in modelled if x is not None]
+            axis.plot(*zip(*marks, strict=True), "D", color="#D55E00", label="modelled")
+            axis.axvline(1.0, color="black", linewidth=0.8)
+            axis.set(xlabel="times plain decoding", title=f"{task}, batch {batch}")
+            axis.legend(loc="lower right")
+
+
+def run(config: Config) -> Report:
+    """Race every method on every field and batch."""
+    reason = peers.missing()
+    if reason:
+        print(f"no peer to race: {reason}")
+    where = fields(config)
+    rows: list[dict[str, Any]] = []
+    steps = [(name, batch) for name in where for batch in config.batches]
+    with Journal(config) as journal, Progress("spec_bench", len(steps)) as progress:
+        for name, batch in steps:
+            key = f"{name}, batch {batch}"
+
+            def measure(name: str = name, batch: int = batch) -> dict[str, Any]:
+                return {"rows": race(config, where[name], name, batch)}
+
+            rows += journal.row(key, measure)["rows"]
+            progress.advance(note=key)
+    draw(config, rows)
+    return Report(claims(rows), rows, seconds=journal.seconds)
+
+
+if __name__ == "__main__":
+    run_main(run, PRESETS)
