@@ -91,6 +91,19 @@ class Remembered:
     stood: Int[Array, "B"]
     ran: Bool[Array, "B N"]
 
+    def learn(self, transform: LogitsTransform, draft: Draft, outcome: Outcome) -> Remembered:
+        """What a round emitted, read by follower and transform."""
+        cache = rewind(self.follower.cache, self.stood, draft, outcome, self.ran)
+        order = jnp.arange(outcome.tokens.shape[1])[:, None]
+
+        def note(edits, step):
+            token, index = step
+            return transform.observe(edits, token, index < outcome.count), None
+
+        edits, _ = jax.lax.scan(note, self.transform, (outcome.tokens.T, order))
+        follower = replace(self.follower, cache=cache).committed(outcome)
+        return replace(self, follower=follower, transform=edits)
+
 
 @struct.dataclass
 class Chain:
@@ -208,13 +221,4 @@ class Chain:
     def commit(
         self, target: LanguageModel, state: Remembered, draft: Draft, outcome: Outcome
     ) -> Remembered:
-        cache = rewind(state.follower.cache, state.stood, draft, outcome, state.ran)
-        order = jnp.arange(outcome.tokens.shape[1])[:, None]
-
-        def note(edits, step):
-            token, index = step
-            return self.transform.observe(edits, token, index < outcome.count), None
-
-        edits, _ = jax.lax.scan(note, state.transform, (outcome.tokens.T, order))
-        follower = replace(state.follower, cache=cache).committed(outcome)
-        return replace(state, follower=follower, transform=edits)
+        return state.learn(self.transform, draft, outcome)
