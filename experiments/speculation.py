@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import jax
 import numpy as np
@@ -42,7 +41,6 @@ from jaxdecode.stop import Stop
 from models.text import check_same_tokenizer
 from models.transformer import Transformer
 
-Task = Literal["stdlib", "arithmetic"]
 PROMPT_TOKENS = 48  # of a standard-library prompt
 
 
@@ -95,7 +93,7 @@ class Field:
         return found
 
 
-def open_field(task: Task, prompts: int, max_tokens: int, split: str = "test") -> Field:
+def open_field(task: str, prompts: int, max_tokens: int, split: str = "test") -> Field:
     """The zoo's target and draft of a task, and prompts that neither was trained on.
 
     Raises:
