@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def target() -> Transformer:
     return sharp(0)
 
 
-def batches(step: int) -> dict[str, np.ndarray]:
+def batches(step: int) -> dict[str, Any]:
     """x_{t+1} = x_t + 1 mod V, with padding behind."""
     start = np.random.default_rng([7, step]).integers(V, size=(ROWS, 1))
     length = np.array([WIDTH, WIDTH, 8, 7], np.int32)
