@@ -4,9 +4,10 @@
                                                                 + V[position, token] )
     logits = hidden @ head + bias
 
-The pairs' rows of K and V are what the cache holds as keys and values: a token that is seen
-or missed by mistake, a wrong position, a slot moved wrongly or a garbage slot read all change
-the logits. Nothing is approximated, so the laws of a decoder can be written down and tested.
+What the pairs add is what the cache holds, the even dimensions as keys and the odd ones as
+values: a token that is seen or missed by mistake, a wrong position, a slot moved wrongly or a
+garbage slot read all change the logits. It is a `LayeredModel` of one layer. Nothing is
+approximated, so the laws of a decoder can be written down and tested.
 """
 
 from __future__ import annotations
@@ -103,15 +104,35 @@ class EnumerableLM:
         return hidden @ self.head + self.bias
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
+        hidden, filled = self.run_layers(self.embed(tokens, view.position), cache, view)
+        assert filled is not None
+        return ModelOutput(logits=self.unembed(hidden), hidden=hidden, cache=filled)
+
+    def run_layers(
+        self,
+        hidden: Float[Array, "B T D"],
+        cache: Cache | None,
+        view: View,
+        first: int = 0,
+        last: int | None = None,
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
+        """The one layer, or none: what is added to the visible, summed up and squashed."""
+        if first == 1 or last == 0:
+            return hidden, cache
+        cache = self.init_cache(*hidden.shape[:2]) if cache is None else cache
         slot = view.slot(cache.capacity)
-        at = view.position % self.keys.shape[0], tokens
         cache = place(cache, view.position, slot)
-        cache = write(cache, 0, self.keys[at][:, :, None], self.values[at][:, :, None], slot)
+        even = jnp.arange(self.width) % 2 == 0  # both halves of the cache are put to use
+        k, v = jnp.where(even, hidden, 0.0), jnp.where(even, 0.0, hidden)
+        cache = write(cache, 0, k[:, :, None], v[:, :, None], slot)
         held = jnp.swapaxes(cache.k[0, :, 0], 1, 2) + cache.v[0, :, 0]  # [B, S, D]
         seen = view.mask(cache.capacity)[..., None]
         # `where`, not a product: garbage slots may hold NaN and must still not be read.
-        hidden = jnp.tanh(jnp.sum(jnp.where(seen, held[:, None], 0.0), axis=2))
-        return ModelOutput(logits=self.unembed(hidden), hidden=hidden, cache=cache)
+        return jnp.tanh(jnp.sum(jnp.where(seen, held[:, None], 0.0), axis=2)), cache
+
+    def final(self, hidden: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """There is no last norm."""
+        return hidden
 
 
 def visible_logits(model: EnumerableLM, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
