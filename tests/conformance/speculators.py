@@ -18,6 +18,7 @@ from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Greedy
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM
+from tests.conformance import remembering
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,5 @@ def chain_matched(generator: Generator, draft: EnumerableLM) -> Speculator:
 SPECULATORS: dict[str, Entry] = {
     "speculative sampling": Entry(chain),
     "greedy drafts": Entry(chain_matched, coupled=True),
+    "token_recycling": Entry(remembering.recycled, coupled=True),
 }
