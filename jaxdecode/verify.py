@@ -65,8 +65,9 @@ def recurse(
     """Accept or reject the children of each node in turn.
 
     A child x drawn from q is accepted with probability min(1, p(x) / q(x)); a rejection makes
-    p the residual max(p - q, 0), normalised, and without replacement q loses x. What is left
-    of p when no child is, is what the next token is drawn from.
+    p the residual max(p - q, 0), normalised, and without replacement q loses x; children that
+    were drawn beyond the support of q were drawn uniformly. What is left of p when no child is,
+    is what the next token is drawn from.
 
     Args:
       keys: the round's keys.
@@ -92,7 +93,8 @@ def recurse(
         if not replacement:
             q = jnp.where(tried, 0.0, q)
             total = jnp.sum(q, axis=1, keepdims=True)
-            q = jnp.where(total > 0, q / jnp.where(total > 0, total, 1.0), 0.0)
+            rest = ~tried / jnp.maximum(jnp.sum(~tried, axis=1, keepdims=True), 1)
+            q = jnp.where(total > 0, q / jnp.where(total > 0, total, 1.0), rest)
         accept = some & (chance(ACCEPT, node) * pick(q, token) < pick(p, token))
         path = put(path, jnp.where(accept, count, depth)[:, None], node[:, None])
         state = judge.observe(state, token, accept)

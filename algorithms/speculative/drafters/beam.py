@@ -19,7 +19,32 @@ import jax.numpy as jnp
 
 from algorithms.speculative.drafters.branching import Children, Front, Step
 from jaxdecode import struct
+from jaxdecode.paper import Paper
 from jaxdecode.types import Array, Float
+
+PAPER = Paper(
+    slug="rsd",
+    title=(
+        "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without "
+        "Replacement"
+    ),
+    authors=(
+        "Wonseok Jeon",
+        "Mukul Gagrani",
+        "Raghavv Goel",
+        "Junyoung Park",
+        "Mingu Lee",
+        "Christopher Lott",
+    ),
+    year=2024,
+    arxiv="2402.14160",
+    venue="ICLR 2024 Workshop on Large Language Model Agents",
+    claim=(
+        "Draft trees whose siblings are drawn without replacement yield more tokens per pass of "
+        "the target than independent drafts, at equal depth and mostly at equal size."
+    ),
+    losslessness="exact",
+)
 
 
 @struct.dataclass

@@ -19,7 +19,22 @@ import jax.numpy as jnp
 from algorithms.speculative.drafters.branching import Children, Front, Step
 from jaxdecode import struct
 from jaxdecode.cache import put
+from jaxdecode.paper import Paper
 from jaxdecode.types import Array, Float, Int
+
+PAPER = Paper(
+    slug="dyspec",
+    title="DySpec: Faster Speculative Decoding with Dynamic Token Tree Structure",
+    authors=("Yunfan Xiong", "Ruoyu Zhang", "Yanzeng Li", "Tianhao Wu", "Lei Zou"),
+    year=2025,
+    arxiv="2410.11744",
+    venue="WWW 2025",
+    claim=(
+        "A tree grown by the draft model's own probabilities has more tokens accepted per pass "
+        "of the target than fixed trees of the same size."
+    ),
+    losslessness="exact",
+)
 
 
 def draws(front: Front, count: int) -> tuple[Int[Array, "B W K"], Float[Array, "B W K"]]:

@@ -18,10 +18,32 @@ from jaxdecode.cache import put
 from jaxdecode.draft import ROOT, Draft, Verdict, at
 from jaxdecode.drafter import Drafter
 from jaxdecode.judge import Judge, stream
+from jaxdecode.paper import Paper
 from jaxdecode.sampling import draw, step_keys
 from jaxdecode.transport import division, remainder
 from jaxdecode.types import Array, Key
 from jaxdecode.verify import ACCEPT, BONUS, first
+
+PAPER = Paper(
+    slug="spectr",
+    title="SpecTr: Fast Speculative Decoding via Optimal Transport",
+    authors=(
+        "Ziteng Sun",
+        "Ananda Theertha Suresh",
+        "Jae Hun Ro",
+        "Ahmad Beirami",
+        "Himanshu Jain",
+        "Felix Yu",
+    ),
+    year=2023,
+    arxiv="2310.15141",
+    venue="NeurIPS 2023",
+    claim=(
+        "Selecting among several independent drafts by near-optimal transport yields more tokens "
+        "per pass of the target than one draft does, and the same distribution."
+    ),
+    losslessness="exact",
+)
 
 
 @struct.dataclass
