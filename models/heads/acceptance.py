@@ -35,10 +35,9 @@ class AcceptanceHead(nnx.Module):
             raise ValueError(f"width={width}, depth={depth}: need width >= 1 and depth >= 0")
         self.depth, self.tied = depth, tied
         blocks = min(depth, 1) if tied else depth
-        self.kernel, self.bias = None, None
-        if blocks:
-            self.kernel = nnx.Param(_uniform(rngs, (blocks, width, width), width))
-            self.bias = nnx.Param(_uniform(rngs, (blocks, width), width))
+        kernel, bias = (blocks, width, width), (blocks, width)
+        self.kernel = nnx.Param(_uniform(rngs, kernel, width)) if blocks else None
+        self.bias = nnx.Param(_uniform(rngs, bias, width)) if blocks else None
         self.out = nnx.Param(_uniform(rngs, (width, 2), width))
         self.out_bias = nnx.Param(_uniform(rngs, (2,), width))
 
