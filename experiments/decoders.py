@@ -24,7 +24,7 @@ from jaxdecode.stop import Stop
 
 Name = Literal["sample", "greedy", "best-of-n", "speculative-rejection", "self-certainty"]
 SCORED = ("best-of-n", "speculative-rejection")
-LIKELIHOOD = "likelihood"  # as a reward: the generator's own
+LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 
 # Edits of the logits, in the order in which they are applied. Penalties see the raw logits.
 EDITS: dict[str, Callable[[Any, LanguageModel, Stop], logits.LogitsTransform]] = {
@@ -156,7 +156,7 @@ def build(
     check(name, rules)
     drawn = generator(name, rules, model, stop)
     samples = 16 if rules.samples is None else rules.samples
-    scorer = LikelihoodScorer() if scorer is None else scorer
+    scorer = LikelihoodScorer(model) if scorer is None else scorer
     match name:
         case "sample" | "greedy":
             return Autoregressive(drawn)

@@ -8,8 +8,10 @@ import pytest
 
 from algorithms.selection.speculative_rejection import SpeculativeRejection, schedule
 from experiments.compute import Baseline, Run
+from experiments.files import Lines
 from experiments.rejection_figure import saw_tooth
-from experiments.rejection_measures import Setting, kendall
+from experiments.rejection_measures import kendall
+from experiments.rejection_setting import Setting
 from experiments.speculative_rejection import PRESETS, run
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature, TopK, chain
@@ -28,6 +30,11 @@ def test_smoke_beats_best_of_n_at_equal_compute(tmp_path):
     assert row["peak / budget"] <= 1
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     assert {claim.claim for claim in report.claims if not claim.paper} == set()
+    # What is reported as perplexity is what was maximised: that of prompt and response.
+    with Lines(tmp_path / "metrics.jsonl") as stored:
+        rows = {record["key"]: record["row"] for record in stored.records if "key" in record}
+    for row in rows["by likelihood"]["rows"]:
+        assert row["perplexity"] == pytest.approx(-row["score"], rel=1e-5)
 
 
 def test_published_setting_traces_at_full_size():
@@ -41,7 +48,7 @@ def test_published_setting_traces_at_full_size():
         max_tokens=config.max_tokens,
     )
     decoder = SpeculativeRejection(
-        generator, LikelihoodScorer(), budget=160_000, width=config.width, alpha=0.5
+        generator, LikelihoodScorer(generator.model), budget=160_000, width=config.width, alpha=0.5
     )
     prompt = Prompt.of([[128000] * 64], width=64)
     result = jax.eval_shape(lambda d, k, p: d(k, p), decoder, jax.random.key(0), prompt)
