@@ -82,6 +82,19 @@ class Line:
     spent: Spent
 
 
+def observed(
+    transform: LogitsTransform, state: Any, tokens: Int[Array, "B T"], count: Int[Array, "B"]
+) -> Any:
+    """A transform's state `count` of these tokens further."""
+
+    def note(state, step):
+        token, index = step
+        return transform.observe(state, token, index < count), None
+
+    order = jnp.arange(tokens.shape[1])[:, None]
+    return jax.lax.scan(note, state, (tokens.T, order))[0]
+
+
 @struct.dataclass
 class Remembered:
     """State of the drafter: its reading, its transform's state, and the last draft's slots."""
@@ -94,13 +107,7 @@ class Remembered:
     def learn(self, transform: LogitsTransform, draft: Draft, outcome: Outcome) -> Remembered:
         """What a round emitted, read by follower and transform."""
         cache = rewind(self.follower.cache, self.stood, draft, outcome, self.ran)
-        order = jnp.arange(outcome.tokens.shape[1])[:, None]
-
-        def note(edits, step):
-            token, index = step
-            return transform.observe(edits, token, index < outcome.count), None
-
-        edits, _ = jax.lax.scan(note, self.transform, (outcome.tokens.T, order))
+        edits = observed(transform, self.transform, outcome.tokens, outcome.count)
         follower = replace(self.follower, cache=cache).committed(outcome)
         return replace(self, follower=follower, transform=edits)
 
