@@ -109,6 +109,11 @@ class LanguageModel(Backbone, Protocol):
     def vocab_size(self) -> int: ...
 
     @property
+    def max_positions(self) -> int | None:
+        """The longest text that has a position for every token; None where there is no end."""
+        ...
+
+    @property
     def cost(self) -> ModelCost: ...
 
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+from jax.core import Tracer
+
 from jaxdecode import struct
 from jaxdecode.cache import Cache
 from jaxdecode.lm import LanguageModel
-from jaxdecode.prompt import Prompt
+from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Status, Usage
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -78,3 +81,24 @@ class Expander(Protocol):
     def room(self, rows: Rows, capacity: int) -> Rows: ...
 
     def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows: ...
+
+
+def check_start(expander: Expander, prompt: Prompt, capacity: int | None = None) -> None:
+    """Refuse, on the host and before any compute, prompts from which no rows can be started.
+
+    Args:
+      capacity: the most prompt tokens that fit, where there is such a limit.
+    Raises:
+      ValueError: naming the row, the value and the fix.
+    """
+    model, new = expander.model, expander.max_tokens
+    check_prompt(prompt, model.vocab_size, capacity)
+    if model.max_positions is None or isinstance(prompt.length, Tracer):
+        return
+    lengths = np.asarray(prompt.length)
+    row = int(lengths.argmax())
+    if lengths[row] + new > model.max_positions:
+        raise ValueError(
+            f"prompt.length[{row}]={lengths[row]} and max_tokens={new} exceed the model's "
+            f"{model.max_positions} positions; shorten the prompt or lower max_tokens"
+        )

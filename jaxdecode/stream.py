@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode.autoregress import capacities
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
-from jaxdecode.rows import Expander, Rows
+from jaxdecode.rows import Expander, Rows, check_start
 from jaxdecode.types import Array, Int, Key
 
 
@@ -47,7 +47,7 @@ def stream(
     """
     if every < 1:
         raise ValueError(f"every={every}: a chunk has at least one token")
-    check_prompt(prompt, generator.model.vocab_size)
+    check_start(generator, prompt)
     return _pieces(generator, jax.random.key(key) if isinstance(key, int) else key, prompt, every)
 
 

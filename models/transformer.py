@@ -74,6 +74,11 @@ class Transformer(nnx.Module):
         return self.config.vocab_size
 
     @property
+    def max_positions(self) -> int | None:
+        """The rows of a learned position table; rotations go on past the context length."""
+        return None if self.position is None else self.config.max_positions
+
+    @property
     def dtype(self) -> np.dtype:
         """Of parameters, activations and cache."""
         return self.embedding.get_value().dtype  # an abstract model has no array to index

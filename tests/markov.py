@@ -36,6 +36,10 @@ class MarkovLM:
         return self.table.shape[0]
 
     @property
+    def max_positions(self) -> None:
+        return None
+
+    @property
     def cost(self) -> ModelCost:
         return ModelCost(parameters=self.table.size, attention=0, cache_bytes=8)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
+from jaxdecode.rows import check_start
 from jaxdecode.types import Array, Key
 
 
@@ -16,7 +17,7 @@ class Autoregressive:
     generator: Generator
 
     def check(self, prompt: Prompt) -> None:
-        check_prompt(prompt, self.generator.model.vocab_size)
+        check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
         rows = autoregress.generate(self.generator, key, prompt)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jaxdecode import population, register, struct
 from jaxdecode.autoregress import capacities
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.rows import Expander
+from jaxdecode.rows import Expander, check_start
 from jaxdecode.scoring import Scorer
 from jaxdecode.types import Array, Float, Int, Key
 
@@ -65,7 +65,7 @@ class BestOfN:
             )
 
     def check(self, prompt: Prompt) -> None:
-        check_prompt(prompt, self.generator.model.vocab_size)
+        check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
         wave = self.wave or self.samples

@@ -37,9 +37,9 @@ import jax.numpy as jnp
 from jaxdecode import population, register, struct
 from jaxdecode.paper import Paper
 from jaxdecode.population import Population, Stage
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
-from jaxdecode.rows import Expander
+from jaxdecode.rows import Expander, check_start
 from jaxdecode.scoring import Scorer
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -156,7 +156,7 @@ class SpeculativeRejection:
 
     def check(self, prompt: Prompt) -> None:
         room = self.budget // self.width - 1
-        check_prompt(prompt, self.generator.model.vocab_size, room)
+        check_start(self.generator, prompt, room)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
         longest = prompt.tokens.shape[1] + self.generator.max_tokens

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jaxdecode import autoregress, struct
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
+from jaxdecode.rows import check_start
 from jaxdecode.speculate import Speculator
 from jaxdecode.types import Array, Key
 
@@ -13,11 +14,11 @@ from jaxdecode.types import Array, Key
 class Learning:
     """Decodes every prompt once; the trace is the final state of the drafter."""
 
-    speculator: Speculator
+    generator: Speculator
 
     def check(self, prompt: Prompt) -> None:
-        check_prompt(prompt, self.speculator.model.vocab_size)
+        check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        rows = autoregress.generate(self.speculator, key, prompt)
-        return autoregress.finish(self.speculator, rows, trace=rows.speculation[0])
+        rows = autoregress.generate(self.generator, key, prompt)
+        return autoregress.finish(self.generator, rows, trace=rows.speculation[0])

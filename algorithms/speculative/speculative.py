@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from jaxdecode import autoregress, struct
-from jaxdecode.prompt import Prompt, check_prompt
+from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.speculate import Speculator
+from jaxdecode.rows import Expander, check_start
 from jaxdecode.types import Array, Key
 
 
@@ -13,15 +13,15 @@ from jaxdecode.types import Array, Key
 class Speculative:
     """Decodes every prompt once; the trace is the generator's meter.
 
-    The speculator is also what best-of-N, speculative rejection and whatever else takes a
+    The generator is also what best-of-N, speculative rejection and whatever else takes a
     generator run on.
     """
 
-    speculator: Speculator
+    generator: Expander
 
     def check(self, prompt: Prompt) -> None:
-        check_prompt(prompt, self.speculator.model.vocab_size)
+        check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        rows = autoregress.generate(self.speculator, key, prompt)
-        return autoregress.finish(self.speculator, rows, trace=rows.meter)
+        rows = autoregress.generate(self.generator, key, prompt)
+        return autoregress.finish(self.generator, rows, trace=rows.meter)

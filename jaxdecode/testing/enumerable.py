@@ -75,6 +75,10 @@ class EnumerableLM:
         return self.bias.shape[0]
 
     @property
+    def max_positions(self) -> None:
+        return None
+
+    @property
     def width(self) -> int:
         return self.head.shape[0]
 
