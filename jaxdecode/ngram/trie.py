@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.types import Array, Bool, Float, Int
 
 PAST = jnp.iinfo(jnp.int32).max
@@ -52,6 +53,15 @@ class Tree:
     depth: Int[Array, "B N"]
     weight: Float[Array, "B N"]
     valid: Bool[Array, "B N"]
+
+    def draft(self, active: Bool[Array, "B"], depth: int) -> Draft:
+        """The tree, at most `depth` deep, as a draft that was chosen and not drawn."""
+        return Draft(
+            tokens=self.tokens,
+            shape=Shape.grown(self.parent, depth),
+            valid=self.valid & active[:, None],
+            spent=Spent.nothing(self.tokens.shape[0]),
+        )
 
 
 def grow(

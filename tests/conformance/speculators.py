@@ -18,7 +18,7 @@ from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Greedy
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM
-from tests.conformance import remembering
+from tests.conformance import growing, heads, remembering
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,16 @@ SPECULATORS: dict[str, Entry] = {
     "speculative sampling": Entry(chain),
     "greedy drafts": Entry(chain_matched, coupled=True),
     "token_recycling": Entry(remembering.recycled, coupled=True),
+    "prompt lookup": Entry(remembering.looked_up, coupled=True),
+    "rest": Entry(remembering.retrieved, coupled=True),
+    "lookahead": Entry(remembering.looked_ahead, coupled=True),
+    "spectr": Entry(growing.sequences),
+    "specinfer": Entry(growing.rounds),
+    "rsd": Entry(growing.branches),
+    "rsd, stochastic beam": Entry(growing.beam),
+    "sequoia": Entry(growing.static),
+    "dyspec": Entry(growing.greedy),
+    "dyspec, threshold": Entry(growing.threshold),
+    "medusa": Entry(heads.ranks, coupled=True),
+    "clover": Entry(heads.paths, coupled=True),
 }
