@@ -13,13 +13,20 @@ from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import Rule, SpeculativeRejection
+from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.prompt_lookup import prompt_lookup
+from algorithms.speculative.speculative import Speculative
+from algorithms.speculative.token_recycling import token_recycling
+from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import Measure
 from jaxdecode.decoder import Decoder
 from jaxdecode.lm import LanguageModel
+from jaxdecode.rows import Expander
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import LikelihoodScorer, Scorer
+from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 
 Name = Literal["sample", "greedy", "best-of-n", "speculative-rejection", "self-certainty"]
@@ -42,11 +49,12 @@ EDITS: dict[str, Callable[[Any, LanguageModel, Stop], logits.LogitsTransform]] =
 }
 # Greedy search is changed by these alone.
 RANKING = ("repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens")
+DRAFTS = ("draft", "draft_tokens")
 USES: dict[str, tuple[str, ...]] = {
-    "sample": tuple(EDITS),
-    "greedy": RANKING,
-    "best-of-n": (*EDITS, "samples", "wave", "reward"),
-    "speculative-rejection": (*EDITS, "samples", "reward", "budget", "alpha", "rule"),
+    "sample": (*EDITS, *DRAFTS),
+    "greedy": (*RANKING, *DRAFTS),
+    "best-of-n": (*EDITS, *DRAFTS, "samples", "wave", "reward"),
+    "speculative-rejection": (*EDITS, *DRAFTS, "samples", "reward", "budget", "alpha", "rule"),
     "self-certainty": (*EDITS, "samples", "wave", "measure"),
 }
 
@@ -79,6 +87,11 @@ class Rules:
     """Subtracted once for each time a token was written."""
     min_tokens: int | None = None
     """No end before this many tokens."""
+    draft: str | None = None
+    """What guesses tokens ahead: a smaller model's folder or zoo name, "prompt-lookup" or
+    "token-recycling". It makes decoding faster and changes no distribution."""
+    draft_tokens: int | None = None
+    """How many it guesses at a time (4 if not given, 10 for prompt lookup)."""
     samples: int | None = None
     """Responses per prompt, of which one is kept (16 if not given)."""
     wave: int | None = None
@@ -115,6 +128,8 @@ def check(name: Name, rules: Rules) -> None:
             users = ", ".join(user for user, used in USES.items() if option in used)
             flag = option.replace("_", "-")
             raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
+    if rules.draft_tokens is not None and rules.draft is None:
+        raise ValueError("--draft-tokens does nothing without --draft")
     if name in SCORED and rules.reward is None:
         raise ValueError(
             f'--decoder {name} needs --reward: a reward model, or "{LIKELIHOOD}" for the '
@@ -143,30 +158,56 @@ def generator(name: Name, rules: Rules, model: LanguageModel, stop: Stop) -> Gen
     )
 
 
+def speculating(rules: Rules, drawn: Generator, draft: LanguageModel | None) -> Expander:
+    """The generator, with what drafts for it."""
+    tokens = {} if rules.draft_tokens is None else {"length": rules.draft_tokens}
+    match rules.draft:
+        case None:
+            return drawn
+        case "prompt-lookup":
+            return prompt_lookup(drawn, **tokens)
+        case "token-recycling":
+            if tokens:
+                raise ValueError("--draft-tokens does nothing for token recycling's fixed tree")
+            return token_recycling(drawn)
+        case name:
+            if draft is None:
+                raise ValueError(f"draft: the model {name!r} was not opened; pass it")
+            drafter = Chain(draft, tokens.get("length", 4), drawn.transform, drawn.sampler)
+            return Speculator(drawn, drafter, Residual())
+
+
 def build(
-    name: Name, rules: Rules, model: LanguageModel, stop: Stop, scorer: Scorer | None = None
+    name: Name,
+    rules: Rules,
+    model: LanguageModel,
+    stop: Stop,
+    scorer: Scorer | None = None,
+    draft: LanguageModel | None = None,
 ) -> Decoder:
     """The decoder of that name.
 
     Args:
       scorer: what `rules.reward` names; None for the likelihood.
+      draft: the model that `rules.draft` names, where it names one.
     Raises:
       ValueError: for options out of range, or that this decoder does not use.
     """
     check(name, rules)
-    drawn = generator(name, rules, model, stop)
+    plain = generator(name, rules, model, stop)
+    drawn = speculating(rules, plain, draft)
     samples = 16 if rules.samples is None else rules.samples
     scorer = LikelihoodScorer(model) if scorer is None else scorer
     match name:
         case "sample" | "greedy":
-            return Autoregressive(drawn)
+            return Autoregressive(plain) if drawn is plain else Speculative(drawn)
         case "best-of-n":
             return BestOfN(drawn, scorer, samples, rules.wave)
         case "speculative-rejection":
             options = {key: rules.given[key] for key in ("alpha", "rule") if key in rules.given}
             return SpeculativeRejection(drawn, scorer, rules.budget or 0, samples, **options)
         case "self-certainty":
-            return SelfCertainty(drawn, samples, rules.measure or "kl", wave=rules.wave)
+            return SelfCertainty(plain, samples, rules.measure or "kl", wave=rules.wave)
 
 
 def settings(name: Name, rules: Rules) -> dict[str, Any]:

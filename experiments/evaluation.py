@@ -15,7 +15,7 @@ import numpy as np
 from experiments import decoders
 from experiments.decoders import Rules
 from experiments.progress import Progress
-from experiments.sources import Source, open_reward
+from experiments.sources import Source, open_draft, open_reward
 from jaxdecode.decoder import decode_all
 from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.prompt import Prompt, bucket
@@ -100,6 +100,11 @@ class Evaluator:
         reward = self.rules.reward
         return None if reward in (None, decoders.LIKELIHOOD) else open_reward(reward, self.source)
 
+    @functools.cached_property
+    def draft(self) -> Any:
+        """The model that drafts, where the rules name one."""
+        return open_draft(self.rules.draft, self.source)
+
     def loglikelihood(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
     ) -> list[tuple[float, bool]]:
@@ -146,7 +151,9 @@ class Evaluator:
             for members in groups.values():
                 until, name, rules = self.asked(requests[members[0]][1])
                 stop = self.source.codec.stop(until)
-                decoder = decoders.build(name, rules, self.source.model, stop, self.scorer)
+                decoder = decoders.build(
+                    name, rules, self.source.model, stop, self.scorer, self.draft
+                )
                 prompts = [self.fitted(requests[i][0], rules.max_tokens) for i in members]
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:

@@ -95,7 +95,8 @@ def prepare(options: Options) -> Job:
     scored = reward not in (None, decoders.LIKELIHOOD)
     scorer = sources.open_reward(reward, source) if scored else None
     stop = source.codec.stop(options.stop)
-    decoder = decoders.build(options.decoder, options.rules, source.model, stop, scorer)
+    draft = sources.open_draft(options.rules.draft, source)
+    decoder = decoders.build(options.decoder, options.rules, source.model, stop, scorer, draft)
     tokens = [_encoded(request, source, options.rules.max_tokens) for request in requests]
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):

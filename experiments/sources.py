@@ -94,6 +94,22 @@ def open_model(name: str) -> Source:
     return Source(name, model, codec, model.config.max_positions)
 
 
+DRAFTS = ("prompt-lookup", "token-recycling")  # without a model
+
+
+def open_draft(name: str | None, generator: Source) -> Any:
+    """The model that drafts for `generator`; None where no model does.
+
+    Raises:
+      ValueError: as `open_model`, and if the two mean different text by the same tokens.
+    """
+    if name is None or name in DRAFTS:
+        return None
+    source = open_model(name)
+    check_same_tokenizer(generator.codec.text, source.codec.text)
+    return source.model
+
+
 def open_reward(name: str, generator: Source) -> RewardScorer:
     """A reward model by its zoo name or folder, for the texts of `generator`.
 

@@ -161,7 +161,7 @@ TRACES = []
 
 @jax.jit
 def run(decoder, key):
-    TRACES.append(type(decoder.speculator.policy))
+    TRACES.append(type(decoder.generator.policy))
     return decoder(key, PROMPT)
 
 

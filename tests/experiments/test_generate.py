@@ -274,6 +274,10 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
         (["--prompts", "a", "--samples", "3"], "--samples does nothing for --decoder sample"),
         (["--prompts", "a", "--decoder", "best-of-n"], "needs --reward"),
+        (["--prompts", "a", "--draft-tokens", "3"], "--draft-tokens does nothing without --draft"),
+        (["--prompts", "a", "--draft", "prompt-lookup", "--draft-tokens", "0"], "length=0"),
+        (["--prompts", "a", "--draft", "nowhere"], "nor in the zoo"),
+        (["--prompts", "a", "--decoder", "self-certainty", "--draft", "x"], "--draft does nothing"),
         (
             ["--prompts", "a", "--decoder", "speculative-rejection", "--reward", "likelihood"],
             "needs --budget",
@@ -291,6 +295,24 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_meant_are_refused(base, options, complaint) -> None:
     assert complaint in refusal(*base, *options)
+
+
+@pytest.mark.parametrize("draft", ["prompt-lookup", "token-recycling", "generator"])
+def test_drafts_change_no_text(folders, base, tmp_path: Path, draft) -> None:
+    """Greedy answers are those of plain decoding, and the drafts are counted."""
+    greedy = ["--decoder", "greedy", "--prompts", *TEXTS]
+    plain = by_id(answers(base, tmp_path / "plain.jsonl", *greedy))
+    draft = str(folders[draft]) if draft in folders else draft
+    found = by_id(answers(base, tmp_path / "drafted.jsonl", *greedy, "--draft", draft))
+    assert {key: row["text"] for key, row in found.items()} == {
+        key: row["text"] for key, row in plain.items()
+    }
+    assert sum(row["usage"]["drafted"] for row in found.values()) > 0
+
+
+def test_a_draft_of_another_vocabulary_is_refused(folders, base) -> None:
+    said = refusal(*base, "--prompts", "a", "--draft", str(folders["stranger"]))
+    assert "the tokenizers differ" in said or "cannot write" in said
 
 
 def test_a_budget_without_room_names_the_prompt(base) -> None:
