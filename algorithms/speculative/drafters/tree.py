@@ -39,7 +39,7 @@ class Growth:
 
     Attributes:
       used: i32[B], places taken; those past it may be taken over.
-      newest: i32[B], how many of the last step's places were taken.
+      newest: i32[B], how many of them the last step took; 0 once a row is full.
       going: bool[], whether any row still grows.
       open: places that may have children.
       ran: places that the draft model has run.
@@ -210,7 +210,7 @@ class Tree:
         return replace(
             growth,
             used=used,
-            newest=count,
+            newest=jnp.where(used < self.nodes, count, 0),
             going=jnp.any((count > 0) & (used < self.nodes)),
             token=put(growth.token, at, new.token),
             parent=put(growth.parent, at, new.source - 1),
