@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.environment import ROOT
 from experiments.files import Lines, plain
+from jaxdecode.distributed import from_primary, primary
 
 
 def fingerprint(config: Any) -> str:
@@ -38,7 +39,8 @@ class Journal:
             rows = [journal.row(f"n={n}", lambda: measure(n)) for n in config.sizes]
 
     A journal that another configuration or other code wrote, or whose run was completed, is
-    started anew.
+    started anew. Of several processes the first keeps it and tells the others what is in it,
+    so that all measure, and skip, the same rows.
 
     Attributes:
       seconds: what the rows took that were there when it was opened.
@@ -46,28 +48,32 @@ class Journal:
 
     def __init__(self, config: Any):
         self._lines: Lines | None = None
-        self._rows: dict[str, dict[str, Any]] = {}
-        self.seconds = 0.0
-        if config.out is None:
-            return
+        stored: list[dict[str, Any]] = []
+        if config.out is not None and primary():
+            self._lines, stored = self._open(config)
+        stored = from_primary(stored)
+        self._rows = {record["key"]: record["row"] for record in stored}
+        self.seconds: float = sum(record["seconds"] for record in stored)
+
+    @staticmethod
+    def _open(config: Any) -> tuple[Lines, list[dict[str, Any]]]:
+        """The file to go on with, and the rows that are in it."""
         path = Path(config.out) / "metrics.jsonl"
         header = {"fingerprint": fingerprint(config)}
         lines = Lines(path)
-        stored: list[dict[str, Any]] = lines.records
+        stored = lines.records
         if stored[:1] != [header] or "end" in stored[-1]:
             lines.close()
             path.unlink()
             lines, stored = Lines(path), [header]
             lines.append(header)
-        self._lines = lines
-        self._rows = {record["key"]: record["row"] for record in stored[1:]}
-        self.seconds = sum(record["seconds"] for record in stored[1:])
+        return lines, stored[1:]
 
     def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The row stored under `key`, or the one that `measure` gives, which is stored."""
         if key not in self._rows:
             start = time.perf_counter()
-            self._rows[key] = plain(measure())
+            self._rows[key] = from_primary(plain(measure()))
             if self._lines is not None:
                 seconds = round(time.perf_counter() - start, 3)
                 self._lines.append({"key": key, "seconds": seconds, "row": self._rows[key]})

@@ -3,7 +3,9 @@
     python -m experiments.<slug> [--preset smoke|cpu|paper] [--out DIR] [--seed N] [--strict]
                                  [--config.FIELD VALUE ...]
 
-writes `result.json`, `table.md` and whatever the experiment draws into DIR. An experiment is
+writes `result.json`, `table.md` and whatever the experiment draws into DIR. Where the environment
+names a coordinator (see `jaxdecode.distributed`), the processes that were started with the same
+command run as one: all take part, and process 0 writes. An experiment is
 a module with a frozen dataclass `Config` that has the fields `seed: Seed` and `out: Out`, a
 function `run(config) -> Report` that fills in `claims` and `rows`, `PRESETS`, and
 
@@ -30,6 +32,7 @@ from experiments.environment import environment, keep_compiled
 from experiments.figures import figure
 from experiments.files import plain, read_json, write_atomically
 from experiments.journal import Journal
+from jaxdecode.distributed import initialize, primary
 
 __all__ = ["Claim", "Journal", "Out", "Report", "Seed", "figure", "run_main", "stopping"]
 
@@ -162,13 +165,17 @@ def run_main(
     presets: dict[str, Config],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Parse the command line, run, store, print; with --strict, exit 1 for a failed claim."""
+    """Parse the command line, join the other processes, run, store, print.
+
+    With --strict, exit 1 for a failed claim.
+    """
     module = sys.modules[run.__module__]
     name = module.__spec__.name if module.__spec__ else run.__module__
     slug = name.rpartition(".")[2]
     options = parse(slug, module.__doc__ or "", presets, arguments)
+    initialize()
     out = options.out or Path("out") / slug / options.preset
-    config = dataclasses.replace(options.config, seed=options.seed, out=out)
+    config = dataclasses.replace(options.config, seed=options.seed, out=out if primary() else None)
 
     keep_compiled()
     start = time.perf_counter()
@@ -182,11 +189,12 @@ def run_main(
         seconds=round(report.seconds + time.perf_counter() - start, 1),
         environment=environment(),
     )
-    report.write(out)
-    for claim in report.claims:
-        verdict = "holds" if claim.holds else "FAILS"
-        print(f"{verdict}  {claim.claim}\n       paper: {claim.paper}; here: {claim.measured}")
-    print(f"{slug}: {report.seconds:.0f} s, written to {out}")
+    if primary():
+        report.write(out)
+        for claim in report.claims:
+            verdict = "holds" if claim.holds else "FAILS"
+            print(f"{verdict}  {claim.claim}\n       paper: {claim.paper}; here: {claim.measured}")
+        print(f"{slug}: {report.seconds:.0f} s, written to {out}")
     if options.strict and not report.holds:
         raise SystemExit(1)
 

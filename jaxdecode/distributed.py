@@ -7,8 +7,10 @@ and every process must start the same programs in the same order.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,6 +68,17 @@ def _number(name: str, environment: Mapping[str, str]) -> int | None:
 def primary() -> bool:
     """Whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
+
+
+def from_primary(value: Any) -> Any:
+    """What process 0 has, on every process, so that all decide alike; `value` is JSON's."""
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(text.size)))
+    padded = np.resize(text, size)
+    received = np.asarray(multihost_utils.broadcast_one_to_all(padded))
+    return json.loads(received.astype(np.uint8).tobytes())
 
 
 def together(check: Callable[[], None]) -> None:
