@@ -23,12 +23,14 @@ import numpy as np
 
 from models import safetensors
 from models.config import TransformerConfig, parameters
-from models.families import Family, Source, family_of
+from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
 from models.transformer import Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 JSON_LIMIT = 64_000_000
+# Ends of the names of published classes whose head gives something else than words.
+OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 
 
 class Checkpoint:
@@ -41,6 +43,13 @@ class Checkpoint:
         self.json = _read_json(self.folder / CONFIG)
         self.family: Family = family_of(self.json)
         self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
+        named = architecture_of(self.json)
+        if not headless and re.search(OTHER_HEADS, named):
+            raise ValueError(
+                f"{self.folder}: {CONFIG} names {named}, which is no language model; reward models "
+                "are opened by models.reward_checkpoints.load_reward, others by load_backbone for "
+                "their hidden states"
+            )
         if headless:  # a tied model has no head of its own
             self.config = dataclasses.replace(self.config, tied=True)
         self.readers = _open(self.folder)

@@ -28,7 +28,7 @@ import numpy as np
 
 from models.checkpoints import load_backbone
 from models.export import save
-from models.families import family_of, to_hf
+from models.families import architecture_of, family_of, to_hf
 from models.families.fields import Fields
 from models.reward_heads import Head, LinearHead, MlpHead
 from models.rewards import Readout, RewardModel
@@ -81,10 +81,10 @@ def load_reward(
     for name, tensor in backbone.extra.items():
         if check_finite and not np.isfinite(tensor.astype(np.float32)).all():
             raise ValueError(f"{folder}: the weights of {name} are not finite")
-    layout = _layout(folder, backbone.extra)
+    layout = _layout(folder, architecture_of(backbone.config), backbone.extra)
     head = _head(folder, layout, backbone.extra, backbone.model.dtype)
     _check_labels(fields, head.labels)
-    steps = layout == SUMMARY or "TokenClassification" in _architecture(backbone.config)
+    steps = layout == SUMMARY or "TokenClassification" in architecture_of(backbone.config)
     pad = backbone.config.get("pad_token_id")
     return PublishedReward(
         RewardModel(
@@ -142,15 +142,18 @@ def save_reward(
     )
 
 
-def _layout(folder: str | os.PathLike, extra: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def _layout(
+    folder: str | os.PathLike, architecture: str, extra: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
     for layout in LAYOUTS:
         if extra.keys() == set(layout):
             return layout
     found = ", ".join(sorted(extra)[:4]) or "none"
+    known = "; ".join(" and ".join(layout) for layout in LAYOUTS)
     raise ValueError(
-        f"{folder}: no known reward head; tensors besides the backbone's: {found}. A language "
-        "model that judges by its tokens is opened by models.checkpoints.load and "
-        "RewardModel.of_language_model"
+        f"{folder}: {architecture or 'the model'} has no known reward head; tensors besides the "
+        f"backbone's: {found}. Known are {known}. A language model that judges by its tokens is "
+        "opened by models.checkpoints.load and RewardModel.of_language_model"
     )
 
 
@@ -194,11 +197,6 @@ def _good(fields: Fields, labels: int) -> int:
     if labels > 2 and not fields.has("reward_good"):
         raise ValueError(f"good: which of {labels} labels is the good one must be said")
     return fields.integer("reward_good", labels - 1)
-
-
-def _architecture(config: Mapping[str, Any]) -> str:
-    names = config.get("architectures")
-    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
 def _published_as(model: RewardModel) -> tuple[tuple[str, ...], str]:

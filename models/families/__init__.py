@@ -37,6 +37,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
     raise ValueError(f"config.json: model_type={kind!r} is not supported; known are {known}")
 
 
+def architecture_of(config: Mapping[str, Any]) -> str:
+    """The class that a config.json names, with its head; "" where it names none."""
+    names = config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
 def from_hf(config: Mapping[str, Any]) -> TransformerConfig:
     """A `TransformerConfig` from the contents of a config.json."""
     return family_of(config).read(Fields(config))
@@ -82,4 +88,4 @@ def _same(a: Any, b: Any) -> bool:
     return a == b
 
 
-__all__ = ["FAMILIES", "Family", "Source", "family_of", "from_hf", "to_hf"]
+__all__ = ["FAMILIES", "Family", "Source", "architecture_of", "family_of", "from_hf", "to_hf"]

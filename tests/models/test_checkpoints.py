@@ -259,6 +259,12 @@ def test_damaged_configs(text: str, match: str, tmp_path: Path):
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("opt", {"num_attention_heads": 5}, "5 heads do not divide the width 32"),
         ("opt", {"enable_bias": False}, "enable_bias=False"),
+        (
+            "llama",
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "names LlamaForSequenceClassification, which is no language model; .*load_reward",
+        ),
+        ("gpt2", {"architectures": ["GPT2ForQuestionAnswering"]}, "no language .*load_backbone"),
     ],
 )
 def test_configs_that_cannot_be(name: str, changes: dict, match: str, tmp_path: Path):

@@ -189,6 +189,12 @@ BF16 = ml_dtypes.bfloat16
     [
         ("llama_sequence", {"score.weight": None}, {}, "no known reward head.*: none"),
         ("llama_sequence", {"value.weight": np.ones(3, BF16)}, {}, "no known reward head"),
+        (
+            "llama_sequence",
+            {"score.weight": None, "classifier.weight": np.ones((2, 16), BF16)},
+            {"architectures": ["GPT2ForTokenClassification"]},
+            "GPT2ForTokenClassification has no known reward head; .* classifier.weight. Known are",
+        ),
         ("llama_sequence", {"score.weight": np.ones((1, 8), BF16)}, {}, "reads 8 features"),
         ("llama_sequence", {"score.weight": np.ones(16, BF16)}, {}, "floats of 2 axes"),
         ("llama_sequence", {"score.weight": np.ones((1, 16), np.int8)}, {}, "floats of 2 axes"),
