@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import jax
 import tyro
@@ -34,6 +34,7 @@ from experiments.sources import Source
 from jaxdecode.distributed import initialize
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
+from models.rewards import RewardModel
 from models.stream import TextStream
 
 STREAMED = ("sample", "greedy")
@@ -97,7 +98,10 @@ def prepare(options: Options) -> Job:
     stop = source.codec.stop(options.stop)
     draft = sources.open_draft(options.rules.draft, source)
     decoder = decoders.build(options.decoder, options.rules, source.model, stop, scorer, draft)
-    tokens = [_encoded(request, source, options.rules.max_tokens) for request in requests]
+    longest = {source.name: source.positions}
+    if scorer is not None:
+        longest[str(reward)] = cast(RewardModel, scorer.model).config.max_positions
+    tokens = [_encoded(request, source, longest, options.rules.max_tokens) for request in requests]
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
@@ -125,14 +129,18 @@ def _as_chat(request: Request) -> Request:
     return request
 
 
-def _encoded(request: Request, source: Source, max_tokens: int) -> list[int]:
+def _encoded(
+    request: Request, source: Source, longest: dict[str, int], max_tokens: int
+) -> list[int]:
+    """Tokens of a prompt, with room for a response; `longest` is the most every model can read."""
     with _naming(request):
         tokens = source.codec.prompt(request.prompt)
-        if len(tokens) + max_tokens > source.positions:
-            raise ValueError(
-                f"{len(tokens)} tokens and --max-tokens {max_tokens} exceed the "
-                f"{source.positions} tokens that {source.name} can read"
-            )
+        for name, positions in longest.items():
+            if len(tokens) + max_tokens > positions:
+                raise ValueError(
+                    f"{len(tokens)} tokens and --max-tokens {max_tokens} exceed the "
+                    f"{positions} tokens that {name} can read"
+                )
         return tokens
 
 

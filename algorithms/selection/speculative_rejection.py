@@ -30,11 +30,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax.numpy as jnp
 
 from jaxdecode import population, register, struct
+from jaxdecode.lm import ModelCost
 from jaxdecode.paper import Paper
 from jaxdecode.population import Population, Stage
 from jaxdecode.prompt import Prompt
@@ -92,6 +93,34 @@ def schedule(budget: int, width: int, alpha: float, longest: int, rule: Rule) ->
         width = survivors
 
 
+class Caching(Protocol):
+    """Whatever keeps a cache: a language model, a reward model."""
+
+    @property
+    def cost(self) -> ModelCost: ...
+
+
+def tokens_that_fit(nbytes: float, alpha: float, *models: Caching) -> int:
+    """The budget M of a prompt whose caches, of generator and reward model, may take `nbytes`.
+
+    Counts the moment of a cut at rate `alpha`, when they take 2 - alpha times as much.
+    """
+    each = (2 - alpha) * sum(model.cost.cache_bytes for model in models)
+    if nbytes < each:
+        raise ValueError(f"nbytes={nbytes:g} does not hold a single token, which takes {each:g}")
+    return int(nbytes // each)
+
+
+def first_width(budget: int, prompt: int, room: int) -> int:
+    """The most responses to a prompt of `prompt` tokens that have `room` before the first cut."""
+    if budget < prompt + room:
+        raise ValueError(
+            f"budget={budget} cache tokens hold no response to a prompt of {prompt} tokens with "
+            f"room for {room}; raise it to {prompt + room}"
+        )
+    return budget // (prompt + room)
+
+
 @struct.dataclass
 class Cut:
     """One stage as it ended, for plots: correlations and the saw-tooth of memory."""
@@ -125,9 +154,9 @@ class SpeculativeRejection:
     Attributes:
       generator: how responses are drawn.
       scorer: any score of a partial response: reward model, exact reward, likelihood.
-      budget: static, cache tokens for each prompt (M).
-      width: static, responses to start with (b_0); responses of budget // width tokens, prompt
-        included, must have room for at least one token after the prompt.
+      budget: static, cache tokens for each prompt (M), see `tokens_that_fit`.
+      width: static, responses to start with (b_0), see `first_width`; responses of
+        budget // width tokens, prompt included, must have room for one after the prompt.
       alpha: static, fraction rejected at each cut, in [0, 1).
       rule, ranked: see the module.
     """

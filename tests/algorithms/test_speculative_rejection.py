@@ -16,8 +16,10 @@ from flax import nnx
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import (
     SpeculativeRejection,
+    first_width,
     kept,
     schedule,
+    tokens_that_fit,
 )
 from jaxdecode import population
 from jaxdecode.decoder import decode
@@ -27,6 +29,7 @@ from jaxdecode.result import Result, Status
 from jaxdecode.scoring import FunctionScorer, RewardScorer
 from models.presets import small
 from models.rewards import RewardModel
+from models.transformer import Transformer
 from tests import samples
 from tests.algorithms import naive
 from tests.algorithms.naive import Stream
@@ -384,3 +387,19 @@ def test_a_prompt_without_room_is_refused() -> None:
         decode(method, 0, Prompt.of([[2], [2] * 6]))
     with pytest.raises(ValueError, match=r"prompt.tokens\[0, 1\]=6 is outside the vocabulary"):
         decode(method, 0, Prompt.of([[2, 6]]))
+
+
+def test_a_budget_from_bytes() -> None:
+    """The caches of generator and judge, both there twice but for alpha during a cut."""
+    writer = Transformer(small(20, hidden=32, layers=2), rngs=nnx.Rngs(0))
+    judge = RewardModel.create(small(20, hidden=16, layers=1), rngs=nnx.Rngs(1))
+    token = writer.init_cache(3, 8).nbytes / 24 + judge.init_cache(3, 8).nbytes / 24
+    budget = tokens_that_fit(1e6, 0.25, writer, judge)
+    assert 1.75 * token * budget <= 1e6 < 1.75 * token * (budget + 1)
+    width = first_width(budget, 12, 20)
+    (first, *_) = schedule(budget, width, 0.25, 200, "count")
+    assert first.until >= 32 > budget // (width + 1)
+    with pytest.raises(ValueError, match="nbytes=100 does not hold a single token"):
+        tokens_that_fit(100, 0.25, writer, judge)
+    with pytest.raises(ValueError, match=r"budget=31 .* 12 tokens with room for 20; .* to 32"):
+        first_width(31, 12, 20)

@@ -189,7 +189,8 @@ def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) 
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
     assert record["settings"]["samples"] == 4
     assert record["usage"]["emitted"] > len(record["tokens"]) > 0
-    assert (record["usage"]["scorer_tokens"] > 0) == (str(folders["judge"]) in options)
+    # A judge reads every response; the likelihood reads the prompt, whose part it cannot know.
+    assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
 
 
 def test_texts_that_end_a_response_are_cut_off(base, tmp_path: Path) -> None:
@@ -319,6 +320,16 @@ def test_a_budget_without_room_names_the_prompt(base) -> None:
     options = ["--decoder", "speculative-rejection", "--reward", "likelihood", "--budget", "48"]
     said = refusal(*base, *options, "--samples", "16", "--prompts", "a", "the cat sat on the mat")
     assert "prompt 1: prompt.length" in said and "exceeds the 2 tokens that fit" in said
+
+
+def test_a_judge_that_cannot_read_a_whole_response_is_refused(folders, base, tmp_path) -> None:
+    judge = tmp_path / "judge"
+    shutil.copytree(folders["judge"], judge)
+    path = judge / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 20}))
+    options = ["--decoder", "best-of-n", "--reward", str(judge), "--prompts", "a"]
+    said = refusal(*base, *options, "--max-tokens", "19")
+    assert f"and --max-tokens 19 exceed the 20 tokens that {judge} can read" in said
 
 
 def test_models_that_do_not_belong_together_are_refused(folders, base, tmp_path: Path) -> None:
