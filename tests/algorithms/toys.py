@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,16 @@ import numpy as np
 
 from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
+from jaxdecode.draft import Draft, Shape, Spent
+from jaxdecode.drafter import Verifier
+from jaxdecode.judge import Judge
+from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.sampling import Categorical
+from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k, step_keys
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.statistics import p_value
+from jaxdecode.types import Array
 from tests.markov import MarkovLM, generator
 
 DRAFT_ROWS = ((0.6, 0.3, 0.1), (0.2, 0.5, 0.3), (0.3, 0.3, 0.4))
@@ -59,3 +65,39 @@ def per_round(result: Result) -> float:
     """Tokens that a pass of the target yields, those past the end of the text included."""
     usage = result.usage
     return float((usage.accepted + usage.bonus).sum() / usage.target_passes.sum())
+
+
+@partial(jax.jit, static_argnames="count")
+def one_level(
+    verifier: Verifier, target: Array, draft: Array, count: int, keys: Array, replacement: Array
+) -> tuple[Array, Array, Array]:
+    """`count` children of every root, drawn from one law; with or without replacement.
+
+    Returns the tokens drawn, how many were accepted, and the token emitted, for each key.
+    """
+    batch = len(keys)
+    zero = jnp.zeros((batch,), jnp.int32)
+    logq = jnp.broadcast_to(jnp.log(draft), (batch, len(draft)))
+    drawing = step_keys(keys, zero)
+    distinct = gumbel_top_k(drawing, logq, count).index
+    tokens = jnp.where(replacement, draw_many(drawing, logq, count), distinct)
+    judge = Judge(
+        logits=jnp.broadcast_to(jnp.log(target), (batch, count + 1, len(target))),
+        transform=Identity(),
+        sampler=Categorical(),
+        state=(),
+        key=keys,
+        step=zero,
+        active=zero == 0,
+    )
+    children = Draft(
+        tokens=tokens,
+        shape=Shape.grown(jnp.full((batch, count), -1, jnp.int32), 1),
+        valid=jnp.ones((batch, count), bool),
+        spent=Spent.nothing(batch),
+        logq=logq[:, None],
+        source=jnp.zeros((batch, count), jnp.int32),
+    )
+    verdict = verifier(step_keys(keys, zero + 1), judge, children, 1)
+    first = jnp.take_along_axis(tokens, verdict.path, axis=1)[:, 0]
+    return tokens, verdict.count, jnp.where(verdict.count > 0, first, verdict.next)
