@@ -4,8 +4,10 @@
     python -m experiments.zoo           what there is
     python -m experiments.zoo train NAME   make it again
 
-A folder of `weights/` is an ordinary checkpoint in the published format, with one file more:
-`card.json` says how it was made, what it scores on held-out data and what its weights hash to.
+A folder of `weights/` is an ordinary checkpoint in the published format, or a head as
+`models.heads.files` writes it, with one file more: `card.json` says how it was made, what it
+scores on held-out data and what its weights hash to. A head's card names its target's hash too,
+and a head is opened beside that very target only.
 """
 
 from __future__ import annotations
@@ -19,9 +21,16 @@ from typing import Any
 from experiments.tasks import tokenizer
 from experiments.tasks.tokenizer import TaskTokenizer
 from models import checkpoints
+from models.heads import files
+from models.heads.acceptance import AcceptanceHead
+from models.heads.clover import Clover
+from models.heads.eagle import Eagle
+from models.heads.kangaroo import Kangaroo
+from models.heads.medusa import Medusa
 from models.reward_checkpoints import load_reward
 
 WEIGHTS = Path(__file__).parent / "weights"
+HEADS = {kind.__name__: kind for kind in (AcceptanceHead, Clover, Eagle, Kangaroo, Medusa)}
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,8 @@ class Shipped:
     """A model of the zoo.
 
     Attributes:
-      model: a `Transformer` or a `RewardModel`, by the card's `kind`.
-      tokenizer: its vocabulary.
+      model: a `Transformer`, a `RewardModel` or one of `HEADS`, by the card's `kind`.
+      tokenizer: its vocabulary; a head's is its target's.
       card: how it was made and what it scores.
       folder: the checkpoint.
     """
@@ -58,13 +67,19 @@ def load(name: str) -> Shipped:
 
 
 def read(folder: Path) -> Shipped:
-    """Open the model in a folder; ValueError if its weights are not its card's."""
+    """Open the model in a folder, a head's target beside it.
+
+    Raises:
+      ValueError: the weights are not the card's, or the target is not the one it was made for.
+    """
     card = json.loads((folder / "card.json").read_text())
     if card["sha256"] != digest(folder):
         raise ValueError(
             f"{folder}: the weights are not those of its card; check the files out again or "
             f"run `{card['recipe']}`"
         )
+    if card["kind"] == "head":
+        return _read_head(folder, card)
     # Weights may be stored in half precision; every user computes in full.
     if card["kind"] == "reward":
         model = load_reward(folder, dtype="float32").model
@@ -73,6 +88,18 @@ def read(folder: Path) -> Shipped:
     return Shipped(model, tokenizer.load(folder), card, folder)
 
 
+def _read_head(folder: Path, card: dict[str, Any]) -> Shipped:
+    target = read(folder.parent / card["target"]["name"])
+    if target.card["sha256"] != card["target"]["sha256"]:
+        raise ValueError(
+            f"{folder}: it was trained for other weights than those of {target.folder}; run "
+            f"`{card['recipe']}` to train it for these"
+        )
+    model = files.load(HEADS[card["head"]], folder, target.model)
+    return Shipped(model, target.tokenizer, card, folder)
+
+
 def digest(folder: Path) -> str:
     """sha256 of the weights."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (weights,) = folder.glob("*.safetensors")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import jax
 from flax import nnx
 
-from experiments.zoo import digest
+from experiments.zoo import digest, read
 from experiments.zoo.recipe import Recipe
 from jaxdecode.train.fit import Checkpoints, fit
 from models import export
+from models.heads import files
 from models.reward_checkpoints import save_reward
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -45,15 +46,7 @@ def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
     Returns the card.
     """
     codec, model = recipe.tokenizer(), cast(model, recipe.stored)
-    with tempfile.TemporaryDirectory() as companions:
-        codec.save(Path(companions))
-        common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
-        if recipe.kind == "reward":
-            save_reward(model, folder, pad=codec.pad_id, **common)
-        else:
-            ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
-            export.save(model, folder, config=ends, **common)
-    card = {
+    card: dict[str, Any] = {
         "kind": recipe.kind,
         "about": recipe.about,
         "recipe": f"python -m experiments.zoo train {recipe.name}",
@@ -62,13 +55,31 @@ def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
         "tokenizer": codec.fingerprint(),
         "held_out": recipe.score(cast(model, "float32")),
         "stored": recipe.stored,
-        "sha256": digest(folder),
     }
     if recipe.target is not None:
-        target = {"name": recipe.target, "sha256": digest(folder.parent / recipe.target)}
-        card["target"] = target
+        target = folder.parent / recipe.target
+        card["target"] = {"name": recipe.target, "sha256": digest(target)}
+        if recipe.kind == "head":
+            card["head"] = type(model).__name__
+            files.save(model, folder, read(target).model, recipe.stored)
+    if recipe.kind != "head":
+        _write(recipe, model, folder)
+    card["sha256"] = digest(folder)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return card
+
+
+def _write(recipe: Recipe, model: Any, folder: Path) -> None:
+    """Weights, config and tokenizer in the published format."""
+    codec = recipe.tokenizer()
+    with tempfile.TemporaryDirectory() as companions:
+        codec.save(Path(companions))
+        common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
+        if recipe.kind == "reward":
+            save_reward(model, folder, pad=codec.pad_id, **common)
+        else:
+            ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
+            export.save(model, folder, config=ends, **common)
 
 
 def cast(model: Model, dtype: str) -> Model:

@@ -15,6 +15,10 @@ from experiments.tasks.batches import Batch
 from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.train.fit import Loss
 
+Batches = Callable[[], Callable[[int], Mapping[str, Any]]]
+Score = Callable[[Any], dict[str, float]]
+HELD_OUT_STEPS = 4
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -22,7 +26,7 @@ class Recipe:
 
     Attributes:
       name: folder of its weights.
-      kind: "generator" or "reward".
+      kind: "generator", "reward", or "head": a part that is no model without its target.
       about: one sentence for the card.
       tokenizer: the vocabulary, shared by a family.
       create: a fresh model from a seed.
@@ -31,7 +35,7 @@ class Recipe:
       score: the trained model's held-out scores, by name.
       steps, peak: length and peak learning rate of the run.
       stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
-      target: the shipped model that it is to serve, frozen while this one trains.
+      target: the shipped model that it serves, frozen while this one trains; a head's own.
     """
 
     name: str
@@ -40,8 +44,8 @@ class Recipe:
     tokenizer: Callable[[], TaskTokenizer]
     create: Callable[[nnx.Rngs], Any]
     loss: Loss
-    batches: Callable[[], Callable[[int], Mapping[str, Any]]]
-    score: Callable[[Any], dict[str, float]]
+    batches: Batches
+    score: Score
     steps: int
     peak: float = 3e-3
     seed: int = 0
@@ -58,17 +62,12 @@ class Recipe:
         )
 
 
-HELD_OUT_STEPS = 4
-
-
 def as_dict(stream: Callable[[int], Batch]) -> Callable[[int], Mapping[str, Any]]:
     """Batches by the names that `next_token` gives its arguments."""
     return lambda step: stream(step)._asdict()
 
 
-def held_out(
-    loss: Loss, batches: Callable[[], Callable[[int], Mapping[str, Any]]]
-) -> Callable[[Any], dict[str, float]]:
+def held_out(loss: Loss, batches: Batches) -> Score:
     """Mean loss and metrics over a few validation batches."""
 
     def score(model: Any) -> dict[str, float]:

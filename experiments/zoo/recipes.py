@@ -12,9 +12,10 @@ from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
-from experiments.zoo import load, stdlib_recipes
-from experiments.zoo.distillation import distillation, taught
+from experiments.zoo import head_recipes, load, stdlib_recipes
+from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from jaxdecode.train.frozen import taught
 from jaxdecode.train.losses import bradley_terry, next_token
 from models.presets import small
 from models.rewards import RewardModel
@@ -111,8 +112,10 @@ def _arithmetic() -> Recipe:
 def _arithmetic_draft() -> Recipe:
     def stream(split, seed):
         codec = ARITHMETIC.tokenizer()
-        examples = as_dict(ExampleBatches(ARITHMETIC, codec, 32, (96,), seed, split))
-        return taught(examples, lambda: load("arithmetic").model)
+        return as_dict(ExampleBatches(ARITHMETIC, codec, 32, (96,), seed, split))
+
+    def lessons(split, seed):
+        return taught(stream(split, seed), lambda: load("arithmetic").model)
 
     return Recipe(
         name="arithmetic-draft",
@@ -121,8 +124,8 @@ def _arithmetic_draft() -> Recipe:
         tokenizer=ARITHMETIC.tokenizer,
         create=_language(ARITHMETIC.tokenizer(), hidden=48, layers=1),
         loss=distillation,
-        batches=lambda: stream("train", 9),
-        score=held_out(distillation, lambda: stream("validation", 5)),
+        batches=lambda: lessons("train", 9),
+        score=worth(lambda: lessons("validation", 5), lambda: stream("validation", 5)),
         steps=2000,
         peak=6e-3,
         stored="float16",
@@ -136,5 +139,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "arithmetic": _arithmetic,
     "arithmetic-draft": _arithmetic_draft,
     "stdlib": stdlib_recipes.target,
+    "stdlib-acceptance": head_recipes.acceptance,
+    "stdlib-clover": head_recipes.clover,
     "stdlib-draft": stdlib_recipes.draft,
+    "stdlib-eagle": head_recipes.eagle,
+    "stdlib-kangaroo": head_recipes.kangaroo,
+    "stdlib-medusa": head_recipes.medusa,
 }

@@ -9,8 +9,9 @@ from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.task import Split
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import load
-from experiments.zoo.distillation import distillation, taught
+from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from jaxdecode.train.frozen import taught
 from jaxdecode.train.losses import next_token
 from models.presets import small
 from models.transformer import Transformer
@@ -29,6 +30,11 @@ def learned() -> TaskTokenizer:
 def shipped() -> TaskTokenizer:
     """The tokenizer that the target was trained with, whatever Python runs now."""
     return load("stdlib").tokenizer
+
+
+def target_model() -> Transformer:
+    """What the drafts and heads of the family serve."""
+    return load("stdlib").model
 
 
 def windows(codec: TaskTokenizer, split: Split, rows: int, seed: int) -> WindowBatches:
@@ -57,8 +63,11 @@ def draft() -> Recipe:
     """One layer: a pass costs little beside the target's eight."""
     config = small(VOCABULARY, hidden=96, layers=1)
 
-    def stream(split: Split, rows: int, seed: int):
-        return taught(as_dict(windows(shipped(), split, rows, seed)), lambda: load("stdlib").model)
+    def text(split: Split, rows: int, seed: int):
+        return as_dict(windows(shipped(), split, rows, seed))
+
+    def held():
+        return text("validation", 32, 7)
 
     return Recipe(
         name="stdlib-draft",
@@ -67,9 +76,9 @@ def draft() -> Recipe:
         tokenizer=shipped,
         create=lambda rngs: Transformer(config, rngs=rngs),
         loss=distillation,
-        batches=lambda: stream("train", 8, 8),
-        score=held_out(distillation, lambda: stream("validation", 32, 7)),
-        steps=2400,
+        batches=lambda: taught(text("train", 8, 8), target_model),
+        score=worth(lambda: taught(held(), target_model), held),
+        steps=1200,
         peak=6e-3,
         stored="float16",
         target="stdlib",

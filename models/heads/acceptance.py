@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxdecode.types import Array, Float
+from models.transformer import Transformer
 
 
 class AcceptanceHead(nnx.Module):
@@ -40,6 +41,13 @@ class AcceptanceHead(nnx.Module):
         self.bias = nnx.Param(_uniform(rngs, bias, width)) if blocks else None
         self.out = nnx.Param(_uniform(rngs, (width, 2), width))
         self.out_bias = nnx.Param(_uniform(rngs, (2,), width))
+
+    @classmethod
+    def of(
+        cls, draft: Transformer, *, depth: int = 3, tied: bool = True, rngs: nnx.Rngs
+    ) -> AcceptanceHead:
+        """A head on the final hidden states of a draft model."""
+        return cls(draft.config.hidden, depth, tied=tied, rngs=rngs)
 
     @property
     def width(self) -> int:
