@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator, fork
 from jaxdecode.cache import Cache, resize, spread
-from jaxdecode.draft import Draft, Shape, Spent
+from jaxdecode.draft import ROOT, Draft, Shape, Spent, Verdict
 from jaxdecode.drafter import Always, Drafter, Now, Policy, Verifier
 from jaxdecode.emission import emit
 from jaxdecode.judge import Judge, stream
@@ -173,6 +173,8 @@ def play(
     )
     if drafted:
         verdict = spec.verifier(stream(keys, VERIFY), judge, draft, spec.drafter.depth)
+        if spec.policy.rests:
+            verdict = rested(verdict, judge, limit == 0)
     else:
         verdict = match(judge, draft, 1)
     rows, outcome = emit(generator, rows, active, until, draft, verdict, output, judge)
@@ -180,6 +182,18 @@ def play(
     longest = jnp.max(jnp.where(draft.eligible, draft.shape.depth, 0), axis=1, initial=0)
     policy = spec.policy.update(policy, longest, verdict.count, active)
     return replace(rows, speculation=(memory, policy))
+
+
+def rested(verdict: Verdict, judge: Judge, rows: Bool[Array, "R"]) -> Verdict:
+    """The verdict of a round without a draft on these rows: a row that rests beside one that
+    drafts draws what it would draw alone."""
+    zero = jnp.zeros_like(verdict.count)
+    return replace(
+        verdict,
+        count=jnp.where(rows, 0, verdict.count),
+        next=jnp.where(rows, judge.draw(judge.state, zero + ROOT, zero), verdict.next),
+        guessed=verdict.guessed & ~rows,
+    )
 
 
 def nothing(batch: int) -> Draft:

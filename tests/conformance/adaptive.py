@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.pearl import pearl
 from algorithms.speculative.policies.confidence import Confidence
 from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.specdec_pp import specdec_pp
@@ -34,3 +35,8 @@ def resting(generator: Generator, draft: EnumerableLM) -> Speculator:
     drafter = Chain(draft, 3, generator.transform, generator.sampler, Confidence(0.4))
     costs = CostAware((1.0, 1.2, 1.4, 1.6), 0.3, acceptance=0.5, longest=4)
     return Speculator(generator, drafter, Residual(), costs)
+
+
+def parallel(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """PEARL."""
+    return pearl(generator, draft, window=3)
