@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.drafters.prompt_lookup import PromptLookup
 from algorithms.speculative.drafters.retrieval import Datastore, Retrieval
+from algorithms.speculative.drafters.stand import Stand
 from algorithms.speculative.drafters.token_recycling import tree_of
 from algorithms.speculative.lookahead import lookahead
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
+from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode.autoregress import Generator
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.ngram.laws import fold, likeliest
+from jaxdecode.ngram.table import Table
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM
 
@@ -38,3 +43,35 @@ def retrieved(generator: Generator, draft: EnumerableLM) -> Speculator:
 def looked_ahead(generator: Generator, draft: EnumerableLM) -> Speculator:
     """A window of 3 columns and trigrams."""
     return lookahead(generator, 3, 3, 2)
+
+
+def warmed(draft: EnumerableLM) -> Table:
+    """What the draft model says after each token, as if the target had said it once."""
+    vocab = draft.vocab_size
+    laws = jax.nn.softmax(draft.unembed(draft.embed(jnp.arange(vocab)[None]))[0])
+
+    def note(token, table: Table) -> Table:
+        context = jnp.array([[-1, 0]]).at[0, 1].set(token)
+        return fold(table, context, likeliest(laws[token][None], 4), jnp.array([True]), (2, 1))
+
+    return jax.lax.fori_loop(0, vocab, note, Table.empty(1, 64, 2, 4))
+
+
+def averaged(generator: Generator, draft: EnumerableLM, stochastic: bool = True) -> Speculator:
+    """Averaged laws of at most 4 tokens after two or one, the draft model's at first."""
+    drafter = Stand(
+        generator.model.vocab_size,
+        tree_of(".:3 0:2 1:1 00:1"),
+        warmed(draft),
+        stochastic,
+        generator.transform,
+        generator.sampler,
+        orders=(2, 1),
+        width=4,
+    )
+    return Speculator(generator, drafter, Residual() if stochastic else Match())
+
+
+def averaged_chosen(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """The likeliest tokens of the same laws."""
+    return averaged(generator, draft, stochastic=False)

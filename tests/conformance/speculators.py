@@ -18,7 +18,7 @@ from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Greedy
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM
-from tests.conformance import growing, heads, remembering
+from tests.conformance import adaptive, growing, heads, remembering
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,15 @@ def chain_matched(generator: Generator, draft: EnumerableLM) -> Speculator:
 SPECULATORS: dict[str, Entry] = {
     "speculative sampling": Entry(chain),
     "greedy drafts": Entry(chain_matched, coupled=True),
+    "specdec_pp": Entry(adaptive.foreseen),
+    "depths by cost": Entry(adaptive.resting),
+    "pearl": Entry(adaptive.parallel),
     "token_recycling": Entry(remembering.recycled, coupled=True),
     "prompt lookup": Entry(remembering.looked_up, coupled=True),
     "rest": Entry(remembering.retrieved, coupled=True),
     "lookahead": Entry(remembering.looked_ahead, coupled=True),
+    "stand": Entry(remembering.averaged),
+    "stand, likeliest tokens": Entry(remembering.averaged_chosen, coupled=True),
     "spectr": Entry(growing.sequences),
     "specinfer": Entry(growing.rounds),
     "rsd": Entry(growing.branches),
@@ -57,4 +62,9 @@ SPECULATORS: dict[str, Entry] = {
     "dyspec, threshold": Entry(growing.threshold),
     "medusa": Entry(heads.ranks, coupled=True),
     "clover": Entry(heads.paths, coupled=True),
+    "eagle": Entry(heads.features, coupled=True),
+    "eagle-2": Entry(heads.pool, coupled=True),
+    "kangaroo": Entry(heads.hops),
+    "kangaroo, bare": Entry(heads.hops_matched, coupled=True),
+    "kangaroo, tree": Entry(heads.hop_tree, coupled=True),
 }
