@@ -1,26 +1,50 @@
-"""Every way of speculating by name, as it is raced: built for a field, greedy.
+"""Every way of speculating by name, as it is raced: greedy, built for a field.
 
-Methods without a model of their own are "training-free"; "draft model" is the field's draft;
-"trained" are heads and adapters made for the target, which the zoo has for some targets only.
+Kinds: "draft model" drafts with the field's small model, "trained" with heads or adapters made
+for the target, which the zoo has for some targets only, and "training-free" with what the text
+itself or a corpus says. Trees are sized for a machine on which a pass over eight tokens costs
+half as much again as a pass over one; "published" marks the sizes of the papers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
+from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.dyspec import dyspec, dyspec_threshold
+from algorithms.speculative.eagle import eagle, eagle2
+from algorithms.speculative.kangaroo import kangaroo
+from algorithms.speculative.lookahead import lookahead
+from algorithms.speculative.medusa import medusa
+from algorithms.speculative.pearl import pearl
 from algorithms.speculative.policies.cost_aware import CostAware
+from algorithms.speculative.prompt_lookup import prompt_lookup
+from algorithms.speculative.rest import rest
+from algorithms.speculative.rsd import rsd_c, rsd_s
+from algorithms.speculative.specdec_pp import specdec_pp
+from algorithms.speculative.specinfer import specinfer
+from algorithms.speculative.spectr import spectr
 from algorithms.speculative.speculative import Speculative
+from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
+from experiments import zoo
 from experiments.speculation import Field, pass_seconds
-from jaxdecode.sampling import Greedy
+from experiments.tasks.stdlib import StandardLibrary
+from jaxdecode.logits import Temperature
+from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
 
-Kind = Literal["draft model", "training-free", "trained", "approximate"]
+Kind = Literal["draft model", "training-free", "trained"]
 PLAIN = "plain decoding"
+SMALL = (-1, -1, 0, 0, 2, 4)  # the most useful nodes of a tree of ranks
+DRAWN: dict[str, Any] = {"transform": Temperature(0.6), "sampler": Categorical()}
+CORPUS = 400_000  # tokens of a datastore
 
 
 @dataclass(frozen=True)
@@ -30,17 +54,25 @@ class Method:
     Attributes:
       kind: see the module.
       build: the speculator for a field.
-      fits: whether it can be had there.
+      weights: what the zoo must have for the field's task, such as "eagle".
+      tasks: where it can be had; everywhere if None.
     """
 
     kind: Kind
     build: Callable[[Field], Speculator]
-    fits: Callable[[Field], bool] = lambda field: True
+    weights: str | None = None
+    tasks: tuple[str, ...] | None = None
+
+    def fits(self, field: Field) -> bool:
+        """Whether the method can be had on a field."""
+        ships = self.weights is None or f"{field.task}-{self.weights}" in zoo.names()
+        return ships and (self.tasks is None or field.task in self.tasks)
 
     def decoder(self, field: Field) -> Speculative:
         return Speculative(self.build(field))
 
     def nodes(self, field: Field) -> int:
+        """Draft tokens of a verifying pass."""
         return self.build(field).drafter.nodes
 
 
@@ -49,18 +81,79 @@ def draft_model(field: Field, length: int = 4) -> Speculator:
     return Speculator(field.generator(), Chain(field.draft, length, sampler=Greedy()), Match())
 
 
-def cost_aware(field: Field) -> Speculator:
-    """The same, no deeper than pays on this machine."""
-    speculator = draft_model(field)
-    length = speculator.drafter.nodes
-    cost = pass_seconds(field.target, (1, length + 1))
-    drafting = pass_seconds(field.draft, (1,))[1] / cost[1]
-    passes = [1.0] + [cost[length + 1] / cost[1]] * length
-    return replace(speculator, policy=CostAware(passes, drafting))
+def careful(build: Callable[[Field], Speculator], drafts: bool) -> Callable[[Field], Speculator]:
+    """The same, no deeper than pays on this machine; `drafts` says whether a model drafts."""
+
+    def bounded(field: Field) -> Speculator:
+        speculator = build(field)
+        nodes, depth = speculator.drafter.nodes, speculator.drafter.depth
+        cost = pass_seconds(field.target, (1, nodes + 1))
+        drafting = pass_seconds(field.draft, (1,))[1] / cost[1] if drafts else 0.0
+        passes = [1.0] + [cost[nodes + 1] / cost[1]] * depth
+        return replace(speculator, policy=CostAware(passes, drafting))
+
+    return bounded
+
+
+def head(field: Field, name: str) -> Any:
+    """A head of the zoo for the field's target."""
+    return zoo.load(f"{field.task}-{name}").model
+
+
+@cache
+def corpus(name: str) -> Corpus:
+    """The text that the target was trained on, to be searched."""
+    codec = zoo.load(name).tokenizer
+    documents, size = [], 0
+    for text in StandardLibrary().texts("train"):
+        documents.append(codec.encode(text))
+        size += len(documents[-1])
+        if size > CORPUS:
+            break
+    return Corpus.of(documents, codec.vocab_size)
+
+
+def prompt_lookup_4(field: Field) -> Speculator:
+    return prompt_lookup(field.generator(), 4)
 
 
 METHODS: dict[str, Method] = {
     "draft model": Method("draft model", draft_model),
-    "draft model, cost-aware": Method("draft model", cost_aware),
-    "token recycling": Method("training-free", lambda field: token_recycling(field.generator())),
+    "draft model, cost-aware": Method("draft model", careful(draft_model, drafts=True)),
+    "specinfer": Method(
+        "draft model", lambda f: specinfer(f.generator(), f.draft, (2, 1, 1), **DRAWN)
+    ),
+    "spectr": Method("draft model", lambda f: spectr(f.generator(), f.draft, 2, 3, **DRAWN)),
+    "rsd_c": Method("draft model", lambda f: rsd_c(f.generator(), f.draft, (2, 1, 1), **DRAWN)),
+    "rsd_s": Method("draft model", lambda f: rsd_s(f.generator(), f.draft, 2, 3, **DRAWN)),
+    "dyspec": Method("draft model", lambda f: dyspec(f.generator(), f.draft, 6)),
+    "dyspec, by threshold": Method(
+        "draft model", lambda f: dyspec_threshold(f.generator(), f.draft, 6)
+    ),
+    "specdec_pp": Method(
+        "draft model",
+        lambda f: specdec_pp(f.generator(), f.draft, head(f, "acceptance"), least=1, most=6),
+        weights="acceptance",
+    ),
+    "pearl": Method("draft model", lambda f: pearl(f.generator(), f.draft, 4)),
+    "prompt lookup": Method("training-free", prompt_lookup_4),
+    "prompt lookup, cost-aware": Method("training-free", careful(prompt_lookup_4, drafts=False)),
+    "rest": Method(
+        "training-free", lambda f: rest(f.generator(), corpus(f.task), 6, 32), tasks=("stdlib",)
+    ),
+    "lookahead": Method("training-free", lambda f: lookahead(f.generator(), 3, 3, 3)),
+    "token_recycling": Method(
+        "training-free", lambda f: token_recycling(f.generator(), tree=SMALL)
+    ),
+    "token_recycling, published": Method("training-free", lambda f: token_recycling(f.generator())),
+    "stand": Method("training-free", lambda f: stand(f.generator(), SMALL)),
+    "medusa": Method("trained", lambda f: medusa(f.generator(), head(f, "medusa")), "medusa"),
+    "clover": Method("trained", lambda f: clover(f.generator(), head(f, "clover")), "clover"),
+    "eagle": Method("trained", lambda f: eagle(f.generator(), head(f, "eagle"), 4), "eagle"),
+    "eagle2": Method(
+        "trained", lambda f: eagle2(f.generator(), head(f, "eagle"), 3, 4, 8), "eagle"
+    ),
+    "kangaroo": Method(
+        "trained", lambda f: kangaroo(f.generator(), head(f, "kangaroo"), 4), "kangaroo"
+    ),
 }
