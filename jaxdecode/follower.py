@@ -130,7 +130,8 @@ def rewind(
         return cache
     held = jnp.take_along_axis(ran, jnp.clip(path, 0, nodes), axis=1)
     order = jnp.arange(path.shape[1])
-    inside = (order < outcome.verdict.count[:, None]) & (order < outcome.count[:, None])
+    # The last token emitted is the new root, which is to be run again.
+    inside = order < jnp.minimum(outcome.verdict.count, outcome.count - 1)[:, None]
     count = jnp.sum(jnp.cumprod(held & inside, axis=1), axis=1, dtype=jnp.int32)
     cache = truncate(cache, length)
     if draft.shape.chain:

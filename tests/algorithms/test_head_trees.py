@@ -164,7 +164,7 @@ def test_typical_acceptance_takes_the_deepest_and_then_the_likeliest_path():
             p = laws[parent[node] + 1]
             own = p[tokens[row, node]]
             if own > min(0.2, 0.45 * np.exp(np.sum(p * np.log(p)))):
-                held[(*above, node)] = held[above] + np.log(own)
+                held[(*above, node)] = held[above] + float(np.log(own))
         best = max(held, key=lambda path: (len(path), held[path]))
         count = int(verdict.count[row])
         assert tuple(np.asarray(verdict.path)[row, :count]) == best
