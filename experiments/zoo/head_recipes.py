@@ -85,7 +85,7 @@ def acceptance() -> Recipe:
         loss=foresight,
         batches=lambda: lessons("train", 40, 11),
         score=held_out(foresight, lambda: lessons("validation", 4, 12)),
-        steps=400,
+        steps=300,
         peak=1e-3,
         stored="float16",
         target="stdlib-draft",

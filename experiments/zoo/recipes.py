@@ -126,7 +126,7 @@ def _arithmetic_draft() -> Recipe:
         loss=distillation,
         batches=lambda: lessons("train", 9),
         score=worth(lambda: lessons("validation", 5), lambda: stream("validation", 5)),
-        steps=2000,
+        steps=800,
         peak=6e-3,
         stored="float16",
         target="arithmetic",
