@@ -6,16 +6,21 @@ from functools import cache
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.kangaroo import Kangaroo as KangarooDrafter
 from algorithms.speculative.drafters.ranked import Ranked
+from algorithms.speculative.drafters.retrieval import Datastore
 from algorithms.speculative.eagle import eagle, eagle2
 from algorithms.speculative.kangaroo import kangaroo, kangaroo_tree
 from algorithms.speculative.medusa import medusa
+from algorithms.speculative.rasd import rasd
 from algorithms.speculative.verifiers.match import Match
+from algorithms.speculative.verifiers.typical import Typical
 from jaxdecode.autoregress import Generator
+from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM
 from models.heads.clover import Clover
@@ -95,3 +100,16 @@ def hops_matched(generator: Generator, draft: EnumerableLM) -> Speculator:
 def hop_tree(generator: Generator, draft: EnumerableLM) -> Speculator:
     """Trees of two nodes a level."""
     return kangaroo_tree(generator, head("kangaroo", generator), 3, 2, 0.3)
+
+
+def fused(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """RASD, with retrieval from a random corpus."""
+    documents = np.random.default_rng(5).integers(0, draft.vocab_size, (4, 30)).tolist()
+    store = Datastore(Corpus.of(documents, draft.vocab_size), 6, 3, 3, 1)
+    return rasd(generator, head("eagle", generator), store, 2, 2, 4, 5, 4)
+
+
+def typical(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """Medusa as published: what is typical holds."""
+    tree = Ranked.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])
+    return medusa(generator, head("medusa", generator), tree, Typical())
