@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.speculative import Speculative
-from experiments.speculation import Field, decode_field, open_field, questioned
+from experiments.speculation import Counts, Field, counts, open_field, questioned
 from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import decode
 from jaxdecode.lm import LanguageModel, extend
-from jaxdecode.logits import LogitsTransform, Temperature
+from jaxdecode.logits import Identity, LogitsTransform, Temperature
 from jaxdecode.sampling import Categorical, Greedy, Sampler
 from jaxdecode.speculate import Speculator
 from jaxdecode.types import Array, Float, Int
@@ -58,26 +59,32 @@ class Pair:
     def generator(self) -> Generator:
         return self.field.generator(*law(self.temperature))
 
+    def counts(self, speculator: Speculator) -> Counts:
+        """Decode the prompts, once."""
+        decoder = Speculative(speculator)
+        results = [decode(decoder, self.seed, prompt) for prompt in self.field.batches(self.batch)]
+        return counts(results, len(self.field.prompts), seconds=0.0)
+
     def measure(self, speculator: Speculator) -> dict[str, Any]:
-        """Decode the prompts: counts, and what the mean tells of them by chance."""
-        found = decode_field(self.field, Speculative(speculator), self.batch, self.seed)
-        nodes = float(found.drafted.sum() / found.passes.sum())
-        return {
-            "tokens_per_call": found.per_call,
-            "error": spread(found.emitted, found.passes),
-            "nodes": nodes,
-            "draft_passes": found.drafts_per_call,
-            "acceptance": found.acceptance,
-            "seconds": found.seconds,
-            "calls": float(found.passes.sum()),
-        }
+        """What decoding the prompts came to."""
+        return summary(self.counts(speculator))
 
 
-def law(temperature: float) -> tuple[Sampler, LogitsTransform | None]:
-    """Sampler and edits of a temperature."""
-    if temperature == 0:
-        return Greedy(), None
-    return Categorical(), None if temperature == 1 else Temperature(temperature)
+def summary(found: Counts) -> dict[str, Any]:
+    """Counts as a row, with how far chance may have moved the tokens a pass."""
+    return {
+        "tokens_per_call": found.per_call,
+        "error": spread(found.emitted, found.passes),
+        "nodes": float(found.drafted.sum() / found.passes.sum()),
+        "draft_passes": found.drafts_per_call,
+        "acceptance": found.acceptance,
+        "calls": float(found.passes.sum()),
+    }
+
+
+def law(temperature: float) -> tuple[Sampler, LogitsTransform]:
+    """Sampler and edits of a temperature; all above 0 make one program."""
+    return (Greedy(), Identity()) if temperature == 0 else (Categorical(), Temperature(temperature))
 
 
 def spread(emitted: np.ndarray, passes: np.ndarray) -> float:
