@@ -63,7 +63,7 @@ class Block(nnx.Module):
     @classmethod
     def last_of(cls, target: Transformer, parts: Parts = "layer") -> Block:
         """A copy of a model's last layer."""
-        return cls(target.config, parts, arrays={n: p[-1] for n, p in target.layers.items()})
+        return cls(target.config, parts, arrays=target.layer(target.config.layers - 1))
 
     def _has(self, name: str) -> bool:
         half = "mlp" if name.removesuffix("_bias") in MLP else "attention"

@@ -12,6 +12,7 @@ from flax import nnx, struct
 
 from jaxdecode.cache import Cache, allocate, truncate
 from jaxdecode.lm import View, extend
+from jaxdecode.sharding import make_mesh, named_shardings, shard
 from models.config import TransformerConfig, count, logical_axes, matmul_count, parameters
 from models.presets import small
 from models.rope import Rope
@@ -71,6 +72,24 @@ def test_unrolled_layers_compute_the_same(name: str):
     model, tokens = perturbed(CONFIGS[name]), draw(2, 9)
     unrolled = model.configured(unroll=True)
     np.testing.assert_allclose(forward(model, tokens), forward(unrolled, tokens), atol=1e-5)
+    unstacked = model.unstacked()
+    np.testing.assert_allclose(forward(model, tokens), forward(unstacked, tokens), atol=1e-5)
+    kept = arrays_of(unstacked)
+    assert list(kept) == list(arrays_of(model))
+    for path, array in arrays_of(model).items():
+        np.testing.assert_array_equal(kept[path], array)
+
+
+def test_unstacked_layers_have_shardings_of_their_own():
+    mesh = make_mesh(1, 1)
+    whole = named_shardings(abstract(WINDOWED), mesh)
+    unstacked = perturbed(WINDOWED).unstacked()
+    apart = named_shardings(unstacked, mesh)
+    assert apart["embedding"] == whole["embedding"]
+    for layer in range(WINDOWED.layers):
+        assert tuple(apart[f"layers/{layer}/q"].spec) == tuple(whole["layers/q"].spec)[1:]
+    moved = arrays_of(shard(unstacked, mesh))
+    np.testing.assert_array_equal(moved["layers/q"], arrays_of(unstacked)["layers/q"])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -86,11 +105,12 @@ def test_recomputing_layers_keeps_the_gradient(name: str):
         np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()))
 
 
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("layout", ["scanned", "unrolled", "unstacked"])
 @pytest.mark.parametrize("cached", [False, True])
-def test_layers_run_in_pieces(unroll: bool, cached: bool):
+def test_layers_run_in_pieces(layout: str, cached: bool):
     """One after the other, as an early exit runs them; a piece may be empty."""
-    model, tokens = perturbed(WINDOWED).configured(unroll=unroll), draw(2, 9)
+    model, tokens = perturbed(WINDOWED).configured(unroll=layout == "unrolled"), draw(2, 9)
+    model = model.unstacked() if layout == "unstacked" else model
     whole = extend(model, tokens, model.init_cache(2, 12), fresh=True)
     zero = jnp.zeros(2, jnp.int32)
     position = jnp.broadcast_to(jnp.arange(9), (2, 9))
