@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from algorithms.speculative.drafters.aded import Adaptive
 from algorithms.speculative.drafters.prompt_lookup import PromptLookup
 from algorithms.speculative.drafters.retrieval import Datastore, Retrieval
 from algorithms.speculative.drafters.stand import Stand
@@ -13,9 +14,11 @@ from algorithms.speculative.drafters.token_recycling import tree_of
 from algorithms.speculative.lookahead import lookahead
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
+from algorithms.speculative.verifiers.redraw import Redraw
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode.autoregress import Generator
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.ngram.counts import Counts
 from jaxdecode.ngram.laws import fold, likeliest
 from jaxdecode.ngram.table import Table
 from jaxdecode.speculate import Speculator
@@ -75,3 +78,16 @@ def averaged(generator: Generator, draft: EnumerableLM, stochastic: bool = True)
 def averaged_chosen(generator: Generator, draft: EnumerableLM) -> Speculator:
     """The likeliest tokens of the same laws."""
     return averaged(generator, draft, stochastic=False)
+
+
+def adapted(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """A short search over the trigrams of a random corpus."""
+    documents = np.random.default_rng(4).integers(0, draft.vocab_size, (4, 30)).tolist()
+    corpus = Counts.of(documents, draft.vocab_size, keep=4)
+    drafter = Adaptive(corpus, iterations=8, length=3, top=5, nodes=6, window=6, capacity=64)
+    return Speculator(generator, drafter, Match())
+
+
+def redrawn(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """Retrieval under the published, biased sampling."""
+    return Speculator(generator, retrieved(generator, draft).drafter, Redraw())
