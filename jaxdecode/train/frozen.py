@@ -15,7 +15,7 @@ arXiv 2401.15077).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -173,9 +173,15 @@ class Lesson:
             shape = reading.hidden.shape
             noise = jax.random.uniform(key, shape, reading.hidden.dtype, -bound, bound)
             seen = Reading(tokens, valid, reading.streams, reading.hidden + noise, reading.logits)
+        return self.grade(pupil.teach(target, seen), reading, loss_mask & valid)
+
+    def grade(
+        self, exits: Sequence[Exit], reading: Reading, mask: Bool[Array, "B T"]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of one pupil's exits, and their metrics."""
         total, metrics = jnp.zeros(()), {}
-        for index, exit in enumerate(pupil.teach(target, seen)):
-            loss, own = self.judge(exit, reading, loss_mask & valid)
+        for index, exit in enumerate(exits):
+            loss, own = self.judge(exit, reading, mask)
             total = total + self.decay**index * loss
             metrics |= {f"{name}_{index}": value for name, value in own.items()}
         return total, metrics
