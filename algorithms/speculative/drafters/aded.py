@@ -65,8 +65,8 @@ class Adaptive:
 
     Attributes:
       corpus: what followed pairs of tokens.
-      memory: one table of changed entries to start from, that of a prompt in the trace of
-        `Learning`; None for none.
+      memory: one table of changed entries to start from, or one for each prompt, as in the
+        trace of `Learning`; None for none.
       step, cap: by how much an entry grows, and how far.
       c1, c2: of the exploration rate.
       iterations: static, visits of a search.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.drafters.filling import fill, inner_nodes
+from algorithms.speculative.drafters.static_trees import on_path
 from jaxdecode import struct
 from jaxdecode.draft import ROOT, Draft, Shape, Spent, at, check_parents, depth_of
 from jaxdecode.drafter import Now, Outcome
@@ -77,8 +78,8 @@ class Stand:
     Attributes:
       vocab_size: static.
       tree: static, parents of the nodes; siblings take the tokens in the order of the draws.
-      memory: one table to start from, that of a prompt in the trace of `Learning`; None for an
-        empty one.
+      memory: one table to start from, or one for each prompt, as in the trace of `Learning`;
+        None for an empty one.
       stochastic: static; draw the children, or take the likeliest tokens (to be verified by
         `Match`), an ablation.
       transform, sampler: the generator's, for the laws of the prompt; None to leave prompts out.
@@ -214,7 +215,5 @@ class Stand:
             return fold(table, context, (law[0], law[1]), step < total, self.orders)
 
         table = jax.lax.fori_loop(0, jnp.max(total), note, table)
-        hit = (path[..., None] == jnp.arange(self.nodes)) & (order[:-1] < count[:, None])[..., None]
-        hit &= (order[:-1] < outcome.verdict.count[:, None])[..., None]
-        hits = state.hits + (jnp.sum(hit, axis=1) if draft.nodes else 0)
+        hits = state.hits + on_path(draft, outcome)[:, 1:] if draft.nodes else state.hits
         return Known(state.text.append(outcome.tokens, count), Shared(table), hits)

@@ -1,13 +1,19 @@
-"""Trees chosen on the host, before the program runs; nodes level by level, siblings by rank."""
+"""Trees chosen on the host, before the program runs, and what says how useful their nodes are.
+
+Nodes stand level by level, siblings by rank.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.draft import ROOT
+from jaxdecode.draft import ROOT, Draft
+from jaxdecode.drafter import Outcome
+from jaxdecode.types import Array, Bool
 
 
 def likely_tree(priors: Sequence[float], nodes: int, depth: int, chain: int = 0) -> tuple[int, ...]:
@@ -63,3 +69,13 @@ def useful_tree(parents: Sequence[int], counts: Sequence[float], nodes: int) -> 
     kept = kept[np.argsort(depth[kept], kind="stable")]
     number = {ROOT: ROOT} | {int(node): place for place, node in enumerate(kept)}
     return tuple(number[int(above[node])] for node in kept)
+
+
+def on_path(draft: Draft, outcome: Outcome) -> Bool[Array, "B N+1"]:
+    """Whether the root (on the rows that took part) and each node were accepted, and emitted."""
+    path = outcome.verdict.path
+    count = jnp.minimum(outcome.verdict.count, outcome.count)
+    inside = jnp.arange(path.shape[1]) < count[:, None]
+    nodes = jnp.arange(draft.nodes + 1) - 1
+    hit = jnp.any((path[..., None] == nodes) & inside[..., None], axis=1)
+    return hit | ((nodes == ROOT) & (outcome.count > 0)[:, None])

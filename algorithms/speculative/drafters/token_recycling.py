@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from algorithms.speculative.drafters.static_trees import on_path
 from jaxdecode import struct
 from jaxdecode.draft import ROOT, Draft, Shape, Spent, depth_of
 from jaxdecode.drafter import Now, Outcome
@@ -98,10 +99,12 @@ class Recycled:
       root: i32[B].
       table: i32[prompts, V, K], the successors of every token, the most probable first; the
         rows of a prompt share one table.
+      hits: i32[B, N], how often each node of the tree was accepted.
     """
 
     root: Int[Array, "B"]
     table: Shared
+    hits: Int[Array, "B N"]
 
 
 @struct.dataclass
@@ -109,15 +112,15 @@ class Recycler:
     """Drafts by walking a table of successors.
 
     Attributes:
-      table: i32[V, K] to start from; all zero is a cold start, that of a finished run (the
-        table of one prompt in the trace of `Learning`) a hot one.
+      table: i32[V, K] to start from, or i32[prompts, V, K] with one for each prompt; all zero
+        is a cold start, that of a finished run (in the trace of `Learning`) a hot one.
       tree: static, parents of the nodes; siblings stand in the order of their ranks.
       winner: static; which of the nodes that hold one token is recycled: the "last" or the
         "first" of the draft, or the last of those accepted, where one was ("accepted").
       lazy: static; recycle root and accepted nodes only, an ablation.
     """
 
-    table: Int[Array, "V K"]
+    table: Int[Array, "*P V K"]
     tree: tuple[int, ...] = struct.field(pytree_node=False, default=TREE)
     winner: Literal["last", "first", "accepted"] = struct.field(pytree_node=False, default="last")
     lazy: bool = struct.field(pytree_node=False, default=False)
@@ -129,9 +132,9 @@ class Recycler:
             raise ValueError(f"winner={self.winner!r}: choose 'last', 'first' or 'accepted'")
         most = int(ranks(self.tree).max()) + 1 if self.tree else 0
         shape = getattr(self.table, "shape", None)
-        if shape is not None and len(shape) == 2 and most > shape[1]:
+        if shape is not None and len(shape) in (2, 3) and most > shape[-1]:
             raise ValueError(
-                f"table: {shape[1]} successors a token, and the tree takes {most}; "
+                f"table: {shape[-1]} successors a token, and the tree takes {most}; "
                 "give a wider table or a narrower tree"
             )
 
@@ -145,7 +148,7 @@ class Recycler:
 
     @property
     def vocab_size(self) -> int:
-        return self.table.shape[0]
+        return self.table.shape[-2]
 
     def init(
         self,
@@ -155,9 +158,10 @@ class Recycler:
         room: int,
         capacity: int,
     ) -> Recycled:
-        table = jnp.broadcast_to(self.table, (prompt.batch, *self.table.shape))
+        table = jnp.broadcast_to(self.table, (prompt.batch, *self.table.shape[-2:]))
         last = jnp.take_along_axis(prompt.tokens, prompt.length[:, None] - 1, axis=1)[:, 0]
-        return Recycled(last, Shared(table))
+        hits = jnp.zeros((prompt.batch, self.nodes), jnp.int32)
+        return Recycled(last, Shared(table), hits)
 
     def propose(self, target: LanguageModel, state: Recycled, now: Now) -> tuple[Draft, Recycled]:
         batch = now.root.shape[0]
@@ -187,16 +191,9 @@ class Recycler:
         table = recycle(table, tokens, best.astype(jnp.int32), run, accepted, self.winner)
         last = jnp.clip(outcome.count - 1, 0)[:, None]
         newest = jnp.take_along_axis(outcome.tokens, last, axis=1)[:, 0]
-        return Recycled(jnp.where(outcome.count > 0, newest, state.root), Shared(table))
-
-
-def on_path(draft: Draft, outcome: Outcome) -> Bool[Array, "B N+1"]:
-    """Whether the root (always) and the nodes were accepted."""
-    path, count = outcome.verdict.path, outcome.verdict.count
-    inside = jnp.arange(path.shape[1]) < count[:, None]
-    nodes = jnp.arange(draft.nodes + 1) - 1
-    hit = (path[..., None] == nodes) & inside[..., None]
-    return jnp.any(hit, axis=1) | (nodes == ROOT)
+        root = jnp.where(outcome.count > 0, newest, state.root)
+        hits = state.hits + accepted[:, 1:] if draft.nodes else state.hits
+        return Recycled(root, Shared(table), hits)
 
 
 def recycle(
