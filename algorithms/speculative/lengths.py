@@ -58,22 +58,30 @@ def length_of(work: Work) -> float:
     return (1 - work.verification + work.discard) / work.verification
 
 
-def hindsight(matches: Sequence[bool] | np.ndarray, most: int | None = None) -> Work:
-    """The best lengths for greedy decoding: each draft ends where the first mismatch will be.
+def replay(
+    matches: Sequence[bool] | np.ndarray, length: int | None, most: int | None = None
+) -> Work:
+    """Greedy decoding with drafts of a length, or of the best for each round.
 
     Args:
       matches: for each token of the target's text, whether the draft model behind the text up
         to there would have drafted it.
-      most: the longest draft, or None.
+      length: of every draft; None ends each where the first mismatch will be, which only
+        hindsight can and which discards nothing.
+      most: the longest draft where there is no `length`.
     """
-    place, passes = 0, 0
+    place, passes, discarded = 0, 0, 0
+    longest = most if length is None else length
     while place < len(matches):
         run = 0
-        while (most is None or run < most) and place + run < len(matches) and matches[place + run]:
+        while (longest is None or run < longest) and place + run < len(matches):
+            if not matches[place + run]:
+                break
             run += 1
+        discarded += 0 if length is None else length - run
         place, passes = place + run + 1, passes + 1
     # The last token of the last round may lie past the text.
-    return Work(emitted=place, passes=passes, discarded=0)
+    return Work(emitted=place, passes=passes, discarded=discarded)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from algorithms.sampling.autoregressive import Autoregressive
-from algorithms.speculative.lengths import Renewal, Work, hindsight, length_of
+from algorithms.speculative.lengths import Renewal, Work, length_of, replay
 from algorithms.speculative.specdec_pp import label, specdec_pp
 from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
@@ -110,8 +110,15 @@ def test_the_renewal_models_known_optima() -> None:
 
 def test_hindsight_discards_nothing() -> None:
     matches = [True, True, False, False, True, False]
-    assert hindsight(matches) == Work(emitted=6, passes=3, discarded=0)
-    assert hindsight(matches, most=1) == Work(emitted=6, passes=4, discarded=0)
+    assert replay(matches, None) == Work(emitted=6, passes=3, discarded=0)
+    assert replay(matches, None, most=1) == Work(emitted=6, passes=4, discarded=0)
+
+
+def test_fixed_lengths_are_replayed() -> None:
+    """With drafts of two the rounds are T T F, F, T F."""
+    matches = [True, True, False, False, True, False]
+    assert replay(matches, 2) == Work(emitted=6, passes=3, discarded=3)
+    assert replay(matches, 1) == Work(emitted=6, passes=4, discarded=2)
 
 
 def test_hindsight_of_greedy_texts() -> None:
@@ -121,7 +128,7 @@ def test_hindsight_of_greedy_texts() -> None:
     for row, prompt in enumerate(PROMPTS):
         text = plain.tokens[row].tolist()
         guesses = [int(np.argmax(next_logits(DRAFT, [*prompt, *text[:i]]))) for i in range(LENGTH)]
-        work = hindsight([a == b for a, b in zip(guesses, text, strict=True)], MOST)
+        work = replay([a == b for a, b in zip(guesses, text, strict=True)], None, MOST)
         assert work.passes == found.usage.histogram[row].sum()
 
 

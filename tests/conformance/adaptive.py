@@ -8,6 +8,7 @@ from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.pearl import pearl
 from algorithms.speculative.policies.confidence import Confidence
 from algorithms.speculative.policies.cost_aware import CostAware
+from algorithms.speculative.s2d import s2d
 from algorithms.speculative.specdec_pp import specdec_pp
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
@@ -40,3 +41,8 @@ def resting(generator: Generator, draft: EnumerableLM) -> Speculator:
 def parallel(generator: Generator, draft: EnumerableLM) -> Speculator:
     """PEARL."""
     return pearl(generator, draft, window=3)
+
+
+def nested(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """S2D, of the draft model's embeddings alone and of all of it."""
+    return s2d(generator, draft, exits=(0, 1), thresholds=(0.5, 0.0), length=4)
