@@ -6,7 +6,8 @@ Goals, in tokens a second of greedy float32 decoding with equal tokens, prompts 
 new tokens: 4x, 2.2x and 1.5x the peer with 5 M parameters at batch 1, 8 and 64, and 2.5x, 1.7x
 and 1.3x with 30 M. The peer is timed with a dynamic and a static cache on all cores, and the
 faster of the two counts; it needs the `parity` extra, and without it only the machine is the
-measure. All calls of a shape take turns, medians count, compilation is apart.
+measure. Our layers are unstacked. All calls of a shape take turns, medians count, compilation
+is apart.
 
 Also stored: what counting costs, sampling beside greedy search, prefill beside steps, and the
 cost curves over verify widths, prompts and cache slots on this device. About 6 minutes on two
