@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.draft import at
@@ -52,6 +53,14 @@ class Judge:
         """The token that plain decoding with this key would emit after `node`, which is
         `count` tokens below the root; -1 on an unusable row."""
         return self.sampler(step_keys(self.key, self.step + count), self.edited(state, node))
+
+    def draws(self, depth: Int[Array, "B N+1"]) -> Int[Array, "B N+1"]:
+        """`draw` at the root and at all nodes, for a transform that remembers nothing; `depth`
+        is how far each lies below the root."""
+        rows = jax.tree.map(lambda x: jnp.repeat(x, depth.shape[1], axis=0), self.key)
+        edited = self.transform.apply(self.state, self.logits.reshape(depth.size, -1))
+        steps = (self.step[:, None] + depth).reshape(-1)
+        return self.sampler(step_keys(rows, steps), edited).reshape(depth.shape)
 
     def observe(self, state: Any, token: Int[Array, "B"], accepted: Bool[Array, "B"]) -> Any:
         """The transform's state one token further, on the rows that accepted it."""

@@ -28,6 +28,20 @@ ACCEPT, BONUS, GUESS = 11, 12, 13
 
 def match(judge: Judge, draft: Draft, depth: int) -> Verdict:
     """Follow the draft wherever it holds the token that plain decoding draws."""
+    remembers = bool(jax.tree.leaves(judge.state))
+    path, count, cursor, token = (walk if remembers else leap)(judge, draft, depth)
+    guessed = jnp.zeros(count.shape, bool)
+    if draft.guess is not None:
+        guess = draft.guess
+        guessed = guess.valid & (cursor == guess.after) & (guess.token == token) & (token >= 0)
+    return Verdict(path=path, count=count, next=token, guessed=guessed)
+
+
+def walk(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, Array]:
+    """Node by node, as a transform that remembers the path has to be asked.
+
+    Returns the path, its length, its last node and the token drawn after it.
+    """
     batch, parent = draft.tokens.shape[0], draft.shape.parent
 
     def body(carry):
@@ -39,24 +53,39 @@ def match(judge: Judge, draft: Draft, depth: int) -> Verdict:
         path = put(path, jnp.where(found, count, depth)[:, None], node[:, None])
         token = jnp.where(done, token, drawn)
         state = judge.observe(state, drawn, found)
-        return (
-            done | ~found,
-            jnp.where(found, node, cursor),
-            count + found,
-            path,
-            token,
-            state,
-        )
+        cursor = jnp.where(found, node, cursor)
+        return done | ~found, cursor, count + found, path, token, state
 
     zero = jnp.zeros((batch,), jnp.int32)
     carry = (~judge.active, zero + ROOT, zero, jnp.zeros((batch, depth), jnp.int32), zero - 1)
     carry = jax.lax.while_loop(lambda c: jnp.any(~c[0]), body, (*carry, judge.state))
     _, cursor, count, path, token, _ = carry
-    guessed = jnp.zeros((batch,), bool)
-    if draft.guess is not None:
-        guess = draft.guess
-        guessed = guess.valid & (cursor == guess.after) & (guess.token == token) & (token >= 0)
-    return Verdict(path=path, count=count, next=token, guessed=guessed)
+    return path, count, cursor, token
+
+
+def leap(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, Array]:
+    """The same at once: draw at every node, and keep those whose whole line was drawn."""
+    (batch, nodes), shape = draft.tokens.shape, draft.shape
+    drawn = judge.draws(jnp.pad(shape.depth, ((0, 0), (1, 0))))
+    wanted = jnp.take_along_axis(drawn, shape.parent + 1, axis=1)
+    hit = draft.eligible & (draft.tokens == wanted) & judge.active[:, None]
+    if shape.seen is None:
+        accepted = jnp.cumprod(hit, axis=1).astype(bool)
+        count = jnp.sum(accepted, axis=1, dtype=jnp.int32)
+        line = jnp.arange(depth, dtype=jnp.int32)
+        path = jnp.broadcast_to(line, (batch, depth))
+        cursor = count - 1
+    else:
+        # Of siblings that hold one token the first is followed.
+        index = jnp.arange(nodes)
+        twin = (shape.parent[:, None] == shape.parent[..., None]) & (index < index[:, None])
+        hit &= ~jnp.any(twin & hit[:, None], axis=2)
+        accepted = jnp.all(hit[:, None] | ~shape.seen, axis=2)
+        count = jnp.sum(accepted, axis=1, dtype=jnp.int32)
+        level = accepted[:, None] & (shape.depth[:, None] == jnp.arange(1, depth + 1)[:, None])
+        path = jnp.argmax(level, axis=2).astype(jnp.int32)
+        cursor = jnp.where(count > 0, at(path, count - 1), ROOT)
+    return path, count, cursor, jnp.where(judge.active, at(drawn, cursor + 1), -1)
 
 
 def recurse(

@@ -18,7 +18,7 @@ from jaxdecode.judge import Judge
 from jaxdecode.logits import Identity
 from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k
 from jaxdecode.testing.statistics import assert_distribution, rejects
-from jaxdecode.verify import match, recurse
+from jaxdecode.verify import leap, match, recurse, walk
 
 ROWS = 40000
 SHARP = np.array([0.2, 0.3, 0.5]), np.array([0.6, 0.3, 0.1])
@@ -124,6 +124,41 @@ def test_matching_follows_a_path_and_draws_what_plain_decoding_draws() -> None:
     expected = [0.6, 0.24, 0.096, 0.064]
     assert_distribution(np.asarray(verdict.count), np.array(expected))
     assert ((verdict.count == 3) | (verdict.next != 0)).all()
+
+
+@pytest.mark.parametrize("chain", [False, True])
+def test_leaping_ends_where_walking_does(chain) -> None:
+    """On random trees with repeated siblings, missing nodes and rows that take no part."""
+    rows, nodes, vocab, depth = 400, 9, 3, 9
+    rng = np.random.default_rng(5)
+    parent = np.arange(nodes) - 1
+    shape = Shape.line(rows, nodes)
+    valid = np.arange(nodes) < rng.integers(0, nodes + 1, (rows, 1))
+    if not chain:
+        parent = np.stack(
+            [rng.integers(-1, n, rows) if n else [-1] * rows for n in range(nodes)], 1
+        )
+        shape = Shape.grown(jnp.asarray(parent), nodes)
+        valid = rng.random((rows, nodes)) < 0.9
+        for node in range(nodes):
+            above = parent[:, node]
+            valid[:, node] &= (above < 0) | valid[np.arange(rows), above]
+    tokens = jnp.asarray(rng.integers(0, vocab, (rows, nodes)))
+    draft = Draft(tokens, shape, jnp.asarray(valid), Spent.nothing(rows))
+    asked = replace(
+        judge(np.ones(vocab), 0),
+        logits=jnp.asarray(rng.normal(size=(rows, nodes + 1, vocab)), jnp.float32),
+        key=jax.random.split(jax.random.key(4), rows),
+        step=jnp.asarray(rng.integers(0, 9, rows)),
+        active=jnp.asarray(rng.random(rows) < 0.9),
+    )
+    path, count, cursor, token = (np.asarray(x) for x in leap(asked, draft, depth))
+    other, *ends = (np.asarray(x) for x in walk(asked, draft, depth))
+    for mine, theirs in zip((count, cursor, token), ends, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    inside = np.arange(depth) < count[:, None]
+    np.testing.assert_array_equal(path[inside], other[inside])
+    assert count.max() > 2
 
 
 def test_a_guess_is_tried_only_after_a_whole_path() -> None:
