@@ -17,12 +17,9 @@ from algorithms.speculative.rsd import PAPER, rsd_c, rsd_s
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct, verify
 from jaxdecode.draft import Verdict
-from jaxdecode.drafter import Now
 from jaxdecode.paper import citation
-from jaxdecode.prompt import Prompt
-from jaxdecode.sampling import row_keys
 from jaxdecode.testing.statistics import ALPHA, p_value
-from tests.algorithms.toys import DRAFT, TARGET, emitting, fit, markov, one_level, per_round, sample
+from tests.algorithms.toys import DRAFT, emitting, fit, grow, markov, one_level, per_round, sample
 from tests.references import trees as reference
 
 TEXTS = 20_000
@@ -38,29 +35,6 @@ def test_noise_is_conditioned_on_its_maximum() -> None:
     np.testing.assert_allclose(found[0], (-0.3, -0.868921, -3.131531), atol=1e-5)
     few = conditioned(jnp.array([-0.3]), jnp.array([[-2.0, -jnp.inf]]))
     np.testing.assert_allclose(few[0], (-0.3, -jnp.inf), atol=1e-6)
-
-
-def grow(drafter: Tree, count: int, seed: int = 0):
-    """`count` drafts after token 0."""
-    prompt = Prompt.of([[0]] * count, list(range(count)), 1)
-    zero = jnp.zeros((count,), jnp.int32)
-
-    @jax.jit
-    def run(drafter, key):
-        state = drafter.init(TARGET, prompt, jnp.zeros((count, 0, 3)), 8, 8)
-        now = Now(
-            root=zero,
-            length=zero,
-            emitted=zero,
-            limit=zero + 99,
-            active=zero == 0,
-            cache=TARGET.init_cache(count, 1),
-            transform=(),
-            key=row_keys(key, prompt.id, zero),
-        )
-        return drafter.propose(TARGET, state, now)[0]
-
-    return jax.device_get(run(drafter, jax.random.key(seed)))
 
 
 def pairs(draft) -> np.ndarray:
@@ -206,7 +180,8 @@ def test_a_tree_is_numbered_and_drawn_as_it_says() -> None:
     seen[2:4, 0] = seen[4:, 1] = True
     np.testing.assert_array_equal(draft.shape.seen, np.tile(seen, (50, 1, 1)))
     above = np.concatenate([np.zeros((50, 2), int), np.repeat(tokens[:, 0], 2, axis=1)], axis=1)
-    laws = np.take_along_axis(np.exp(draft.logq), draft.source[..., None], axis=1)
+    assert draft.logq is not None and draft.source is not None
+    laws = jnp.exp(jnp.take_along_axis(draft.logq, draft.source[..., None], axis=1))
     np.testing.assert_allclose(laws, np.exp(np.asarray(DRAFT.table))[above], rtol=1e-5)
 
 

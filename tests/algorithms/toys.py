@@ -12,12 +12,12 @@ import numpy as np
 from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
 from jaxdecode.draft import Draft, Shape, Spent
-from jaxdecode.drafter import Verifier
+from jaxdecode.drafter import Drafter, Now, Verifier
 from jaxdecode.judge import Judge
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k, step_keys
+from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k, row_keys, step_keys
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.statistics import p_value
 from jaxdecode.types import Array
@@ -65,6 +65,29 @@ def per_round(result: Result) -> float:
     """Tokens that a pass of the target yields, those past the end of the text included."""
     usage = result.usage
     return float((usage.accepted + usage.bonus).sum() / usage.target_passes.sum())
+
+
+def grow(drafter: Drafter, count: int, seed: int = 0) -> Draft:
+    """`count` drafts after token 0."""
+    prompt = Prompt.of([[0]] * count, list(range(count)), 1)
+    zero = jnp.zeros((count,), jnp.int32)
+
+    @jax.jit
+    def run(drafter, key):
+        state = drafter.init(TARGET, prompt, jnp.zeros((count, 0, 3)), 8, 8)
+        now = Now(
+            root=zero,
+            length=zero,
+            emitted=zero,
+            limit=zero + 99,
+            active=zero == 0,
+            cache=TARGET.init_cache(count, 1),
+            transform=(),
+            key=row_keys(key, prompt.id, zero),
+        )
+        return drafter.propose(TARGET, state, now)[0]
+
+    return jax.device_get(run(drafter, jax.random.key(seed)))
 
 
 @partial(jax.jit, static_argnames="count")
