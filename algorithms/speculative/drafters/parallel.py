@@ -61,6 +61,32 @@ class Pending:
         return jax.tree.map(pick, self, other)
 
 
+def guessed(pending: Pending, window: Draft) -> Guess:
+    """The first token of a window, behind the pending tokens."""
+    assert window.logq is not None
+    return Guess(
+        token=window.tokens[:, 0],
+        logq=window.logq[:, 0],
+        after=pending.count - 1,
+        valid=window.valid[:, 0],
+    )
+
+
+def asked(pending: Pending, guess: Guess | None, spent: Spent) -> Draft:
+    """What the target is to run; the guess is not, and may come later."""
+    batch, nodes = pending.tokens.shape
+    index = jnp.broadcast_to(jnp.arange(nodes), (batch, nodes))
+    return Draft(
+        tokens=pending.tokens,
+        shape=Shape.line(batch, nodes),
+        valid=index < pending.count[:, None],
+        logq=pending.logq,
+        source=index,
+        guess=guess,
+        spent=spent,
+    )
+
+
 @struct.dataclass
 class Ahead:
     """State of the drafter.
@@ -141,7 +167,8 @@ class Parallel:
         window, state = self.draw(target, state, now, 0)
         if spent is not None:
             window = replace(window, spent=jax.tree.map(jnp.add, window.spent, spent))
-        return self.ask(state.pending, window), state
+        guess = guessed(state.pending, window)
+        return asked(state.pending, guess, window.spent), state
 
     def draw(
         self, target: LanguageModel, state: Ahead, now: Now, purpose: int
@@ -157,30 +184,6 @@ class Parallel:
         follower = replace(line.follower, cache=after.follower.cache)
         later = Pending.of(window, 1, self.nodes)
         return window, replace(state, line=replace(line, follower=follower), window=later)
-
-    def ask(self, pending: Pending, window: Draft | None) -> Draft:
-        """Pending tokens as a draft, the first of the window as the guess behind them."""
-        batch, nodes = pending.tokens.shape
-        valid = jnp.arange(nodes) < pending.count[:, None]
-        source = jnp.broadcast_to(jnp.arange(nodes), valid.shape)
-        guess = None
-        if window is not None:
-            assert window.logq is not None
-            guess = Guess(
-                token=window.tokens[:, 0],
-                logq=window.logq[:, 0],
-                after=pending.count - 1,
-                valid=window.valid[:, 0],
-            )
-        return Draft(
-            tokens=pending.tokens,
-            shape=Shape.line(batch, nodes),
-            valid=valid,
-            logq=pending.logq,
-            source=source,
-            guess=guess,
-            spent=Spent.nothing(batch) if window is None else window.spent,
-        )
 
     def commit(self, target: LanguageModel, state: Ahead, draft: Draft, outcome: Outcome) -> Ahead:
         return self.learn(state, outcome.verdict, outcome.tokens, outcome.count)
