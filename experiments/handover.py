@@ -37,7 +37,7 @@ def relay(
     kept: Callable[[Any], Any],
     prompts: Sequence[Prompt],
     seed: int = 0,
-) -> tuple[list[Counts], Any]:
+) -> tuple[list[Counts], list[Any]]:
     """Decode prompt after prompt, each starting from what the one before has learned.
 
     Args:
@@ -45,17 +45,17 @@ def relay(
       kept: what is handed on of a drafter's final state.
     Returns:
       counts: of each prompt, a batch being one.
-      state: the drafter's after the last, all of it.
+      states: the drafter's after each, all of it.
     """
     jax.block_until_ready(decode(Learning(build(memory)), seed, prompts[0]))
-    found, state = [], None
+    found, states = [], []
     for prompt in prompts:
         began = time.perf_counter()
         result = jax.block_until_ready(decode(Learning(build(memory)), seed, prompt))
         found.append(counts([result], prompt.batch, time.perf_counter() - began))
-        state = result.trace
-        memory = kept(state)
-    return found, state
+        states.append(result.trace)
+        memory = kept(result.trace)
+    return found, states
 
 
 def per_call(found: Sequence[Counts]) -> float:
