@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.drafters.retrieval import Datastore
 from algorithms.speculative.dyspec import dyspec, dyspec_threshold
 from algorithms.speculative.eagle import eagle, eagle2
 from algorithms.speculative.kangaroo import kangaroo
@@ -23,6 +25,7 @@ from algorithms.speculative.medusa import medusa
 from algorithms.speculative.pearl import pearl
 from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.prompt_lookup import prompt_lookup
+from algorithms.speculative.rasd import rasd
 from algorithms.speculative.rest import rest
 from algorithms.speculative.rsd import rsd_c, rsd_s
 from algorithms.speculative.specdec_pp import specdec_pp
@@ -37,6 +40,7 @@ from experiments.speculation import Field, pass_seconds
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.ngram.counts import Counts
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
 
@@ -103,18 +107,35 @@ def head(field: Field, name: str) -> Any:
 @cache
 def corpus(name: str) -> Corpus:
     """The text that the target was trained on, to be searched."""
+    return Corpus.of(documents(name), zoo.load(name).tokenizer.vocab_size)
+
+
+@cache
+def trigrams(name: str) -> Counts:
+    """What follows pairs of tokens in that text."""
+    return Counts.of(documents(name), zoo.load(name).tokenizer.vocab_size, keep=12)
+
+
+def documents(name: str) -> list[list[int]]:
+    """Files of the training split, up to `CORPUS` tokens."""
     codec = zoo.load(name).tokenizer
-    documents, size = [], 0
+    found, size = [], 0
     for text in StandardLibrary().texts("train"):
-        documents.append(codec.encode(text))
-        size += len(documents[-1])
+        found.append(codec.encode(text))
+        size += len(found[-1])
         if size > CORPUS:
             break
-    return Corpus.of(documents, codec.vocab_size)
+    return found
 
 
 def prompt_lookup_4(field: Field) -> Speculator:
     return prompt_lookup(field.generator(), 4)
+
+
+def retrieving(field: Field) -> Speculator:
+    """EAGLE-2's tree and what is found in the corpus, within the same number of nodes."""
+    source = Datastore(corpus(field.task), 32)
+    return rasd(field.generator(), head(field, "eagle"), source, 3, 4, 6, extra=3, candidates=6)
 
 
 METHODS: dict[str, Method] = {
@@ -146,6 +167,9 @@ METHODS: dict[str, Method] = {
         "training-free", lambda f: token_recycling(f.generator(), tree=SMALL)
     ),
     "token_recycling, published": Method("training-free", lambda f: token_recycling(f.generator())),
+    "aded": Method(
+        "training-free", lambda f: aded(f.generator(), trigrams(f.task)), tasks=("stdlib",)
+    ),
     "stand": Method("training-free", lambda f: stand(f.generator(), SMALL)),
     "medusa": Method("trained", lambda f: medusa(f.generator(), head(f, "medusa")), "medusa"),
     "clover": Method("trained", lambda f: clover(f.generator(), head(f, "clover")), "clover"),
@@ -153,6 +177,7 @@ METHODS: dict[str, Method] = {
     "eagle2": Method(
         "trained", lambda f: eagle2(f.generator(), head(f, "eagle"), 3, 4, 8), "eagle"
     ),
+    "rasd": Method("trained", retrieving, "eagle", tasks=("stdlib",)),
     "kangaroo": Method(
         "trained", lambda f: kangaroo(f.generator(), head(f, "kangaroo"), 4), "kangaroo"
     ),
