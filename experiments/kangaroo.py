@@ -212,7 +212,7 @@ def confidences(config: Config, field: Field, head: Kangaroo) -> dict[str, Any]:
     return {
         "accepted": np.histogram(sure[agrees], bins)[0].tolist(),
         "rejected": np.histogram(sure[~agrees], bins)[0].tolist(),
-        "means": [float(sure[agrees].mean()), float(sure[~agrees].mean())],
+        "means": [float(sure[mask].sum() / max(mask.sum(), 1)) for mask in (agrees, ~agrees)],
     }
 
 
@@ -244,7 +244,7 @@ def draw(config: Config, rows: list[dict[str, Any]], confidence: dict[str, Any])
         edges = np.linspace(0.05, 0.95, 10)
         for name, shift in (("accepted", -0.02), ("rejected", 0.02)):
             counts = np.array(confidence[name], float)
-            last.bar(edges + shift, counts / counts.sum(), width=0.04, label=name)
+            last.bar(edges + shift, counts / max(counts.sum(), 1), width=0.04, label=name)
         last.set(xlabel="the drafter's top probability", ylabel="share", title="confidence")
 
 
