@@ -29,7 +29,6 @@ import numpy as np
 import optax
 
 from algorithms.speculative.s2d import s2d
-from algorithms.speculative.speculative import Speculative
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
 from experiments.speculation import Field, open_field
@@ -137,6 +136,10 @@ class Setting:
             raise ValueError(
                 f"thresholds={config.thresholds}: one for each but the last of {config.exits}"
             )
+        if 0 not in config.temperatures:
+            raise ValueError(
+                f"temperatures={config.temperatures}: include 0, where texts can be compared"
+            )
         field = open_field("stdlib", config.prompts, config.max_tokens)
         if config.trunk is not None:
             field = replace(field, target=load_checkpoint(Path(config.trunk), dtype="float32"))
@@ -183,19 +186,34 @@ def price(model: Transformer) -> tuple[float, float]:
 def generated(spec: Speculator, key, prompt: Prompt):
     """The account of decoding, and what the drafter remembers of it."""
     rows = autoregress.generate(spec, key, prompt)
-    return rows.usage, rows.speculation[0]
+    return rows.usage, rows.speculation[0], rows.tokens
+
+
+def plain(setting: Setting, target: Transformer) -> list[Any]:
+    """The greedy text of a target, batch by batch."""
+    field, c = replace(setting.field, target=target), setting.config
+    return [decode(field.plain(), c.seed, prompt).tokens for prompt in field.batches(c.batch)]
 
 
 def measure(
-    setting: Setting, target: Transformer, draft: Transformer, thresholds, temperature: float
+    setting: Setting,
+    target: Transformer,
+    draft: Transformer,
+    thresholds: tuple[float, ...],
+    temperature: float,
+    texts: list[Any],
 ) -> dict[str, Any]:
-    """Decode the prompts, and price what was run. A sub-model of a fixed depth asks no other."""
-    c, total = setting.config, {}
+    """Decode the prompts, and price what was run. A sub-model of a fixed depth asks no other.
+
+    `texts` is the target's own greedy text.
+    """
+    c, total, same = setting.config, {}, []
     field = replace(setting.field, target=target)
     spec = s2d(field.generator(*law(temperature)), draft, c.exits, thresholds, c.length)
 
-    for prompt in field.batches(c.batch):
-        usage, state = generated(spec, jax.random.key(c.seed), prompt)
+    for prompt, text in zip(field.batches(c.batch), texts, strict=True):
+        usage, state, tokens = generated(spec, jax.random.key(c.seed), prompt)
+        same.append(np.all(np.asarray(tokens == text), axis=1))
         now = {
             "emitted": usage.emitted.sum(),
             "passes": usage.histogram.sum(),
@@ -216,7 +234,7 @@ def measure(
         "mean depth": float(depth),
         "exits": (total["exits"] / total["exits"].sum()).tolist(),
         "speed-up": float(total["emitted"] * one / (total["passes"] * one + drafting)),
-    }
+    } | ({} if temperature else {"same text": float(np.mean(np.concatenate(same)))})
 
 
 def ways(config: Config) -> dict[str, tuple[str, tuple[float, ...]]]:
@@ -238,25 +256,12 @@ def losses(setting: Setting, draft: Transformer) -> dict[str, float]:
     return score(draft)
 
 
-def greedy_equal(setting: Setting, target: Transformer, draft: Transformer) -> dict[str, Any]:
-    """Share of prompts whose greedy text is the target's own."""
-    c, same = setting.config, []
-    field = replace(setting.field, target=target)
-    bars = (*c.thresholds[0], 0.0)
-    spec = s2d(field.generator(), draft, c.exits, bars, c.length)
-    for prompt in field.batches(c.batch):
-        mine = decode(Speculative(spec), c.seed, prompt)
-        plain = decode(field.plain(), c.seed, prompt)
-        same.append(np.all(np.asarray(mine.tokens == plain.tokens), axis=1))
-    return {"share": float(np.mean(np.concatenate(same)))}
-
-
 def run(config: Config) -> Report:
     """Two drafts, all targets, fixed depths and S2D."""
     setting, c = Setting.of(config), config
     todo = ways(c)
     count = len(c.targets if not c.models else c.models) * len(c.temperatures)
-    with Journal(config) as journal, Progress("s2d", count * len(todo) + 3) as progress:
+    with Journal(config) as journal, Progress("s2d", count * len(todo) + 2) as progress:
         depth = c.exits[-1]
         drafts = {"SoFT": setting.tuned(depth, c.exits)}
         progress.advance(note="sorted fine-tuning")
@@ -269,19 +274,17 @@ def run(config: Config) -> Report:
         rows = [{"way": f"held-out loss, {kind}"} | held[kind] for kind in held]
         targets = setting.targets()
         for name, target in targets.items():
+            texts = plain(setting, target)
             for temperature in c.temperatures:
                 for way, (kind, bars) in todo.items():
                     key = f"{name}, T = {temperature:g}, {way}"
-                    work = partial(measure, setting, target, drafts[kind], bars, temperature)
+                    work = partial(measure, setting, target, drafts[kind], bars, temperature, texts)
                     found = journal.row(key, work)
                     head = {"way": way, "target": name, "T": temperature}
                     rows.append(head | found)
                     progress.advance(note=key)
-        last = list(targets.values())[-1]
-        same = journal.row("greedy", partial(greedy_equal, setting, last, drafts["SoFT"]))
-        progress.advance(note="greedy text")
     draw(config, rows)
-    return Report(claims(config, rows, held, same["share"]), rows, seconds=journal.seconds)
+    return Report(claims(config, rows, held), rows, seconds=journal.seconds)
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -318,7 +321,7 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
         right.set(ylabel="draft tokens that leave there", xlabel="thresholds of S2D")
 
 
-def claims(config: Config, rows, held, same: float) -> list[Claim]:
+def claims(config: Config, rows, held) -> list[Claim]:
     """The paper's, by rules fixed before measuring."""
     c, average = config, means(rows)
     fixed = {way: v for way, v in average.items() if way.startswith("SoFT")}
@@ -333,6 +336,7 @@ def claims(config: Config, rows, held, same: float) -> list[Claim]:
     deep = f"loss_{c.exits[-1]}"
     gap = held["SoFT"][deep] - held["SFT"][deep]
     mine = next(iter(nested))
+    same = [row["same text"] for row in rows if "same text" in row]
     found = [
         Claim(
             "sorted fine-tuning makes shallow sub-models that plain fine-tuning does not, at "
@@ -361,8 +365,8 @@ def claims(config: Config, rows, held, same: float) -> list[Claim]:
         Claim(
             "greedy text is the target's",
             "lossless",
-            f"{100 * same:.0f} % of texts are equal",
-            same == 1.0,
+            f"{100 * min(same):.0f} % of texts are equal",
+            min(same) == 1.0,
         ),
     ]
     if len(best) > 1:
