@@ -36,7 +36,7 @@ from algorithms.speculative.specinfer import specinfer
 from algorithms.speculative.verifiers.residual import Residual
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
-from experiments.speculation import open_field
+from experiments.speculation import Field, open_field
 from experiments.trees import Pair, field_of, laws, logits, rising, speed_up, summary
 from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Categorical
@@ -46,6 +46,7 @@ METHODS = ("chain", "SpecInfer", "Sequoia", "DySpec", "DySpec, threshold")
 RATIOS = (5, 20, 200, 2000)
 EDGES = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0])
 CHILDREN = 16  # siblings whose chances Sequoia knows
+COLD = 1e-3  # stands for temperature 0 where a law is needed
 LONGEST = 8  # tokens of an independent sequence, and of the chain
 
 
@@ -99,17 +100,16 @@ PRESETS = {
 }
 
 
-def chances(config: Config, pair: Pair) -> tuple[float, ...]:
-    """Sequoia's positional acceptance, on prompts that are not measured on."""
-    field = pair.field
-    if config.target is None:
-        field = open_field("stdlib", 64, 1, "validation")
-    target, draft = laws(field, pair.temperature or 1e-3, DRAFT_TEMPERATURE)
+def chances(pair: Pair) -> tuple[float, ...]:
+    """Sequoia's positional acceptance at the places of a field's prompts."""
+    target, draft = laws(pair.field, pair.temperature or COLD, DRAFT_TEMPERATURE)
     found = positional(jax.random.key(pair.seed), target, draft, CHILDREN)
     return tuple(np.asarray(found, float).tolist())
 
 
-def speculators(config: Config, pair: Pair, budget: int) -> dict[str, Speculator]:
+def speculators(
+    config: Config, pair: Pair, calibration: Field, budget: int
+) -> dict[str, Speculator]:
     """All methods with `budget` nodes, the chain and independent sequences with at most that."""
     generator, draft = pair.generator, pair.field.draft
     drafting = (Temperature(DRAFT_TEMPERATURE), Categorical())
@@ -123,7 +123,9 @@ def speculators(config: Config, pair: Pair, budget: int) -> dict[str, Speculator
         "DySpec, threshold": dyspec_threshold(generator, draft, budget, levels=2 * LONGEST),
     }
     if "Sequoia" in config.methods:
-        shape = Shapes.of(chances(config, pair), budget + 1, 2 * LONGEST).parents(budget + 1)
+        shape = Shapes.of(
+            chances(replace(pair, field=calibration)), budget + 1, 2 * LONGEST
+        ).parents(budget + 1)
         found["Sequoia"] = sequoia(generator, draft, shape, *drafting)
     return {name: found[name] for name in config.methods}
 
@@ -142,7 +144,10 @@ def estimate(pair: Pair) -> list[dict[str, Any]]:
     """Acceptance, and the target's probability, of tokens drawn by the draft, by draft
     probability; expectations over the draw and not samples."""
     target, draft = logits(pair.field)
-    p, q = jax.nn.softmax(target / (pair.temperature or 1e-3)), jax.nn.softmax(draft / 0.6)
+    p, q = (
+        jax.nn.softmax(target / (pair.temperature or COLD)),
+        jax.nn.softmax(draft / DRAFT_TEMPERATURE),
+    )
     place = jnp.digitize(q, EDGES[1:-1])
 
     def sums(values) -> np.ndarray:
@@ -169,6 +174,12 @@ def run(config: Config) -> Report:
     field = field_of(
         config.prompts, config.max_tokens, config.target, config.draft, config.questions
     )
+    calibration = open_field("stdlib", 64, 1, "validation") if config.target is None else field
+    return study(config, field, calibration)
+
+
+def study(config: Config, field: Field, calibration: Field) -> Report:
+    """`run`, on the field that is given, with Sequoia's chances measured on another."""
     first = Pair(field, config.temperatures[0], config.batch, config.seed)
     todo = [
         (replace(first, temperature=temperature), budget)
@@ -181,7 +192,7 @@ def run(config: Config) -> Report:
         estimates = journal.row("estimate", lambda: {"rows": estimate(first)})["rows"]
         progress.advance(note="estimate")
         for pair, budget in todo:
-            for method, speculator in speculators(config, pair, budget).items():
+            for method, speculator in speculators(config, pair, calibration, budget).items():
                 name = f"{method}, budget {budget}, temperature {pair.temperature}"
                 found = journal.row(name, lambda pair=pair, s=speculator: measure(pair, s))
                 modelled = {

@@ -35,6 +35,7 @@ from algorithms.speculative.spectr import spectr
 from algorithms.speculative.verifiers.residual import Residual
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
+from experiments.speculation import Field
 from experiments.trees import Pair, field_of, laws, speed_up
 from jaxdecode.sampling import draw_many
 from jaxdecode.speculate import Speculator
@@ -184,6 +185,11 @@ def run(config: Config) -> Report:
     field = field_of(
         config.prompts, config.max_tokens, config.target, config.draft, config.questions
     )
+    return study(config, field)
+
+
+def study(config: Config, field: Field) -> Report:
+    """`run`, on the field that is given."""
     pair = Pair(field, config.temperatures[0], config.batch, config.seed)
     ratio = field.draft.cost.parameters / field.target.cost.parameters
     runs = studies(config)

@@ -33,6 +33,7 @@ from algorithms.speculative.specinfer import specinfer
 from algorithms.speculative.spectr import spectr
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
+from experiments.speculation import Field
 from experiments.trees import Pair, field_of, laws, rising, speed_up
 from jaxdecode import transport
 from jaxdecode.speculate import Speculator
@@ -62,7 +63,7 @@ class Config:
 
     prompts: int = 64
     max_tokens: int = 48
-    batch: int = 32
+    batch: int = 64
     counts: tuple[int, ...] = (1, 2, 4, 8)
     lengths: tuple[int, ...] = (4, 8)
     baselines: bool = True
@@ -129,6 +130,11 @@ def run(config: Config) -> Report:
     field = field_of(
         config.prompts, config.max_tokens, config.target, config.draft, config.questions
     )
+    return study(config, field)
+
+
+def study(config: Config, field: Field) -> Report:
+    """`run`, on the field that is given."""
     pair = Pair(field, config.temperature, config.batch, config.seed)
     runs = variants(config, pair)
     with Journal(config) as journal, Progress("spectr", len(runs) + 1) as progress:
