@@ -63,8 +63,11 @@ class Shapes:
             table[level, 1, 0] = 1.0
             best = table[level - 1].max(axis=1)
             for b in range(1, width + 1):
+                # A child that is never accepted is worth nothing, and 0 * -inf is no number.
+                child = np.full_like(best, -np.inf)
+                np.multiply(self.positional[b - 1], best, out=child, where=np.isfinite(best))
                 for n in range(2, self.size + 1):
-                    sums = table[level, n - 1 : 0 : -1, b - 1] + self.positional[b - 1] * best[1:n]
+                    sums = table[level, n - 1 : 0 : -1, b - 1] + child[1:n]
                     s = int(np.argmax(sums))
                     table[level, n, b], split[level, n, b] = sums[s], s + 1
         return table, split

@@ -81,6 +81,14 @@ def test_the_shape_has_the_value_it_promises() -> None:
         assert Fixed(parents).depth <= levels - 1
 
 
+def test_children_that_are_never_accepted_still_make_a_tree() -> None:
+    """Of one size only in two levels; a deeper one is worth more."""
+    shapes = Shapes.of((0.5, 0.0, 0.0), 5)
+    np.testing.assert_allclose(shapes.expected(4, 2), 1.5)
+    assert shapes.parents(4, 2) == (-1, -1, -1)
+    assert shapes.parents(4) == (-1, 0, 1)
+
+
 def test_the_fastest_shape_weighs_passes() -> None:
     """Free passes of both kinds ask for all nodes, dear drafts for none, dear width for few."""
     shapes = Shapes.of(CHANCES, 12)
