@@ -41,7 +41,7 @@ def emit(
         tokens = jnp.take_along_axis(draft.tokens, path, axis=1)
     else:
         tokens = jnp.zeros_like(path)
-    tokens = jnp.concatenate([tokens, jnp.zeros_like(tokens[:, :1])], axis=1)
+    tokens = jnp.pad(tokens, ((0, 0), (0, 1)))
     tokens = put(tokens, accepted[:, None], jnp.where(usable, verdict.next, 0)[:, None])
 
     space = jnp.minimum(rows.tokens.shape[1] - rows.length, until - rows.total)
@@ -64,7 +64,7 @@ def emit(
     status = jnp.where(lost, Status.INVALID, status)
 
     # The logits before emitted token i are those of the root (i = 0) or of path node i - 1.
-    before = jnp.concatenate([jnp.zeros_like(path[:, :1]), path + 1], axis=1)
+    before = jnp.pad(path + 1, ((0, 0), (1, 0)))
     raw = jnp.take_along_axis(output.logits, before[..., None], axis=1)
     logprob = jnp.take_along_axis(raw, tokens[..., None], axis=2)[..., 0]
     logprob -= jax.nn.logsumexp(raw, axis=2)

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator, fork
 from jaxdecode.cache import Cache, resize, spread
-from jaxdecode.draft import ROOT, Draft, Shape, Spent, Verdict
+from jaxdecode.draft import Draft, Shape, Spent, Verdict
 from jaxdecode.drafter import Always, Drafter, Now, Policy, Verifier
 from jaxdecode.emission import emit
 from jaxdecode.judge import Judge, stream
@@ -34,7 +34,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Int, Key
-from jaxdecode.verify import match
+from jaxdecode.verify import alone
 
 ROUND, DRAFT, VERIFY = 21, 22, 23
 
@@ -176,7 +176,7 @@ def play(
         if spec.policy.rests:
             verdict = rested(verdict, judge, limit == 0)
     else:
-        verdict = match(judge, draft, 1)
+        verdict = alone(judge)
     rows, outcome = emit(generator, rows, active, until, draft, verdict, output, judge)
     memory = spec.drafter.commit(model, memory, draft, outcome)
     longest = jnp.max(jnp.where(draft.eligible, draft.shape.depth, 0), axis=1, initial=0)
@@ -187,11 +187,11 @@ def play(
 def rested(verdict: Verdict, judge: Judge, rows: Bool[Array, "R"]) -> Verdict:
     """The verdict of a round without a draft on these rows: a row that rests beside one that
     drafts draws what it would draw alone."""
-    zero = jnp.zeros_like(verdict.count)
+    without = alone(judge)
     return replace(
         verdict,
         count=jnp.where(rows, 0, verdict.count),
-        next=jnp.where(rows, judge.draw(judge.state, zero + ROOT, zero), verdict.next),
+        next=jnp.where(rows, without.next, verdict.next),
         guessed=verdict.guessed & ~rows,
     )
 

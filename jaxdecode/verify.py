@@ -37,6 +37,13 @@ def match(judge: Judge, draft: Draft, depth: int) -> Verdict:
     return Verdict(path=path, count=count, next=token, guessed=guessed)
 
 
+def alone(judge: Judge) -> Verdict:
+    """The token after the root, of a round without a draft."""
+    zero = jnp.zeros(judge.active.shape, jnp.int32)
+    token = jnp.where(judge.active, judge.draw(judge.state, zero + ROOT, zero), -1)
+    return Verdict(jnp.zeros((zero.shape[0], 0), jnp.int32), zero, token, zero > 0)
+
+
 def walk(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, Array]:
     """Node by node, as a transform that remembers the path has to be asked.
 
