@@ -10,8 +10,9 @@ draft length, and in most cases where the target verifies equally many nodes.
 The zoo's target and draft of the standard library's source, held-out prompts, two temperatures.
 At equal length L all trees have the same number of sequences; at equal budget each method has
 its published kind of shape: SD a chain, SpecTr and RSD-S K sequences, RSD-C factors, of which
-the best is reported. Both models have the same temperature. About 3 minutes on two cores. To expect:
-at the low temperature RSD above SpecTr above SD, for independent drafts repeat one another; at
+the best is reported. Both models have the same temperature. About 3 minutes on two cores.
+
+To expect: at the low temperature RSD above SpecTr above SD, for independent drafts repeat one another; at
 temperature 1 they rarely do, and K-SEQ makes up for it: what separates RSD from SpecTr there is
 below the standard error of these runs, 0.03-0.1 tokens a pass. Long chains fall behind.
 
