@@ -62,7 +62,7 @@ class Config:
     prompts: int = 8
     max_tokens: int = 96
     stream: int = 24
-    corpus: int = 500_000
+    corpus: int = 3_000_000
     steps: tuple[float, ...] = (0.0, 0.01, 0.04, 0.2)
     iterations: tuple[int, ...] = (25,)
     keeps: tuple[int, ...] = (4,)

@@ -165,13 +165,15 @@ def fitted(config: Config, field: Field) -> dict[str, Any]:
 
 
 def overlap(tokens: Sequence[np.ndarray], order: int) -> list[float]:
-    """The share of the n-grams of sample k + 1 that samples 1 to k hold, for every k."""
+    """The share of the n-grams of sample k + 1 that samples 1 to k hold, for every k; NaN where
+    it has none."""
     seen: set[tuple[int, ...]] = set()
     shares = []
-    for text in tokens:
+    for number, text in enumerate(tokens):
         grams = [tuple(text[i : i + order].tolist()) for i in range(len(text) - order + 1)]
-        if seen and grams:
-            shares.append(sum(gram in seen for gram in grams) / len(grams))
+        if number:
+            held = [gram in seen for gram in grams]
+            shares.append(float(np.mean(held)) if held else float("nan"))
         seen.update(grams)
     return shares
 
@@ -202,7 +204,9 @@ def best_of(config: Config, field: Field, generator: Expander) -> dict[str, Any]
         "right": int(right),
         "solutions": len(texts) * config.samples,
         "tokens_per_call": emitted / float(passes) if passes is not None else 1.0,
-        "overlap": {str(order): np.mean(found, axis=0).tolist() for order, found in shares.items()},
+        "overlap": {
+            str(order): np.nanmean(found, axis=0).tolist() for order, found in shares.items()
+        },
     }
 
 

@@ -66,7 +66,7 @@ class Config:
     max_tokens: int = 96
     budgets: tuple[int, ...] = (10, 20, 40)
     widths: tuple[int, ...] = (2, 4)
-    corpus: int = 1_000_000
+    corpus: int = 3_000_000
     rows: int = 8
     seed: Seed = 0
     out: Out = None
