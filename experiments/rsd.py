@@ -12,9 +12,10 @@ At equal length L all trees have the same number of sequences; at equal budget e
 its published kind of shape: SD a chain, SpecTr and RSD-S K sequences, RSD-C factors, of which
 the best is reported. Both models have the same temperature. About 3 minutes on two cores.
 
-To expect: at the low temperature RSD above SpecTr above SD, for independent drafts repeat one another; at
-temperature 1 they rarely do, and K-SEQ makes up for it: what separates RSD from SpecTr there is
-below the standard error of these runs, 0.03-0.1 tokens a pass. Long chains fall behind.
+To expect: at the low temperature RSD above SpecTr above SD, for independent drafts repeat one
+another; at temperature 1 they rarely do, and K-SEQ makes up for it: what separates RSD from
+SpecTr there is below the standard error of these runs, 0.03-0.1 tokens a pass. Long chains fall
+behind.
 
 MBSU, memory-bound speed-up = tokens a pass / (1 + r * draft passes), r the ratio of the models'
 parameters, counts sequential passes of the draft model and not its nodes.
