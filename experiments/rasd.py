@@ -251,6 +251,7 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
             axis.set_yticks(at + share * (len(config.heads) - 1) / 2, names)
             axis.invert_yaxis()
             axis.set(xlabel="tokens for each pass of the target", title=task)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
