@@ -249,6 +249,7 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
             line = left.plot(*zip(*row["windows"], strict=True), label=f"c = {row['c']}")[0]
             left.axvline(row["c"], color=line.get_color(), alpha=0.4, ls=":", marker="")
         left.set(xlabel="window", ylabel="modelled speed-up", title=f"draft: {good}")
+        left.legend(loc="upper left")
         grid = np.linspace(0.3, 0.97, 60)
         for place, ratio in enumerate(config.ratios):
             colour, clock = f"C{place}", Clock(ratio)
