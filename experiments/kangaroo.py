@@ -12,7 +12,9 @@ target's own laws for a minute; held-out prompts, greedy. The threshold is varie
 adapter where there is one. About 3 minutes on two cores. `CR` is the mean of tokens a round, the
 target's own included, and `CTAR(w)` the share of rounds with more than w. The modelled speed-up
 counts a round as (K + 1) l / L + K c + (L - l) / L passes of the target, K its mean drafts, c
-adapter and output matrix by parameters: verifying is as fast as one step.
+adapter and output matrix by parameters: verifying is as fast as one step. To expect: every exit
+yields more tokens the deeper it is, and the shallow ones about pay for themselves; the adapter's
+kind makes little difference after so short a training.
 
 Published setting: give a checkpoint, questions, and an adapter that `models.heads.files` wrote:
 

@@ -12,7 +12,9 @@ shipped one, and one trained here on arithmetic, for which source is out of its 
 tasks, greedy: "code" continues held-out files, with the train files as the corpus; "quote"
 continues a passage whose beginning is repeated, so that the answer stands in the prompt. No text
 that is to be written is in the corpus. All methods verify the same most nodes. About 3 minutes on
-two cores. `MAT` are tokens for each pass of the target, its own included.
+two cores. `MAT` are tokens for each pass of the target, its own included. To expect: with the
+head in its domain RASD is above both parents; the other head knows so little of source that it
+prunes what retrieval has right, and RASD without pruning is best with it.
 
 Published setting: give a checkpoint, questions, and an EAGLE head that `models.heads.files` wrote;
 retrieval is from the text itself.
