@@ -7,6 +7,7 @@ the best trained drafter and 1.5 times for the best that needs no training, meas
 policy that knows what a pass costs, never below 0.95; more tokens a second than transformers'
 assisted and prompt-lookup generation on the same weights, each against our method of its kind;
 and every method's text equal to plain decoding's. Batch 8 is measured and shown, whatever it is.
+About 7 minutes on two cores, most of it compiling.
 
 All methods of a batch take turns on the same prompts, and medians count; compilation is apart.
 `tokens_per_call` are emitted tokens for each pass of the target, its own token included; `width`
@@ -47,7 +48,7 @@ class Config:
       tasks: "stdlib", "arithmetic".
       methods: of `experiments.speculators.METHODS`; all if empty.
       prompts, max_tokens: of each task.
-      batches: rows decoded together.
+      batches: rows decoded together; tasks after the first are raced with the first of these.
       repeats, patience: rounds of a race, and seconds after which it is cut short.
       questions: a Spec-Bench file to take prompts from, instead of the tasks'.
       target, draft: folders of published checkpoints for the questions; the zoo's if not given.
@@ -257,7 +258,9 @@ def run(config: Config) -> Report:
         print(f"no peer to race: {reason}")
     where = fields(config)
     rows: list[dict[str, Any]] = []
-    steps = [(name, batch) for name in where for batch in config.batches]
+    first, *others = where
+    steps = [(first, batch) for batch in config.batches]
+    steps += [(name, config.batches[0]) for name in others]
     with Journal(config) as journal, Progress("spec_bench", len(steps)) as progress:
         for name, batch in steps:
             key = f"{name}, batch {batch}"
