@@ -16,6 +16,7 @@ from typing import Any, Literal
 from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.drafters.ranked import Ranked
 from algorithms.speculative.drafters.retrieval import Datastore
 from algorithms.speculative.dyspec import dyspec, dyspec_threshold
 from algorithms.speculative.eagle import eagle, eagle2
@@ -47,6 +48,7 @@ from jaxdecode.speculate import Speculator
 Kind = Literal["draft model", "training-free", "trained"]
 PLAIN = "plain decoding"
 SMALL = (-1, -1, 0, 0, 2, 4)  # the most useful nodes of a tree of ranks
+PAIRS = Ranked.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])  # for two heads
 DRAWN: dict[str, Any] = {"transform": Temperature(0.6), "sampler": Categorical()}
 CORPUS = 400_000  # tokens of a datastore
 
@@ -171,7 +173,9 @@ METHODS: dict[str, Method] = {
         "training-free", lambda f: aded(f.generator(), trigrams(f.task)), tasks=("stdlib",)
     ),
     "stand": Method("training-free", lambda f: stand(f.generator(), SMALL)),
-    "medusa": Method("trained", lambda f: medusa(f.generator(), head(f, "medusa")), "medusa"),
+    "medusa": Method(
+        "trained", lambda f: medusa(f.generator(), head(f, "medusa"), PAIRS), "medusa"
+    ),
     "clover": Method("trained", lambda f: clover(f.generator(), head(f, "clover")), "clover"),
     "eagle": Method("trained", lambda f: eagle(f.generator(), head(f, "eagle"), 4), "eagle"),
     "eagle2": Method(
