@@ -274,8 +274,13 @@ def run(config: Config) -> Report:
             for name, drawn in (("likeliest tokens", False), ("drawn tokens", True))
         ]
     for name in ("likeliest tokens", "drawn tokens"):
+        own = found[f"STAND, {name}"]["by_sample"][:few]  # as few samples as at the others
         acceptance.append(
-            {"temperature": config.temperature, "method": name} | found[f"STAND, {name}"]
+            {
+                "temperature": config.temperature,
+                "method": name,
+                "tokens_per_call": float(np.mean(own)),
+            }
         )
     p = differ(plain, shared)
     rows: list[dict[str, Any]] = [
