@@ -157,7 +157,8 @@ class Setting:
                 responses = decode(Autoregressive(generator), c.seed + 1, prompt)
                 key = jax.random.key(c.seed + 2)
                 found.append(make(generator, here.draft, key, prompt, responses, mixing))
-            self._lessons[mixing] = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+            count = len(prompts)  # the last batch is filled up with copies
+            self._lessons[mixing] = jax.tree.map(lambda *x: jnp.concatenate(x)[:count], *found)
         return self._lessons[mixing]
 
     def head(self, weight: float, depth: int, mixing: float) -> AcceptanceHead:
@@ -166,7 +167,7 @@ class Setting:
         if key not in self._heads:
             c, lesson = self.config, self.lesson(mixing)
             rows, width = lesson.label.shape[0], lesson.hidden.shape[2]
-            kept = rows - rows // 8
+            kept = rows - max(rows // 8, 1)
 
             def batch(step: int) -> dict[str, Any]:
                 chosen = np.random.default_rng((c.seed, step)).integers(0, kept, min(32, kept))
@@ -279,7 +280,7 @@ def hindsight(setting: Setting) -> dict[str, Any]:
 def reliability(setting: Setting) -> dict[str, Any]:
     """Predicted and labelled acceptance of a head without weights, on held-out lessons."""
     lesson = setting.lesson(setting.config.mixing)
-    held = slice(lesson.label.shape[0] - lesson.label.shape[0] // 8 - 1, None)
+    held = slice(lesson.label.shape[0] - max(lesson.label.shape[0] // 8, 1), None)
     head = setting.head(1.0, DEPTH, setting.config.mixing)
     counted = np.asarray(lesson.counted[held])
     predicted = np.asarray(head(lesson.hidden[held]))[counted]
