@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.eagle import Eagle, Foreseen
+from algorithms.speculative.speculative import Speculative
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache
@@ -160,6 +163,15 @@ def test_what_is_remembered_is_what_reading_the_text_leaves(make):
                 mine, other = getattr(state, name), getattr(fresh, name)
                 np.testing.assert_allclose(mine, other, atol=1e-5)
                 assert not lagged
+
+
+@pytest.mark.parametrize("make", [heads.pool, heads.paths, heads.hops, heads.hop_tree, heads.fused])
+def test_long_texts_are_plain_decodings_where_no_edit_remembers_the_path(make):
+    """Whole drafts are matched at once then, unfinished trees among them."""
+    long = replace(generator(), max_tokens=20)
+    run = jax.jit(lambda decoder: decoder(jax.random.key(0), PROMPT).tokens)
+    found = run(Speculative(make(long, TARGET)))
+    np.testing.assert_array_equal(found, run(Autoregressive(long)))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Hop:
             going=going,
             tokens=zero,
             parent=zero + ROOT,
-            seen=jnp.zeros((len(going), nodes, nodes), bool),
+            seen=jnp.broadcast_to(jnp.eye(nodes, dtype=bool), (len(going), nodes, nodes)),
             valid=zero > 0,
             ran=zero > 0,
             score=zero.astype(jnp.float32),
