@@ -87,7 +87,8 @@ def leap(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, A
         index = jnp.arange(nodes)
         twin = (shape.parent[:, None] == shape.parent[..., None]) & (index < index[:, None])
         hit &= ~jnp.any(twin & hit[:, None], axis=2)
-        accepted = jnp.all(hit[:, None] | ~shape.seen, axis=2)
+        # A place that nothing filled may have no line at all, not even itself.
+        accepted = hit & jnp.all(hit[:, None] | ~shape.seen, axis=2)
         count = jnp.sum(accepted, axis=1, dtype=jnp.int32)
         level = accepted[:, None] & (shape.depth[:, None] == jnp.arange(1, depth + 1)[:, None])
         path = jnp.argmax(level, axis=2).astype(jnp.int32)
