@@ -32,6 +32,7 @@ def test_a_grown_tree_is_the_fixed_one(parents) -> None:
     padded = parents + [ROOT] * (9 - len(parents))  # one compiled shape for all examples
     grown = Shape.grown(jnp.asarray([padded] * 2), 9)
     count = len(parents)
+    assert grown.seen is not None and fixed.seen is not None
     np.testing.assert_array_equal(grown.parent[:, :count], fixed.parent)
     np.testing.assert_array_equal(grown.depth[:, :count], fixed.depth)
     np.testing.assert_array_equal(grown.seen[:, :count, :count], fixed.seen)

@@ -113,6 +113,6 @@ def test_edges() -> None:
     np.testing.assert_allclose(remainder(target, draft, 1.0, 3), target)
     assert division(target, target, 4) <= 1 + 1e-5
     np.testing.assert_allclose(k_seq(target, target, 4), 1, atol=1e-5)
-    many = jax.jit(division)(*LAWS[:, :3], jnp.array([1, 2, 5]))
-    one = [division(*LAWS[:, i], count) for i, count in enumerate((1, 2, 5))]
+    many = jax.jit(division)(LAWS[0, :3], LAWS[1, :3], jnp.array([1, 2, 5]))
+    one = [division(LAWS[0, i], LAWS[1, i], count) for i, count in enumerate((1, 2, 5))]
     np.testing.assert_allclose(many, one, rtol=1e-6)
