@@ -208,7 +208,9 @@ def test_a_killed_run_goes_on(tmp_path: Path, number: int) -> None:
     script.write_text(SLOW)
     command = [sys.executable, str(script), "--out", str(out)]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     log = out / "metrics.jsonl"
     wait(lambda: log.is_file() and log.read_bytes().count(b"\n") >= 3)
     process.send_signal(number)
@@ -223,6 +225,12 @@ def test_a_killed_run_goes_on(tmp_path: Path, number: int) -> None:
     subprocess.run(command, env=environ, check=True, capture_output=True)
     assert log.read_bytes().splitlines()[1:3] == kept
     assert [row["n"] for row in read_json(out / "result.json")["rows"]] == list(range(6))
+
+
+def heed() -> None:
+    """Interrupts end a program again, also where a shell started these tests in the background
+    and had them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(ready, seconds: float = 60.0) -> None:
