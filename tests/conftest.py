@@ -4,9 +4,11 @@ Every setting yields to the environment: `JAX_PLATFORMS=cuda make test` runs on 
 need several devices start their own process with `--xla_force_host_platform_device_count`.
 """
 
+import gc
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,3 +29,25 @@ for name, value in DEFAULTS.items():
 # run, so that a failure is a change in the code and not in the draw.
 settings.register_profile("jaxdecode", deadline=None, derandomize=True, database=None)
 settings.load_profile("jaxdecode")
+
+ROOM = 1.5e9  # bytes that compiled programs may take up before they are dropped
+held = ROOM
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0
+
+
+@pytest.fixture(autouse=True)
+def lean():
+    """Drop compiled programs before they fill the memory; the cache on disk keeps them."""
+    global held
+    yield
+    if resident() > held + ROOM:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+        held = resident()
