@@ -14,12 +14,16 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: setup test demo lint format parity
+.PHONY: setup test optimized demo lint format parity
 
 setup: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal --durations 15
+
+# The engines and the decoders again, with every optimisation of the compiler.
+optimized: $(VENV)/.installed
+	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/jaxdecode tests/conformance/test_decoders.py
 
 demo: $(VENV)/.installed
 	$(PY) -m experiments.demo --out out/demo
@@ -35,7 +39,7 @@ format: $(VENV)/.installed-lint
 
 # What is compared with published implementations: the models, and the evaluation harness.
 parity: $(VENV)/.installed-parity
-	$(PY) -m pytest -m parity
+	XLA_FLAGS= $(PY) -m pytest -m parity
 
 # A python without ensurepip (Debian's, without python3-venv) lends its own pip instead.
 $(PY):

@@ -1,4 +1,4 @@
-"""Tiny checkpoints in the published format: a generator, a judge of its texts, a stranger."""
+"""Tiny checkpoints in the published format: a generator, its judge, and two strangers to both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def companions(folder: Path, codec: TaskTokenizer) -> Path:
 
 
 def build(root: Path) -> dict[str, Path]:
-    """Folders by name: `generator`, `judge` (a reward model), `stranger` (another tokenizer)."""
+    """Folders by name: `generator` and `judge`; `stranger` and `critic`, with another tokenizer."""
     texts = ["one plus one is two", "two plus two is four", "the cat sat on the mat"]
     codec, other = byte_pairs(texts, 280), byte_pairs(texts[2:], 264)
 
@@ -39,11 +39,13 @@ def build(root: Path) -> dict[str, Path]:
         return small(codec.vocab_size, hidden=32, layers=1, max_positions=96)
 
     files = companions(root / "files", codec)
-    folders = {name: root / name for name in ("generator", "judge", "stranger")}
-    model = Transformer(shape(codec), rngs=nnx.Rngs(0))
-    export.save(model, folders["generator"], family="llama", tokenizer=files)
-    reward = RewardModel.create(shape(codec), rngs=nnx.Rngs(1))
-    save_reward(reward, folders["judge"], tokenizer=files)
-    stranger = RewardModel.create(shape(other), rngs=nnx.Rngs(2))
-    save_reward(stranger, folders["stranger"], tokenizer=companions(root / "others", other))
+    folders = {name: root / name for name in ("generator", "judge", "stranger", "critic")}
+    speakers, critics = ("generator", "stranger"), ("judge", "critic")
+    tokenizers = [(codec, files), (other, companions(root / "others", other))]
+    for seed, (name, (words, tokenizer)) in enumerate(zip(speakers, tokenizers, strict=True)):
+        model = Transformer(shape(words), rngs=nnx.Rngs(2 * seed))
+        export.save(model, folders[name], family="llama", tokenizer=tokenizer)
+    for seed, (name, (words, tokenizer)) in enumerate(zip(critics, tokenizers, strict=True)):
+        reward = RewardModel.create(shape(words), rngs=nnx.Rngs(2 * seed + 1))
+        save_reward(reward, folders[name], tokenizer=tokenizer)
     return folders
