@@ -1,0 +1,1 @@
+"""Aligning a policy for the decoder that it will be deployed with."""
