@@ -1,0 +1,35 @@
+"""A model that answers questions by queries, and reads what is said of its earlier answers."""
+
+from __future__ import annotations
+
+from experiments.tasks.refinement import Refinements
+from experiments.tasks.sql import Sql
+from experiments.zoo.recipe import Recipe, as_dict, held_out
+from jaxdecode.train.losses import next_token
+from models.presets import small
+from models.transformer import Transformer
+
+TASK = Sql()
+
+
+def agent() -> Recipe:
+    """The same weights answer bare questions and questions with feedback."""
+    codec = TASK.tokenizer()
+
+    def stream(split, seed):
+        return as_dict(Refinements(TASK, codec, 64, 80, seed, split))
+
+    return Recipe(
+        name="sql",
+        kind="generator",
+        about="queries for questions that leave things open, with or without scored attempts",
+        tokenizer=TASK.tokenizer,
+        create=lambda rngs: Transformer(
+            small(codec.vocab_size, hidden=96, layers=4, mlp=192), rngs=rngs
+        ),
+        loss=next_token,
+        batches=lambda: stream("train", 10),
+        score=held_out(next_token, lambda: stream("validation", 11)),
+        steps=2400,
+        stored="float16",
+    )
