@@ -1,0 +1,1 @@
+"""Search: beams and their kin."""
