@@ -27,6 +27,7 @@ from jaxdecode.types import Array
 Model = TypeVar("Model", bound=nnx.Module)
 Loss = Callable[..., tuple[Array, Mapping[str, Array]]]
 Batches = Callable[[int], Mapping[str, Any]]
+Rollout = Callable[..., tuple[Mapping[str, Any], Mapping[str, Array]]]
 Watcher = Callable[[int, Mapping[str, float]], None]
 METRICS = "metrics.jsonl"
 
@@ -52,6 +53,8 @@ def fit(
     checkpoints: Checkpoints | None = None,
     watch: Watcher | None = None,
     watch_every: int = 50,
+    rollout: Rollout | None = None,
+    updates: int = 1,
 ) -> Model:
     """Train for `steps` steps in all and return the trained model.
 
@@ -64,15 +67,19 @@ def fit(
       checkpoints: save there and resume from there; a finished run is returned as it is.
       watch: called with (step, means since the last call); also kept as metrics.jsonl beside
         the checkpoints.
+      rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
+        the step themselves make; it is not differentiated, and may decode.
+      updates: gradient steps on the data of one step.
     Raises:
       FloatingPointError: a loss or a gradient is not finite; what is saved is finite.
       ValueError: the folder's run is longer than `steps`.
     """
-    for name, value in (("steps", steps), ("watch_every", watch_every)):
+    counts = (("steps", steps), ("watch_every", watch_every), ("updates", updates))
+    for name, value in counts:
         if value < 1:
             raise ValueError(f"{name}={value}: at least one step is needed")
     graph, params = nnx.split(model)
-    update = _updater(graph, loss, optimizer)
+    update = _updater(graph, loss, optimizer, rollout, updates)
     state = {"params": params, "optimizer": beside(optimizer.init(params), params)}
     with _Store(checkpoints) as store:
         first, state = store.restore(state, steps)
@@ -98,19 +105,38 @@ def fit(
     return nnx.merge(graph, state["params"])
 
 
-def _updater(graph, loss: Loss, optimizer: optax.GradientTransformation):
+def _updater(
+    graph,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    rollout: Rollout | None,
+    updates: int,
+):
     """One jitted step over flat state: a module at the border would cost milliseconds."""
 
     @jax.jit
     def update(params, state, batch):
+        made: Mapping[str, Array] = {}
+        if rollout is not None:
+            batch, made = rollout(nnx.merge(graph, params), **batch)
+
         def objective(params):
             value, metrics = loss(nnx.merge(graph, params), **batch)
             return value, {"loss": value, **metrics}
 
-        gradient, metrics = jax.grad(objective, has_aux=True)(params)
-        metrics = dict(metrics) | {"gradient_norm": optax.tree.norm(gradient)}
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, metrics
+        def once(carry, _=None):
+            params, state = carry
+            gradient, metrics = jax.grad(objective, has_aux=True)(params)
+            metrics = dict(metrics) | {"gradient_norm": optax.tree.norm(gradient)}
+            change, state = optimizer.update(gradient, state, params)
+            return (optax.apply_updates(params, change), state), metrics
+
+        if updates == 1:
+            (params, state), metrics = once((params, state))
+        else:
+            (params, state), several = jax.lax.scan(once, (params, state), length=updates)
+            metrics = jax.tree.map(jnp.mean, several)
+        return params, state, {**metrics, **made}
 
     return update
 
