@@ -173,6 +173,22 @@ def gumbel_top_k(keys: Key[Array, "R"], logits: Float[Array, "R V"], k: int) -> 
     return Ranked(index, perturbed, jnp.take_along_axis(logprob, index, axis=1))
 
 
+def conditioned(
+    gamma: Float[Array, "... W"], perturbed: Float[Array, "... W C"]
+) -> Float[Array, "... W C"]:
+    """Perturbed scores whose maximum over the last axis is made to be `gamma`; -inf stays -inf.
+
+    With Z their maximum: -log(exp(-gamma) - exp(-Z) + exp(-perturbed)), by Kool et al. 2019.
+    """
+    there = jnp.isfinite(perturbed)
+    top = jnp.max(perturbed, axis=-1, keepdims=True)
+    safe = jnp.where(there, perturbed, 0.0)
+    below = jnp.where(there, safe - jnp.where(there, top, 0.0), -jnp.inf)
+    over = gamma[..., None] - safe + jnp.log1p(-jnp.exp(below))
+    limited = gamma[..., None] - jnp.maximum(over, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(over)))
+    return jnp.where(there, limited, -jnp.inf)
+
+
 def usable(logits: Float[Array, "R V"]) -> Bool[Array, "R"]:
     """Rows that a token can be drawn from."""
     return jnp.isfinite(jnp.max(logits, axis=1))

@@ -1,1 +1,1 @@
-"""Search: beams and their kin."""
+"""Methods that search: beams and their kin."""

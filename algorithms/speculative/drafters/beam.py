@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from algorithms.speculative.drafters.branching import Children, Front, Step
 from jaxdecode import struct
 from jaxdecode.paper import Paper
+from jaxdecode.sampling import conditioned
 from jaxdecode.types import Array, Float
 
 PAPER = Paper(
@@ -97,19 +98,3 @@ class Beam:
             token=token,
             valid=jnp.isfinite(best),
         )
-
-
-def conditioned(
-    gamma: Float[Array, "... W"], perturbed: Float[Array, "... W C"]
-) -> Float[Array, "... W C"]:
-    """Perturbed scores whose maximum over the last axis is made to be `gamma`.
-
-    The first must be the largest; -inf stays -inf.
-    """
-    there = jnp.isfinite(perturbed)
-    top = perturbed[..., :1]
-    safe = jnp.where(there, perturbed, 0.0)
-    below = jnp.where(there, safe - jnp.where(there, top, 0.0), -jnp.inf)
-    over = gamma[..., None] - safe + jnp.log1p(-jnp.exp(below))
-    limited = gamma[..., None] - jnp.maximum(over, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(over)))
-    return jnp.where(there, limited, -jnp.inf)
