@@ -1,0 +1,1 @@
+"""Agents: a loop on the host around batched generations and outside verifiers."""
