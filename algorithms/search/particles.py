@@ -119,7 +119,8 @@ class Resampling:
         self, key: Key[Array, ""], arena: Arena, note: Swarm, step: Int[Array, ""]
     ) -> tuple[Choice, Swarm]:
         lanes = jnp.arange(self.particles)
-        keys = step_keys(row_keys(key, arena.prompt.id, note.reference * 0, DRAWS), arena.rounds)
+        zero = jnp.zeros_like(note.time)
+        keys = step_keys(row_keys(key, arena.prompt.id, zero, DRAWS), arena.rounds)
         led = (note.reference >= 0)[:, None] & (lanes == 0)
         status, score = standing(arena, note.score, note.particle)
         active = (status == Status.RUNNING) & ~led
@@ -128,14 +129,14 @@ class Resampling:
         again = over & (note.iteration + 1 < self.iterations)
         whole = self.whole(note)
         ending = self.weigh(standing(arena, note.score, whole)[1], note.time)
-        drawn = draw_many(step_keys(keys, note.time * 0 + 1), ending, 1)
+        drawn = draw_many(step_keys(keys, zero + 1), ending, 1)
         heir = jnp.take_along_axis(whole, jnp.maximum(drawn, 0), axis=1)[:, 0]
         reference = jnp.where(again, heir, note.reference)
         time = jnp.where(again, 0, note.time)
 
         able = jnp.ones_like(active) if self.finished else active
         weight = jnp.where(able, self.weigh(score, note.time), -jnp.inf)
-        index = draw_many(step_keys(keys, note.time * 0), weight, self.particles)
+        index = draw_many(step_keys(keys, zero), weight, self.particles)
         moved = (index >= 0) & able & ~led & (time > 0)[:, None]
         index = jnp.where(moved, index, lanes)
         particle = jnp.take_along_axis(note.particle, index, axis=1)
