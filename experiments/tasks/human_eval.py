@@ -1,0 +1,133 @@
+"""HumanEval: Python functions to complete, judged by unit tests (Chen et al. 2021, 2107.03374).
+
+A file, plain or gzipped, holds one JSON object a line with ``task_id``, ``prompt``,
+``entry_point``, ``canonical_solution`` and ``test``. It is read from a path the user gives;
+nothing of it is part of this project. Programs run in the sandbox only. An answer passes when the
+interpreter comes to the line after the tests: leaving early with exit status 0 is no pass.
+"""
+
+import gzip
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import comb
+from pathlib import Path
+
+import numpy as np
+
+from experiments.sandbox.program import Limits, Run, run_program, run_programs
+from experiments.tasks.task import Example, Split, check_split
+
+_FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+_BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# Where a continued function ends: the next statement at the margin.
+_END = re.compile(r"\n(?=class |def |#|if |print\(|@|assert |import |from )")
+
+
+@dataclass(frozen=True)
+class HumanEval:
+    """The problems of a file; all of them are test problems."""
+
+    path: Path
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def name(self) -> str:
+        return "human_eval"
+
+    def examples(self, split: Split = "test") -> list[Example]:
+        """Every problem in file order, the reference solution as target; ``meta`` the record."""
+        check_split(split)
+        return list(self._problems.values()) if split == "test" else []
+
+    def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
+        """``count`` different problems in random order."""
+        pool = self.examples(split)
+        if count > len(pool):
+            raise ValueError(f"count is {count}, but split {split!r} has {len(pool)} problems")
+        return [pool[index] for index in rng.permutation(len(pool))[:count]]
+
+    def verify(self, prompt: str, completion: str) -> float:
+        """1 where the tests pass, else 0."""
+        return float(self.judge(prompt, completion)[0])
+
+    def extract(self, completion: str) -> str | None:
+        """The code of a completion: its fenced block, or the text up to the next definition."""
+        block = _BLOCK.search(completion)
+        code = block.group(1) if block else _END.split(completion, maxsplit=1)[0]
+        return code if code.strip() else None
+
+    def judge(self, prompt: str, completion: str) -> tuple[bool, Run]:
+        """Whether the tests pass, and what the sandbox says."""
+        program, mark = self.program(prompt, completion)
+        run = run_program(program, limits=self.limits)
+        return _passed(run, mark), run
+
+    def verify_all(
+        self, prompts: Sequence[str], completions: Sequence[str], workers: int | None = None
+    ) -> list[bool]:
+        """``judge`` of many, several at a time."""
+        made = [self.program(*pair) for pair in zip(prompts, completions, strict=True)]
+        runs = run_programs([program for program, _ in made], None, self.limits, workers)
+        return [_passed(run, mark) for run, (_, mark) in zip(runs, made, strict=True)]
+
+    def program(self, prompt: str, completion: str) -> tuple[str, str]:
+        """The program to run, and what it prints last when it passes."""
+        if prompt not in self._problems:
+            raise ValueError(f"prompt {prompt[:60]!r} is no problem of {self.path}")
+        record = self._problems[prompt].meta
+        code, mark = self.extract(completion) or "", secrets.token_hex(16)
+        whole = re.search(rf"^def {record['entry_point']}\b", code, re.MULTILINE)
+        # A whole function may use what the prompt imports; it then replaces the prompt's.
+        body = f"{prompt.rstrip()}\n    pass\n{code}" if whole else prompt + code
+        check = f"check({record['entry_point']})\nprint('\\n{mark}')\n"
+        return "\n".join([body, record["test"], check]), mark
+
+    @cached_property
+    def _problems(self) -> dict[str, Example]:
+        return {example.prompt: example for example in read(self.path)}
+
+
+def _passed(run: Run, mark: str) -> bool:
+    return run.status == "ok" and run.stdout.endswith(f"\n{mark}\n")
+
+
+def read(path: Path) -> list[Example]:
+    """The problems of a file; ValueError with file and line where one is not in the format."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    examples = []
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                examples.append(_parse(line, f"{path}, line {number}"))
+    return examples
+
+
+def _parse(line: str, where: str) -> Example:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: expected one JSON object a line, got {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    for key in _FIELDS:
+        if not isinstance(record.get(key), str):
+            raise ValueError(f"{where}: expected a string under {key!r}, got {record.get(key)!r}")
+    if not record["entry_point"].isidentifier():
+        raise ValueError(f"{where}: entry_point {record['entry_point']!r} names no function")
+    return Example(record["prompt"], record["canonical_solution"], record)
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """The chance that k of ``samples`` draws hold one that passes: 1 - C(n-c, k) / C(n, k).
+
+    Unbiased in draws; the naive 1 - (1 - c/n)^k is not.
+    """
+    if not (0 <= passed <= samples and 1 <= k <= samples):
+        raise ValueError(
+            f"samples={samples}, passed={passed}, k={k}: pass 0 <= passed <= samples >= k >= 1"
+        )
+    return 1.0 - comb(samples - passed, k) / comb(samples, k)

@@ -1,0 +1,197 @@
+"""Small list programs to be found from examples, with public and hidden unit tests.
+
+    prompt   [4,1,7]>[2,8,14];[3]>[6];[5,5,2,9]>[4,10,10,18];[8,0]>[0,16]:
+    target   sort,mul 2
+
+A program is a chain of operations on a list of integers. A problem is a set of pairs of input and
+output: the public ones are the prompt, the hidden ones are kept in ``meta`` and tell a program
+that found the rule from one that found a coincidence. Every operation of a reference program
+matters: no shorter chain made by leaving one out passes all tests. Values are kept within
+-99..99, where the arithmetic saturates, so that lists stay short as text.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from experiments.sandbox.program import Limits, run_program
+from experiments.tasks import tokenizer
+from experiments.tasks.task import Example, Split, check_split, split_of
+
+Numbers = list[int]
+BOUND = 99
+_PLAIN: dict[str, tuple[Callable[[Numbers], Numbers], str]] = {
+    "rev": (lambda x: x[::-1], "x = x[::-1]"),
+    "sort": (sorted, "x = sorted(x)"),
+    "uniq": (lambda x: list(dict.fromkeys(x)), "x = list(dict.fromkeys(x))"),
+    "neg": (lambda x: [-v for v in x], "x = [-v for v in x]"),
+    "even": (lambda x: [v for v in x if v % 2 == 0], "x = [v for v in x if v % 2 == 0]"),
+    "odd": (lambda x: [v for v in x if v % 2], "x = [v for v in x if v % 2]"),
+    "sum": (lambda x: [_clip(sum(x))], "x = [clip(sum(x))]"),
+    "diff": (
+        lambda x: [_clip(b - a) for a, b in pairwise(x)],
+        "x = [clip(b - a) for a, b in zip(x, x[1:])]",
+    ),
+}
+_WITH_NUMBER: dict[str, tuple[Callable[[Numbers, int], Numbers], str]] = {
+    "add": (lambda x, n: [_clip(v + n) for v in x], "x = [clip(v + {n}) for v in x]"),
+    "mul": (lambda x, n: [_clip(v * n) for v in x], "x = [clip(v * {n}) for v in x]"),
+    "take": (lambda x, n: x[:n], "x = x[:{n}]"),
+    "drop": (lambda x, n: x[n:], "x = x[{n}:]"),
+    "over": (lambda x, n: [v for v in x if v > n], "x = [v for v in x if v > {n}]"),
+}
+_NUMBERS = {"add": range(1, 10), "mul": range(2, 5), "take": range(1, 5), "drop": range(1, 4)}
+_STEP = re.compile(r"([a-z]+)(?: (\d))?")
+_LIST = r"\[(?:-?\d+(?:,-?\d+)*)?\]"
+_PAIR = re.compile(rf"({_LIST})>({_LIST})")
+ALPHABET = "0123456789,-[]>;: " + "".join(sorted(set("".join([*_PLAIN, *_WITH_NUMBER]))))
+
+Pair = tuple[Numbers, Numbers]
+
+
+def _clip(value: int) -> int:
+    return max(-BOUND, min(BOUND, value))
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Problems of ``operations`` (fewest, most) operations with public and hidden pairs."""
+
+    operations: tuple[int, int] = (1, 3)
+    public: int = 4
+    hidden: int = 4
+    longest: int = 5
+
+    def __post_init__(self) -> None:
+        fewest, most = self.operations
+        if not 1 <= fewest <= most:
+            raise ValueError(f"operations is {self.operations}: pass 1 <= fewest <= most")
+        for name in ("public", "hidden", "longest"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: at least 1 is needed")
+
+    @property
+    def name(self) -> str:
+        return "programs"
+
+    def tokenizer(self) -> tokenizer.TaskTokenizer:
+        """One token a character; the same for every difficulty."""
+        return tokenizer.characters(ALPHABET)
+
+    def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
+        """``meta``: ``operations``, ``answer`` (the reference), ``hidden`` (its hidden pairs)."""
+        check_split(split)
+        examples: list[Example] = []
+        while len(examples) < count:
+            size = int(rng.integers(self.operations[0], self.operations[1] + 1))
+            while True:
+                program, pairs = self._problem(rng, size)
+                prompt = show(pairs[: self.public])
+                if split_of(prompt) == split:
+                    break
+            meta = {"operations": size, "answer": program, "hidden": pairs[self.public :]}
+            examples.append(Example(prompt, program, meta))
+        return examples
+
+    def verify(self, prompt: str, completion: str) -> float:
+        """The share of the public pairs that a program gets right; 0 where it is none."""
+        return passed(completion, parse(prompt))
+
+    def extract(self, completion: str) -> str | None:
+        """The program, None where the text is none."""
+        return completion if _steps(completion) is not None else None
+
+    def _problem(self, rng: np.random.Generator, size: int) -> tuple[str, list[Pair]]:
+        """A program of which no operation can be left out, with its pairs."""
+        while True:
+            steps = [_draw(rng) for _ in range(size)]
+            program = ",".join(steps)
+            lengths = rng.integers(1, self.longest + 1, self.public + self.hidden)
+            inputs = [rng.integers(0, 10, length).tolist() for length in lengths]
+            pairs = [(x, run(program, x)) for x in inputs]
+            shorter = [",".join(steps[:i] + steps[i + 1 :]) for i in range(size)]
+            if all(passed(other, pairs[: self.public]) < 1.0 for other in shorter):
+                return program, pairs
+
+
+def run(program: str, x: Sequence[int]) -> Numbers:
+    """The program's output; ValueError where the text is no program. Empty text changes nothing."""
+    steps = _steps(program)
+    if steps is None:
+        raise ValueError(
+            f"program {program!r} is no chain of {', '.join([*_PLAIN, *_WITH_NUMBER])}"
+        )
+    out = list(x)
+    for name, number in steps:
+        out = _PLAIN[name][0](out) if number is None else _WITH_NUMBER[name][0](out, number)
+    return out
+
+
+def passed(program: str, pairs: Sequence[Pair]) -> float:
+    """The share of pairs that a program gets right; 0 where the text is no program."""
+    if _steps(program) is None:
+        return 0.0
+    return sum(run(program, x) == y for x, y in pairs) / len(pairs)
+
+
+def python(program: str) -> str:
+    """The same program as a Python function ``solve(x)``."""
+    lines = [f"def clip(v): return max(-{BOUND}, min({BOUND}, v))", "def solve(x):"]
+    for name, number in _steps(program) or ():
+        text = _PLAIN[name][1] if number is None else _WITH_NUMBER[name][1].format(n=number)
+        lines.append(f"    {text}")
+    return "\n".join([*lines, "    return x", ""])
+
+
+def passed_in_sandbox(code: str, pairs: Sequence[Pair], limits: Limits | None = None) -> float:
+    """The share of pairs that ``solve`` of model-written Python gets right, run in the sandbox.
+
+    Every pair is tried even where others fail; where the program ends early, the rest are wrong.
+    """
+    mark = secrets.token_hex(16)  # what the program prints itself is no verdict
+    test = (
+        f"{code}\nfor x, y in {list(pairs)!r}:\n"
+        "    try: right = solve(list(x)) == y\n"
+        "    except BaseException: continue\n"
+        f"    if right is True: print('\\n{mark}')\n"
+    )
+    return run_program(test, limits=limits).stdout.splitlines().count(mark) / len(pairs)
+
+
+def show(pairs: Sequence[Pair]) -> str:
+    """Pairs as a prompt."""
+    texts = (f"[{','.join(map(str, x))}]>[{','.join(map(str, y))}]" for x, y in pairs)
+    return ";".join(texts) + ":"
+
+
+def parse(prompt: str) -> list[Pair]:
+    """The pairs of a prompt; ValueError where it is none."""
+    found = [_PAIR.fullmatch(text) for text in prompt.removesuffix(":").split(";")]
+    if not prompt.endswith(":") or not all(found):
+        raise ValueError(f"prompt {prompt!r} is not 'list>list;...:' over lists of integers")
+    return [(_numbers(match[1]), _numbers(match[2])) for match in found if match]
+
+
+def _numbers(text: str) -> Numbers:
+    return [int(number) for number in text[1:-1].split(",") if number]
+
+
+def _steps(program: str) -> list[tuple[str, int | None]] | None:
+    if not program:
+        return []
+    found = [_STEP.fullmatch(step) for step in program.split(",")]
+    steps = [(m[1], None if m[2] is None else int(m[2])) for m in found if m]
+    sound = len(steps) == len(found) and all(
+        name in (_PLAIN if number is None else _WITH_NUMBER) for name, number in steps
+    )
+    return steps if sound else None
+
+
+def _draw(rng: np.random.Generator) -> str:
+    names = [*_PLAIN, *_WITH_NUMBER]
+    name = names[int(rng.integers(len(names)))]
+    return name if name in _PLAIN else f"{name} {rng.choice(_NUMBERS.get(name, range(10)))}"
