@@ -121,20 +121,31 @@ class Chosen:
 
 def choose(beam: Beam, front: Front) -> Chosen:
     """The best extensions of one group; ties go to the first hypothesis, then token."""
-    batch, width = front.score.shape
     score = beam.ranker(front)
     usable = jnp.isfinite(front.score)[..., None] & ~jnp.isnan(score)
     best, token = jax.lax.top_k(jnp.where(usable, score, -jnp.inf), front.candidates)
-    best, index = jax.lax.top_k(best.reshape(batch, -1), beam.candidates)
+    return pick(beam, front.tokens, front.step, best, token)
+
+
+def pick(
+    beam: Beam,
+    texts: Int[Array, "B W L"],
+    step: Int[Array, ""],
+    score: Float[Array, "B W N"],
+    token: Int[Array, "B W N"],
+) -> Chosen:
+    """The best of N extensions of each hypothesis, which are in falling order."""
+    batch, width, each = score.shape
+    count = min(beam.candidates, width * each)
+    best, index = jax.lax.top_k(score.reshape(batch, -1), count)
     token = jnp.take_along_axis(token.reshape(batch, -1), index, axis=1)
-    parent = index // front.candidates
-    text = jnp.take_along_axis(front.tokens, parent[..., None], axis=1)
-    text = text.at[:, :, front.step].set(token)
+    parent = index // each
+    text = jnp.take_along_axis(texts, parent[..., None], axis=1)
+    text = text.at[:, :, step].set(token)
     there = jnp.isfinite(best)
-    length = jnp.full((text.shape[0] * text.shape[1],), front.step + 1)
-    ends = beam.generator.stop(text.reshape(len(length), -1), length).reshape(best.shape)
+    length = jnp.full((batch * count,), step + 1)
+    ends = beam.generator.stop(text.reshape(batch * count, -1), length).reshape(best.shape)
     ends &= there
-    places = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), width)[1]
     goes = there & ~ends
     return Chosen(
         parent=parent,
@@ -143,7 +154,7 @@ def choose(beam: Beam, front: Front) -> Chosen:
         text=text,
         ends=ends,
         goes=goes & (jnp.cumsum(goes, axis=1) <= width),
-        places=places,
+        places=jax.lax.top_k(jnp.where(ends, -jnp.inf, best), width)[1],
     )
 
 

@@ -7,13 +7,24 @@ import jax.numpy as jnp
 import pytest
 
 from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.search.a_star_decoding import AStar
+from algorithms.search.beam_search import BeamSearch
+from algorithms.search.diverse_beam_search import DiverseBeamSearch
+from algorithms.search.particles import Particles
+from algorithms.search.step_beams import StepBeams
+from algorithms.search.stochastic_beam_search import StochasticBeamSearch
+from algorithms.search.superposed_decoding import SuperposedDecoding
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty, Voting
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode.autoregress import Generator
-from jaxdecode.logits import Temperature, TopP, chain
+from jaxdecode.finished import LengthPenalty
+from jaxdecode.logits import Identity, Temperature, TopP, chain
+from jaxdecode.ngram.interpolation import Interpolation
+from jaxdecode.process_reward import StepFunction
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer
+from jaxdecode.steps import StepSampler
 from jaxdecode.stop import Stop
 from jaxdecode.testing.conformance import CHECKS, Subject
 from jaxdecode.testing.enumerable import EnumerableLM
@@ -54,6 +65,24 @@ def self_certainty(model, stop, max_tokens):
     return SelfCertainty(sampler(model, stop, max_tokens), samples=4)
 
 
+def beam_search(model, stop, max_tokens):
+    return BeamSearch(greedy(model, stop, max_tokens), 3, LengthPenalty(0.6))
+
+
+def diverse_beam_search(model, stop, max_tokens):
+    return DiverseBeamSearch(greedy(model, stop, max_tokens), 4, 2)
+
+
+def stochastic_beam_search(model, stop, max_tokens):
+    return StochasticBeamSearch(sampler(model, stop, max_tokens), 3)
+
+
+def superposed_decoding(model, stop, max_tokens):
+    plain = Generator(model, Identity(), Greedy(), stop, max_tokens)
+    ngrams = Interpolation.of([[1, 2, 3, 0, 4, 5, 2, 1]], model.vocab_size, (0.3, 0.2), 6)
+    return SuperposedDecoding(plain, 2, 4, 0.5, 0.8, ngrams, reset=2)
+
+
 def first_token(tokens, length):
     """An answer that some responses share."""
     return tokens[:, 0]
@@ -61,6 +90,29 @@ def first_token(tokens, length):
 
 def voting(model, stop, max_tokens):
     return Voting(self_certainty(model, stop, max_tokens), first_token)
+
+
+def promise(prompt, prompt_length, tokens, length):
+    """A process reward: `worth` in [0, 1]."""
+    return 0.05 * worth(prompt, prompt_length, tokens, length) + 0.01
+
+
+def steps(model, stop, max_tokens):
+    """Steps of at most two tokens, or up to a 3."""
+    return StepSampler(sampler(model, stop, max_tokens), Stop.of(3), 2, max_tokens)
+
+
+def a_star_decoding(model, stop, max_tokens, slots=None):
+    judged = StepFunction(promise)
+    return AStar(steps(model, stop, max_tokens), judged, 2, 4, tokens=12, slots=slots)
+
+
+def particle_gibbs(model, stop, max_tokens):
+    return Particles(steps(model, stop, max_tokens), StepFunction(promise), 3, iterations=2)
+
+
+def step_beams(model, stop, max_tokens):
+    return StepBeams.dvts(4, 2, steps(model, stop, max_tokens), StepFunction(promise))
 
 
 # One row for every decoder: the arguments of its `Subject`.
@@ -72,11 +124,22 @@ ROWS: dict[str, dict[str, Any]] = {
     "autoregressive, greedy": {"make": lambda *rules: Autoregressive(greedy(*rules))},
     "best_of_n": {"make": best_of_n, "pooled": True},
     "best_of_n, in waves": {"make": functools.partial(best_of_n, wave=2), "pooled": True},
+    "a_star_decoding": {
+        "make": a_star_decoding,
+        "pooled": True,
+        "roomier": functools.partial(a_star_decoding, slots=60),
+    },
+    "particles": {"make": particle_gibbs, "pooled": True},
+    "step_beams": {"make": step_beams, "pooled": True},
     "speculative_rejection": {
         "make": speculative_rejection,
         "pooled": True,
         "shapes": ("alpha",),
     },
+    "beam_search": {"make": beam_search, "pooled": True},
+    "diverse_beam_search": {"make": diverse_beam_search, "pooled": True},
+    "stochastic_beam_search": {"make": stochastic_beam_search, "pooled": True},
+    "superposed_decoding": {"make": superposed_decoding, "pooled": True},
     "self_certainty": {"make": self_certainty, "pooled": True},
     "self_certainty, voting": {"make": voting, "pooled": True},
 }

@@ -1,0 +1,286 @@
+"""Superposed decoding: k drafts for the passes of one (Shen et al. 2024, arXiv 2405.18400).
+
+    input of a pass = sum_i gamma_i E[newest token of draft i],   gamma = softmax(draft scores)
+    log p_f(v | draft i) = (1 - alpha) log p(v) + alpha log p_ngram(v | draft i)
+
+The model runs once a step, on one token and one cache for each prompt; its most probable
+`kept` tokens, at a low temperature, are combined with all drafts, judged by n-grams of each
+draft's own text, and the k best combinations are the next drafts. Of a draft whose n-grams know
+none of the tokens all are taken with a penalty `floor`; of others those unknown are excluded.
+Like the authors' code, a draft that ends is kept apart and the list is ordered by score over
+length. The first step reads the model alone, as the paper has it and its code does not
+(`first_step_ngram`). Passes see no real text, so what the model itself thinks of the drafts is
+read in one more pass over them at the end (`rescored`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+
+from algorithms.search.beam_search import check_beams, check_generator
+from jaxdecode import beam, struct
+from jaxdecode.autoregress import Generator
+from jaxdecode.cache import resize, spread, truncate
+from jaxdecode.extension import Beam, Likeliest, pick, placed
+from jaxdecode.finished import Finished, LengthPenalty
+from jaxdecode.lm import LayeredModel, View, extend
+from jaxdecode.logits import Identity
+from jaxdecode.logits.transform import check_number
+from jaxdecode.ngram.interpolation import Interpolation
+from jaxdecode.prompt import Prompt
+from jaxdecode.result import Result, Status
+from jaxdecode.rows import check_start
+from jaxdecode.sampling import Categorical, step_keys
+from jaxdecode.types import Array, Float, Int, Key
+
+WEIGHTS = (0.01, 0.04, 0.15, 0.18, 0.12)  # of contexts of 1 to 5 tokens
+
+
+@struct.dataclass
+class SuperposedDecoding:
+    """Returns the draft with the best score per token; the trace lists all (`Listed`).
+
+    Attributes:
+      generator: a `LayeredModel`, end rules and room; no edits, the sampler `Greedy()`.
+      drafts: static, k. The numbers below are the paper's for k = 3.
+      kept: static, tokens of a pass that are considered.
+      alpha: share of the n-grams, 0..1.
+      temperature: of the model, before tokens are kept.
+      ngrams: None leaves the judgement to the model alone.
+      floor: log of the penalty of a draft that no n-gram knows a token for.
+      first_step_ngram: static.
+      uniform: static; weigh all drafts alike in the superposition, an ablation.
+      reset: static; every so many steps one draft is drawn, by its weight, and becomes the
+        text that all go on from, on a cache of its own tokens.
+      rescored: static; False saves the last pass, and log-probabilities are then those under
+        the superposed passes.
+    """
+
+    generator: Generator
+    drafts: int = struct.field(pytree_node=False, default=3)
+    kept: int = struct.field(pytree_node=False, default=9)
+    alpha: Float[Array, ""] | float = 0.54
+    temperature: Float[Array, ""] | float = 0.06
+    ngrams: Interpolation | None = None
+    floor: Float[Array, ""] | float = -200.0
+    first_step_ngram: bool = struct.field(pytree_node=False, default=False)
+    uniform: bool = struct.field(pytree_node=False, default=False)
+    reset: int | None = struct.field(pytree_node=False, default=None)
+    rescored: bool = struct.field(pytree_node=False, default=True)
+
+    def __post_init__(self):
+        check_generator(self.generator)
+        check_beams(self.drafts)
+        check_number("alpha", self.alpha, 0.0, 1.0)
+        check_number("temperature", self.temperature, 0.0, above=True)
+        if isinstance(self.generator, Generator) and not isinstance(
+            self.generator.transform, Identity
+        ):
+            raise ValueError(
+                "generator.transform: drafts share one distribution, which cannot be edited by "
+                "their histories; pass Identity() and use `temperature` and `kept`"
+            )
+        if self.kept < self.drafts:
+            raise ValueError(
+                f"kept={self.kept}: the {self.drafts} drafts of the first step take as many "
+                "different tokens; keep at least that many"
+            )
+        if self.reset is not None and self.reset < 1:
+            raise ValueError(f"reset={self.reset}: at least one step, or None for no resets")
+
+    def check(self, prompt: Prompt) -> None:
+        check_start(self.generator, prompt)
+
+    def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
+        # Score over length orders the finished, and no draft is dropped that could lead.
+        rules = Beam(self.generator, Likeliest(), LengthPenalty(1.0), self.drafts)
+        found = beam.start(rules, key, prompt, 1)
+        room = prompt.tokens.shape[1] + self.generator.max_tokens
+        found = replace(found, cache=resize(found.cache, room))
+        found = jax.lax.while_loop(
+            lambda s: jnp.any(s.active),
+            lambda s: self.step(rules, prompt, self.rebased(prompt, s)),
+            found,
+        )
+        if self.rescored:
+            found = self.judged(prompt, found)
+        return beam.finish(rules, found, found.finished.rank)
+
+    def step(self, rules: Beam, prompt: Prompt, search: beam.Search) -> beam.Search:
+        """One pass on the superposition, and the best combinations."""
+        model = cast(LayeredModel, self.generator.model)
+        score = search.score[:, 0]
+        weight = self.weights(score)
+        place = prompt.length - 1 + search.step
+        position = jnp.broadcast_to(place[:, None], search.root.shape)
+        # Weights add up to one: a learned position, added to every draft, is added once.
+        mixed = jnp.einsum("bk,bkd->bd", weight, model.embed(search.root, position))
+        view = View(place[:, None], place, place, search.active[:, None])
+        hidden, cache = model.run_layers(mixed[:, None], search.cache, view)
+        assert cache is not None
+        logits = model.unembed(model.final(hidden))[:, 0]
+        top, token = jax.lax.top_k(logits / self.temperature, self.kept)
+        fused = self.fused(prompt, search, jax.nn.log_softmax(top, axis=1), token)
+        total = score[..., None] + fused
+        total = jnp.where(jnp.isnan(total), -jnp.inf, total)
+        order = jnp.argsort(-total, axis=2, stable=True)
+        chosen = pick(
+            rules,
+            search.tokens[:, 0],
+            search.step,
+            jnp.take_along_axis(total, order, 2),
+            jnp.take_along_axis(jnp.broadcast_to(token[:, None], total.shape), order, 2),
+        )
+        raw = jax.nn.log_softmax(logits, axis=1)
+        logprob = jnp.take_along_axis(search.logprob[:, 0], chosen.parent, 1)
+        logprob += jnp.take_along_axis(raw, chosen.token, 1)
+        length = search.step + 1
+        enters = chosen.ends | ((length == self.generator.max_tokens) & chosen.goes)
+        enters &= search.active[:, None]
+        entering = Finished(
+            rank=jnp.where(enters, chosen.score / length, -jnp.inf),
+            score=chosen.score,
+            total=chosen.score,
+            logprob=logprob,
+            tokens=chosen.text,
+            length=jnp.full_like(chosen.token, length),
+            status=jnp.where(chosen.ends, Status.EOS, Status.LENGTH).astype(jnp.int8),
+        )
+        finished = search.finished.merged(jax.tree.map(lambda x: x[:, None], entering))
+        goes = jnp.where(placed(chosen, chosen.goes), placed(chosen, chosen.score), -jnp.inf)
+        emitted = jnp.sum(chosen.goes | enters, axis=1) * search.active
+        active = search.active.astype(jnp.int32)
+        return replace(
+            search,
+            step=length,
+            tokens=placed(chosen, chosen.text)[:, None],
+            score=goes[:, None],
+            logprob=placed(chosen, logprob)[:, None],
+            root=placed(chosen, chosen.token),
+            cache=cache,
+            finished=finished,
+            active=search.active & ~beam.done(rules, length, goes[:, None], finished),
+            usage=search.usage.add(
+                emitted=emitted,
+                bonus=emitted,
+                target_passes=active,
+                target_tokens=active,
+                attended=(active * (place + 1)).astype(jnp.float32),
+                invalid=active * jnp.isnan(jnp.max(logits, axis=1)),
+            ).peak(active * (place + 1)),
+        )
+
+    def weights(self, score: Float[Array, "B K"]) -> Float[Array, "B K"]:
+        """gamma; 0 for what is no draft."""
+        there = jnp.isfinite(score)
+        if self.uniform:
+            return there / jnp.maximum(jnp.sum(there, axis=1, keepdims=True), 1)
+        score = jnp.where(jnp.any(there, axis=1, keepdims=True), score, 0.0)
+        return jax.nn.softmax(score, axis=1)
+
+    def fused(
+        self,
+        prompt: Prompt,
+        search: beam.Search,
+        logp: Float[Array, "B N"],
+        token: Int[Array, "B N"],
+    ) -> Float[Array, "B K N"]:
+        """log p_f of the kept tokens after every draft; logp is normalised over them."""
+        shape = (*search.root.shape, self.kept)
+        plain = jnp.broadcast_to(logp[:, None], shape)
+        if self.ngrams is None:
+            return plain
+        share = self.ngrams.shares(self.newest(prompt, search), token[:, None])
+        known = share > 0
+        scaled = (1.0 - self.alpha) * plain
+        both = scaled + self.alpha * jnp.log(jnp.where(known, share, 1.0))
+        some = jnp.any(known, axis=2, keepdims=True)
+        fused = jnp.where(some, jnp.where(known, both, -jnp.inf), scaled + self.floor)
+        first = (search.step == 0) & (not self.first_step_ngram)
+        return jnp.where(first, plain, fused)
+
+    def newest(self, prompt: Prompt, search: beam.Search) -> Int[Array, "B K O"]:
+        """The last tokens of prompt and draft; -1 before the prompt."""
+        assert self.ngrams is not None
+        index = search.step - self.ngrams.order + jnp.arange(self.ngrams.order)
+        own = jnp.take(search.tokens[:, 0], jnp.maximum(index, 0), axis=2)
+        at = prompt.length[:, None] + index
+        given = jnp.take_along_axis(prompt.tokens, jnp.clip(at, 0, prompt.tokens.shape[1] - 1), 1)
+        given = jnp.where(at >= 0, given, -1)[:, None]
+        return jnp.where(index >= 0, own, given)
+
+    def inputs(self, prompt: Prompt, texts: Int[Array, "B ... L"]) -> Int[Array, "B ... L"]:
+        """What a pass reads to predict the tokens of texts: the last prompt token first."""
+        last = jnp.take_along_axis(prompt.tokens, prompt.length[:, None] - 1, axis=1)
+        last = jnp.broadcast_to(last.reshape(-1, *[1] * (texts.ndim - 1)), (*texts.shape[:-1], 1))
+        return jnp.concatenate([last, texts[..., :-1]], axis=-1)
+
+    def rebased(self, prompt: Prompt, search: beam.Search) -> beam.Search:
+        """Every `reset` steps: one draft, on the cache of its own tokens."""
+        if self.reset is None:
+            return search
+        count = self.reset
+
+        def one(search: beam.Search) -> beam.Search:
+            weight = self.weights(search.score[:, 0])
+            keys = step_keys(search.key, jnp.broadcast_to(search.step, prompt.length.shape))
+            drawn = jnp.maximum(Categorical()(keys, jnp.log(weight)), 0)[:, None]
+            text = jnp.take_along_axis(search.tokens[:, 0], drawn[..., None], axis=1)[:, 0]
+            before = prompt.length - 1 + search.step - count
+            index = search.step - count + jnp.arange(count)
+            tokens = jnp.take(self.inputs(prompt, text), index, axis=1)
+            valid = jnp.broadcast_to(search.active[:, None], tokens.shape)
+            output = extend(
+                self.generator.model, tokens, truncate(search.cache, before), valid=valid
+            )
+            alone = jnp.arange(self.drafts) == 0
+
+            def first(array: Float[Array, "B 1 K"]) -> Float[Array, "B 1 K"]:
+                own = jnp.take_along_axis(array[:, 0], drawn, axis=1)
+                return jnp.where(alone, own, -jnp.inf)[:, None]
+
+            active = search.active.astype(jnp.int32)
+            return replace(
+                search,
+                tokens=jnp.broadcast_to(text[:, None, None], search.tokens.shape),
+                score=first(search.score),
+                logprob=first(search.logprob),
+                root=jnp.broadcast_to(
+                    jnp.take_along_axis(search.root, drawn, axis=1), search.root.shape
+                ),
+                cache=output.cache,
+                usage=search.usage.add(
+                    target_passes=active,
+                    target_tokens=active * count,
+                    attended=active * count * (before + (count + 1) / 2.0),
+                ),
+            )
+
+        due = (search.step > 0) & (search.step % count == 0)
+        return jax.lax.cond(due, one, lambda search: search, search)
+
+    def judged(self, prompt: Prompt, search: beam.Search) -> beam.Search:
+        """The drafts' log-probabilities under the model, read in one pass."""
+        texts, length = search.finished.tokens[:, 0], search.finished.length[:, 0]
+        flat = self.inputs(prompt, texts).reshape(-1, texts.shape[2])
+        inside = jnp.arange(texts.shape[2]) < length[..., None]
+        cache = spread(truncate(search.cache, prompt.length - 1), self.drafts)
+        valid = inside.reshape(flat.shape)
+        output = extend(self.generator.model, flat, cache, valid=valid)
+        raw = jax.nn.log_softmax(output.logits, axis=2).reshape(*texts.shape, -1)
+        own = jnp.take_along_axis(raw, texts[..., None], axis=3)[..., 0]
+        logprob = jnp.sum(jnp.where(inside, own, 0.0), axis=2)[:, None]
+        seen = length * (prompt.length[:, None] - 1) + length * (length + 1) / 2.0
+        return replace(
+            search,
+            finished=replace(search.finished, logprob=logprob),
+            usage=search.usage.add(
+                target_passes=jnp.any(length > 0, axis=1).astype(jnp.int32),
+                target_tokens=jnp.sum(length, axis=1),
+                attended=jnp.sum(seen, axis=1),
+            ).peak(prompt.length - 1 + jnp.sum(length, axis=1)),
+        )
