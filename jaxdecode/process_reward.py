@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from jaxdecode import struct
 from jaxdecode.cache import Cache, spread, truncate
@@ -127,11 +128,16 @@ class StepFunction:
     """A function of the response so far: exact rewards, rules, programs behind a host callback.
 
     Attributes:
-      function: static, as that of `jaxdecode.scoring.FunctionScorer`; called once a round with
-        all lanes of all rows. It counts as one pass for every step.
+      function: as that of `jaxdecode.scoring.FunctionScorer`; called once a round with all lanes
+        of all rows. It counts as one pass for every step. The arguments that a `Partial` holds
+        are leaves.
     """
 
-    function: Callable[..., Float[Array, "R"]] = struct.field(pytree_node=False)
+    function: Callable[..., Float[Array, "R"]]
+
+    def __post_init__(self):
+        if not isinstance(self.function, Partial) and callable(self.function):
+            object.__setattr__(self, "function", Partial(self.function))
 
     def init(self, arena: Arena) -> tuple[Judgement, Spent]:
         batch = arena.prompt.batch

@@ -177,6 +177,7 @@ class Findings:
     Attributes:
       ledger: scores, costs and the order of pops, by node.
       reward, length, status, depth: of the nodes, [B, N]; `nodes` of them were made.
+      rounds, slots: i32[B], rounds that grew nodes, and the slots that they took.
       capped: i32[B], steps that no delimiter ended.
       outside: i32[B], rewards outside [0, 1].
       full: bool[B], the arena was too small.
@@ -188,6 +189,8 @@ class Findings:
     status: Int[Array, "B N"]
     depth: Int[Array, "B N"]
     nodes: Int[Array, "B"]
+    rounds: Int[Array, "B"]
+    slots: Int[Array, "B"]
     capped: Int[Array, "B"]
     outside: Int[Array, "B"]
     full: Bool[Array, "B"]
@@ -260,6 +263,8 @@ class AStar:
             status=arena.status,
             depth=arena.depth,
             nodes=arena.nodes,
+            rounds=arena.rounds,
+            slots=arena.used,
             capped=arena.capped,
             outside=judged.outside,
             full=arena.full,

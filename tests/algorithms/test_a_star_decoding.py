@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from algorithms.search.a_star_decoding import AStar
 from jaxdecode import struct
@@ -65,7 +66,11 @@ def tree(rewards: Mapping[str, float]) -> StepFunction:
         at = [" ab".index(letter) for letter in name.lower()]
         table[tuple(at + [0] * (3 - len(at)))] = value
     values = jnp.asarray(table)
-    return StepFunction(lambda p, n, tokens, length: values[tuple(tokens[:, :3].T)])
+    return StepFunction(Partial(entry, values))
+
+
+def entry(values, prompt, prompt_length, tokens, length):
+    return values[tuple(tokens[:, :3].T)]
 
 
 @pytest.fixture(scope="module")
