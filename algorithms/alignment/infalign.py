@@ -1,0 +1,234 @@
+"""InfAlign-CTRL: calibrate, transform, optimise (Balashankar et al. 2024, arXiv 2412.19792).
+
+    1. calibrate   C(x, y) = quantile of r(x, y) among K base responses to x
+    2. transform   phi, the optimum for the procedure T and beta, or a given one
+    3. optimise    max E[phi(C)] - beta KL(pi || pi_ref)  by policy gradient
+
+so that T(pi) wins most often against T(pi_ref) at its KL. T is a calibrated procedure, or any
+decoder. Best-of-N and worst-of-N by the very reward have their closed form. What any other decoder
+does (speculative rejection, a vote by self-certainty, one's own) is estimated in step 2: it decodes
+the training prompts with the base policy, and the quantiles of what it returns give its density g
+(`algorithms.alignment.mixture`, which also says what that assumes). The fixed point with that g
+takes the place of the closed form.
+
+The paper's settings of the optimiser are not published; those here are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from algorithms.alignment import base
+from algorithms.alignment.adversary import Negated
+from algorithms.alignment.calibration import CalibratedReward, Calibration, fingerprint
+from algorithms.alignment.fixed_point import fixed_point
+from algorithms.alignment.mixture import estimate
+from algorithms.alignment.procedures import BestOf, Procedure, WorstOf
+from algorithms.alignment.transforms import Table, Transform, tabulate
+from algorithms.selection.best_of_n import BestOfN
+from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import Decoder, decode
+from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.responses import judge
+from jaxdecode.scoring import Scorer
+from jaxdecode.train.fit import Checkpoints, Watcher, fit
+from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
+
+NODES = 2001
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to draw and how to learn.
+
+    Attributes:
+      samples: K, base responses a prompt.
+      prompts, group: of a step, and responses to each.
+      steps: of the optimiser.
+      optimizer: any optax transformation.
+      learner: `Reinforce`, `PPO` or another of `jaxdecode.train.policy_gradient`.
+      draws: times that a decoder without a closed form answers every prompt.
+      batch: prompts decoded at a time in steps 1 and 2.
+    """
+
+    samples: int = 100
+    prompts: int = 8
+    group: int = 8
+    steps: int = 200
+    optimizer: optax.GradientTransformation = field(default_factory=lambda: optax.adam(1e-3))
+    learner: Any = field(default_factory=Reinforce)
+    draws: int = 4
+    batch: int = 16
+    seed: int = 0
+
+
+def infalign(
+    generator: Generator,
+    scorer: Scorer,
+    prompts: Sequence[Sequence[int]],
+    beta: float,
+    procedure: Procedure | Decoder | None = None,
+    transform: Transform | None = None,
+    plan: Plan | None = None,
+    folder: Path | None = None,
+    watch: Watcher | None = None,
+) -> Any:
+    """The aligned policy.
+
+    Args:
+      generator: the base policy and how it samples: temperature 1, no filter.
+      scorer: the reward r.
+      prompts: as tokens.
+      beta: strength of the KL penalty, in units of the transform.
+      procedure: what the policy will be deployed with.
+      transform: phi, in place of the optimum for a procedure. One of the two is given.
+      folder: this run's own; calibration and checkpoints are kept there, and a killed run goes
+        on from there.
+    Raises:
+      ValueError: for other sampling rules, a reward that is not finite, a stored calibration
+        made under other conditions, or not exactly one of procedure and transform.
+    """
+    if (procedure is None) == (transform is None):
+        raise ValueError("procedure, transform: give exactly one of them")
+    check_sampling(generator)
+    plan = plan or Plan()
+    table = calibrate(generator, scorer, prompts, plan, folder)
+    phi = transform or optimal(procedure, table, generator, scorer, prompts, beta, plan)
+    table.warn(phi)
+    scaled = beta * float(np.exp(-phi.log_scale))
+    reward = CalibratedReward(scorer, table.quantiles, tabulate(phi, 2 * table.samples + 1))
+    return optimise(generator, reward, prompts, scaled, plan, folder, watch)
+
+
+def calibrate(
+    generator: Generator,
+    scorer: Scorer,
+    prompts: Sequence[Sequence[int]],
+    plan: Plan,
+    folder: Path | None = None,
+) -> Calibration:
+    """Step 1; from the folder, if it was done."""
+    made = fingerprint(generator, scorer, prompts, plan.seed)
+    stored = None if folder is None else folder / f"calibration-{plan.samples}.npz"
+    if stored is not None and stored.is_file():
+        return Calibration.load(stored, made)
+    drawn = base.draw(generator, scorer, prompts, plan.samples, plan.seed, plan.batch)
+    table = Calibration.of(drawn.reward, made)
+    if stored is not None:
+        table.save(stored)
+    return table
+
+
+def optimal(
+    procedure: Any,
+    table: Calibration,
+    generator: Generator,
+    scorer: Scorer,
+    prompts: Sequence[Sequence[int]],
+    beta: float,
+    plan: Plan,
+) -> Table:
+    """Step 2: the fixed point of a procedure, estimated first where it has no closed form."""
+    known = closed_form(procedure, scorer)
+    if known is None:
+        found = quantiles(procedure, table, scorer, prompts, plan)
+        known = estimate(found, table.samples)
+    return Table(jnp.asarray(fixed_point(known, beta, NODES).phi, jnp.float32))
+
+
+def closed_form(procedure: Any, scorer: Scorer) -> Procedure | None:
+    """The calibrated procedure that a decoder is, if it is one by this very reward."""
+    if isinstance(procedure, BestOfN):
+        if procedure.scorer is scorer:
+            return BestOf(procedure.samples)
+        if isinstance(procedure.scorer, Negated) and procedure.scorer.scorer is scorer:
+            return WorstOf(procedure.samples)
+        return None
+    return procedure if hasattr(procedure, "density") else None
+
+
+def quantiles(
+    decoder: Decoder,
+    table: Calibration,
+    scorer: Scorer,
+    prompts: Sequence[Sequence[int]],
+    plan: Plan,
+) -> np.ndarray:
+    """Quantiles of what a decoder over the base policy returns: f64[draws * P].
+
+    Raises:
+      ValueError: it returned a response without a finite reward.
+    """
+    found = []
+    for draw in range(plan.draws):
+        # Other responses than those of the table, which would know their own ranks.
+        key = jax.random.fold_in(jax.random.key(plan.seed), draw + 1)
+        for block, count in base.blocks(prompts, plan.batch):
+            result = decode(decoder, key, block)
+            reward = judge(scorer, block, result.tokens[:, None], result.length[:, None])[:, 0]
+            found.append(np.asarray(table.quantiles(block.id, reward), np.float64)[:count])
+    return np.concatenate(found)
+
+
+def optimise(
+    generator: Generator,
+    reward: Reward,
+    prompts: Sequence[Sequence[int]],
+    beta: float,
+    plan: Plan,
+    folder: Path | None = None,
+    watch: Watcher | None = None,
+    extra: Callable[[np.ndarray, int], Mapping[str, Any]] = lambda ids, step: {},
+) -> Any:
+    """Step 3: the policy trained from the base; `beta` in units of what `reward` returns.
+
+    Args:
+      extra: (prompt numbers, step) -> further arguments of the learner's rollout.
+    """
+    setting = Setting(generator, reward, jnp.float32(beta), plan.group)
+    learner, width = plan.learner, bucket(max(map(len, prompts)))
+    order = list(_order(len(prompts), plan))
+
+    def batches(step: int) -> dict[str, Any]:
+        ids = order[step]
+        key = jax.random.fold_in(jax.random.key(plan.seed + 1), step)
+        prompt = Prompt.of([prompts[i] for i in ids], ids.tolist(), width)
+        return {"setting": setting, "prompt": prompt, "key": key, **extra(ids, step)}
+
+    model: Any = generator.model
+    module = fit(
+        learner.module(model),
+        learner.loss,
+        batches,
+        plan.optimizer,
+        plan.steps,
+        None if folder is None else Checkpoints(folder / "policy", max(1, plan.steps // 4)),
+        watch,
+        watch_every=max(1, plan.steps // 10),
+        rollout=learner.rollout,
+        updates=learner.updates,
+    )
+    return learner.policy(module)
+
+
+def _order(count: int, plan: Plan) -> Iterator[np.ndarray]:
+    """The prompts of every step: all of them in turn, in an order shuffled anew each time."""
+    rng, left = np.random.default_rng(plan.seed), np.zeros(0, np.int64)
+    for _ in range(plan.steps):
+        while len(left) < plan.prompts:
+            left = np.concatenate([left, rng.permutation(count)])
+        chosen, left = left[: plan.prompts], left[plan.prompts :]
+        yield chosen
+
+
+def deployed(decoder: Any, policy: Any) -> Any:
+    """A decoder with a `generator`, over another policy."""
+    return replace(decoder, generator=replace(decoder.generator, model=policy))

@@ -1,0 +1,210 @@
+"""Calibrate, transform, optimise: each step, and what comes out of all three."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from algorithms.alignment import base, tabular
+from algorithms.alignment.adversary import worst_of_n
+from algorithms.alignment.calibration import Calibration, Quantiles, fingerprint
+from algorithms.alignment.infalign import (
+    Plan,
+    calibrate,
+    closed_form,
+    deployed,
+    infalign,
+    optimal,
+    quantiles,
+)
+from algorithms.alignment.mixture import estimate
+from algorithms.alignment.procedures import BestOf, Single, WorstOf
+from algorithms.alignment.transforms import Exponential, Identity, noise
+from algorithms.selection.best_of_n import BestOfN
+from algorithms.selection.speculative_rejection import SpeculativeRejection
+from jaxdecode.decoder import decode
+from jaxdecode.logits import TopP
+from jaxdecode.scoring import FunctionScorer
+from tests.jaxdecode.train import bigrams
+
+BASE = bigrams.random()
+GENERATOR = bigrams.generator(BASE)
+# No ties, and a scale that only calibration forgets.
+WORTH = np.exp(3 * np.random.default_rng(1).normal(size=64)).astype(np.float32)
+PROMPTS = [[bigrams.START]] * 8
+
+
+def worth(prompt, prompt_length, tokens, length):
+    return jnp.asarray(WORTH)[tokens[:, 0] * bigrams.WORDS + tokens[:, 1]]
+
+
+SCORER = FunctionScorer(worth)
+PLAN = Plan(samples=128, steps=400, optimizer=optax.adam(optax.linear_schedule(0.08, 0.0, 400)))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> base.Responses:
+    return base.draw(GENERATOR, SCORER, PROMPTS, PLAN.samples, 0, batch=8)
+
+
+@pytest.fixture(scope="module")
+def table(drawn: base.Responses) -> Calibration:
+    return Calibration.of(drawn.reward, fingerprint(GENERATOR, SCORER, PROMPTS, 0))
+
+
+def test_quantiles_are_mid_ranks_with_half_ties() -> None:
+    rewards = jnp.array([[0.0, 1.0, 1.0, 2.0], [5.0, 6.0, jnp.inf, jnp.inf]])
+    table = Quantiles(rewards, jnp.array([4, 2]))
+    ids = jnp.array([0, 0, 0, 0, 1, 1, 0])
+    found = table(ids, jnp.array([-1.0, 0.0, 1.0, 9.0, 5.5, 6.0, jnp.nan]))
+    np.testing.assert_allclose(found, [0, 0.125, 0.5, 1, 0.5, 0.75, np.nan])
+
+
+def test_quantiles_are_unbiased_and_average_to_one_half(table: Calibration) -> None:
+    """Over the base policy, every response's exact quantile, to four standard errors."""
+    law = BASE.law()
+    exact = tabular.calibrate(law, WORTH.astype(np.float64))
+    ids = jnp.repeat(jnp.arange(8), 64)
+    found = np.asarray(table.quantiles(ids, jnp.tile(jnp.asarray(WORTH), 8))).reshape(8, 64)
+    error = np.sqrt(exact * (1 - exact) / PLAN.samples / 8) + 1e-6
+    assert np.abs((found.mean(axis=0) - exact) / error).max() < 4
+    own = np.asarray(table.quantiles(jnp.arange(8).repeat(128), table.quantiles.rewards.ravel()))
+    assert own.mean() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_monotone_map_of_the_reward_changes_no_quantile(drawn: base.Responses) -> None:
+    plain = Calibration.of(drawn.reward, "").quantiles
+    logged = Calibration.of(np.log(drawn.reward), "").quantiles
+    ids, some = jnp.zeros(64, jnp.int32), jnp.asarray(WORTH)
+    np.testing.assert_array_equal(plain(ids, some), logged(ids, jnp.asarray(np.log(WORTH))))
+
+
+def test_convex_transforms_are_biased_as_they_must_be() -> None:
+    """E exp(t C_hat) / exp(t C) at C = 1/2; and what the noise does to each transform."""
+    for t, samples, ratio in [(10, 8, 4.35), (10, 32, 1.476), (10, 100, 1.133), (5, 32, 1.103)]:
+        wins = np.random.default_rng(0).binomial(samples, 0.5, 400_000) / samples
+        phi = Exponential(t)
+        expected = (0.5 + 0.5 * np.exp(t / samples)) ** samples / np.exp(t / 2)
+        assert expected == pytest.approx(ratio, rel=1e-3)
+        assert phi(wins).mean() / phi(0.5) == pytest.approx(ratio, rel=0.02)
+    assert noise(Identity(), 100) == pytest.approx(1 / 51, rel=1e-3)
+    assert noise(Exponential(10), 8) > noise(Exponential(5), 8) > noise(Identity(), 8)
+
+
+def test_too_few_rollouts_are_warned_of() -> None:
+    table = Calibration.of(np.arange(8.0)[None], "")
+    with pytest.warns(UserWarning, match=r"samples=8 .* leave 40 % of the variance of Exponential"):
+        table.warn(Exponential(10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Calibration.of(np.arange(100.0)[None], "").warn(Exponential(10))
+
+
+def test_a_table_is_stored_and_refused_under_other_conditions(tmp_path, table) -> None:
+    path = tmp_path / "calibration.npz"
+    table.save(path)
+    again = Calibration.load(path, fingerprint(GENERATOR, SCORER, PROMPTS, 0))
+    np.testing.assert_array_equal(again.quantiles.rewards, table.quantiles.rewards)
+    assert again.samples == 128
+    other = bigrams.generator(bigrams.random(5))
+    marks = {
+        fingerprint(other, SCORER, PROMPTS, 0),
+        fingerprint(replace(GENERATOR, transform=TopP(0.9)), SCORER, PROMPTS, 0),
+        fingerprint(replace(GENERATOR, max_tokens=1), SCORER, PROMPTS, 0),
+        fingerprint(GENERATOR, SCORER, PROMPTS[1:], 0),
+        fingerprint(GENERATOR, SCORER, PROMPTS, 1),
+    }
+    assert len(marks) == 5 and table.fingerprint not in marks
+    for mark in marks:
+        with pytest.raises(ValueError, match="made under another base policy, sampling"):
+            Calibration.load(path, mark)
+    # The growth of the cache changes no draw.
+    assert fingerprint(replace(GENERATOR, cache_growth=2), SCORER, PROMPTS, 0) == table.fingerprint
+
+
+def test_a_base_response_without_a_reward_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"rewards\[0, 1\]=nan: response 1 to prompt 0"):
+        Calibration.of(np.array([[0.0, np.nan]]), "")
+
+
+def test_worst_of_n_is_the_best_by_minus_the_reward(drawn: base.Responses) -> None:
+    block, _ = next(base.blocks(PROMPTS, 8))
+    result = jax.device_get(decode(worst_of_n(GENERATOR, SCORER, 128), 0, block))
+    np.testing.assert_allclose(-result.trace.score.max(axis=1), drawn.reward.min(axis=1))
+
+
+def test_extremes_are_those_of_the_samples_drawn(drawn: base.Responses) -> None:
+    prompts = np.array([0, 3, 3])
+    best, worst = drawn.extremes(prompts, 128, np.random.default_rng(0))
+    np.testing.assert_array_equal(best, drawn.reward[prompts].argmax(axis=1))
+    few = [drawn.extremes(prompts, 2, np.random.default_rng(seed)) for seed in range(20)]
+    for best, worst in few:
+        assert (drawn.reward[prompts, best] >= drawn.reward[prompts, worst]).all()
+    assert len({tuple(best) for best, _ in few}) > 15
+
+
+def test_decoders_with_a_closed_form_are_known() -> None:
+    assert closed_form(BestOfN(GENERATOR, SCORER, 4), SCORER) == BestOf(4)
+    assert closed_form(worst_of_n(GENERATOR, SCORER, 3), SCORER) == WorstOf(3)
+    assert closed_form(BestOfN(GENERATOR, FunctionScorer(jnp.add), 4), SCORER) is None
+    assert closed_form(Single(), SCORER) == Single()
+
+
+def test_any_other_decoder_is_estimated(table: Calibration) -> None:
+    """Speculative rejection that rejects nothing is best-of-N, which nobody tells the estimate."""
+    decoder: Any = SpeculativeRejection(GENERATOR, SCORER, budget=12, width=4, alpha=0.0)
+    assert closed_form(decoder, SCORER) is None
+    plan = replace(PLAN, draws=60)
+    found = estimate(quantiles(decoder, table, SCORER, PROMPTS, plan), table.samples)
+    grid = np.linspace(0, 1, 101)
+    assert np.abs(found.cdf(grid) - grid**4).max() < 0.05
+    phi = optimal(decoder, table, GENERATOR, SCORER, PROMPTS, 0.5, plan)
+    known = optimal(BestOf(4), table, GENERATOR, SCORER, PROMPTS, 0.5, plan)
+    law = BASE.law()
+    exact = tabular.calibrate(law, WORTH.astype(np.float64))
+    wins = [
+        tabular.win(tabular.tilted(law, t(exact), 0.5), law, WORTH, BestOf(4)) for t in (phi, known)
+    ]
+    assert wins[0] == pytest.approx(wins[1], abs=0.01)
+
+
+@pytest.mark.parametrize("procedure", [BestOf(4), WorstOf(4)])
+def test_the_aligned_policy_wins_under_its_procedure(procedure, tmp_path) -> None:
+    """Nearly as often as the exact optimum, at its KL; and the work is kept."""
+    law, beta = BASE.law(), 0.3
+    policy = infalign(GENERATOR, SCORER, PROMPTS, beta, procedure, plan=PLAN, folder=tmp_path)
+    best, _ = tabular.fixed_point(procedure, law, WORTH, beta)
+
+    def value(policy):
+        win = tabular.win(policy, law, WORTH, procedure)
+        return win - beta * tabular.kl(policy, law), win
+
+    found, optimum = value(policy.law()), value(best)
+    assert found[0] > optimum[0] - 0.01
+    assert found[1] > value(law)[1] + 0.2
+    again = infalign(GENERATOR, SCORER, PROMPTS, beta, procedure, plan=PLAN, folder=tmp_path)
+    np.testing.assert_array_equal(again.law(), policy.law())
+    deploy = deployed(BestOfN(GENERATOR, SCORER, 4), policy)
+    assert deploy.generator.model is policy
+
+
+def test_arguments_that_contradict_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="procedure, transform: give exactly one"):
+        infalign(GENERATOR, SCORER, PROMPTS, 0.5)
+    with pytest.raises(ValueError, match="procedure, transform: give exactly one"):
+        infalign(GENERATOR, SCORER, PROMPTS, 0.5, BestOf(2), Identity())
+    filtered = replace(GENERATOR, transform=TopP(0.9))
+    with pytest.raises(ValueError, match="transform=TopP and sampler=Categorical draw from"):
+        infalign(filtered, SCORER, PROMPTS, 0.5, BestOf(2))
+    with pytest.raises(ValueError, match="prompts: none given"):
+        calibrate(GENERATOR, SCORER, [], PLAN)
+    Calibration.of(np.zeros((1, 2)), "other").save(tmp_path / "calibration-128.npz")
+    with pytest.raises(ValueError, match=r"calibration-128\.npz: this calibration was made under"):
+        calibrate(GENERATOR, SCORER, PROMPTS, PLAN, tmp_path)
