@@ -24,10 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.aded import ROOM, Adaptive
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
 from experiments.handover import field_of, per_call, relay
@@ -159,7 +159,7 @@ def run(config: Config) -> Report:
             return {"method": key} | found
 
         def other(speculator: Speculator, held: int) -> dict[str, Any]:
-            found = decode_field(field, Speculative(speculator), seed=config.seed)
+            found = decode_field(field, Autoregressive(speculator), seed=config.seed)
             return {"tokens_per_call": found.per_call, "megabytes": held / 1e6}
 
         def own(table: Trigrams, **changed: Any) -> dict[str, Any]:

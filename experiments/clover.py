@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.heads import DraftHeads, Heads
 from algorithms.speculative.drafters.nucleus import Nucleus
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.match import Match
 from experiments.progress import Progress
 from experiments.pupils import Schooling, field_of, score, train
@@ -126,7 +126,7 @@ def head_cost(field: Field, head: DraftHeads, guesses: float) -> float:
 def measure(config: Config, field: Field, head: DraftHeads, size: int, plain) -> dict[str, Any]:
     """Decode the prompts with trees of at most `size` tokens."""
     drafter = Heads(head, Nucleus(size))
-    decoder = Speculative(Speculator(field.generator(), drafter, Match()))
+    decoder = Autoregressive(Speculator(field.generator(), drafter, Match()))
     found = decode_field(field, decoder, config.batch, config.seed)
     guesses = float(found.draft_tokens.sum() / found.passes.sum())
     return {

@@ -15,7 +15,6 @@ from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import Rule, SpeculativeRejection
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.prompt_lookup import prompt_lookup
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import logits
@@ -200,7 +199,7 @@ def build(
     scorer = LikelihoodScorer(model) if scorer is None else scorer
     match name:
         case "sample" | "greedy":
-            return Autoregressive(plain) if drawn is plain else Speculative(drawn)
+            return Autoregressive(drawn)
         case "best-of-n":
             return BestOfN(drawn, scorer, samples, rules.wave)
         case "speculative-rejection":

@@ -33,8 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.kangaroo import kangaroo
-from algorithms.speculative.speculative import Speculative
 from experiments.progress import Progress
 from experiments.pupils import Schooling, field_of, head_of, library, train, windows
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
@@ -131,7 +131,7 @@ def measure(
     config: Config, field: Field, plain: Counts, head: Kangaroo, length: int, threshold: float
 ) -> dict[str, Any]:
     """Decode the prompts."""
-    decoder = Speculative(kangaroo(field.generator(), head, length, threshold))
+    decoder = Autoregressive(kangaroo(field.generator(), head, length, threshold))
     found = decode_field(field, decoder, config.batch, config.seed)
     _, tails = rates(found.histogram)
     return {

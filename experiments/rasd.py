@@ -33,10 +33,10 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.retrieval import Datastore, Retrieval, Source, Within
 from algorithms.speculative.eagle import eagle2
 from algorithms.speculative.rasd import rasd
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
 from experiments.progress import Progress
@@ -185,7 +185,7 @@ def methods(
 
 def measure(config: Config, field: Field, plain: Counts, speculator: Speculator) -> dict[str, Any]:
     """Decode the prompts."""
-    found = decode_field(field, Speculative(speculator), config.batch, config.seed)
+    found = decode_field(field, Autoregressive(speculator), config.batch, config.seed)
     return {
         "MAT": found.per_call,
         "nodes": float(found.drafted.sum() / found.passes.sum()),

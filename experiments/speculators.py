@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
@@ -32,7 +33,6 @@ from algorithms.speculative.rsd import rsd_c, rsd_s
 from algorithms.speculative.specdec_pp import specdec_pp
 from algorithms.speculative.specinfer import specinfer
 from algorithms.speculative.spectr import spectr
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
@@ -74,8 +74,8 @@ class Method:
         ships = self.weights is None or f"{field.task}-{self.weights}" in zoo.names()
         return ships and (self.tasks is None or field.task in self.tasks)
 
-    def decoder(self, field: Field) -> Speculative:
-        return Speculative(self.build(field))
+    def decoder(self, field: Field) -> Autoregressive:
+        return Autoregressive(self.build(field))
 
     def nodes(self, field: Field) -> int:
         """Draft tokens of a verifying pass."""

@@ -25,12 +25,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.static_trees import useful_tree
 from algorithms.speculative.drafters.token_recycling import TREE, Recycler, ranks
 from algorithms.speculative.lookahead import lookahead
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.token_recycling import SUCCESSORS
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
@@ -132,7 +132,7 @@ def others(field: Field, config: Config) -> dict[str, Callable[[], Speculator]]:
 def compared(config: Config, field: Field, name: str, build: Callable[[], Speculator]) -> dict:
     """One of the other methods on a field."""
     speculator = build()
-    found = decode_field(field, Speculative(speculator), seed=config.seed)
+    found = decode_field(field, Autoregressive(speculator), seed=config.seed)
     return {
         "task": field.task,
         "method": name,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.speculative.speculative import Speculative
+from algorithms.sampling.autoregressive import Autoregressive
 from experiments.speculation import Counts, Field, counts, open_field, questioned
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
@@ -61,7 +61,7 @@ class Pair:
 
     def counts(self, speculator: Speculator) -> Counts:
         """Decode the prompts, once."""
-        decoder = Speculative(speculator)
+        decoder = Autoregressive(speculator)
         results = [decode(decoder, self.seed, prompt) for prompt in self.field.batches(self.batch)]
         return counts(results, len(self.field.prompts), seconds=0.0)
 

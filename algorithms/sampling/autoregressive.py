@@ -1,20 +1,23 @@
-"""Plain decoding: sampling or greedy search, whatever the generator's sampler does."""
+"""Plain decoding: one response to a prompt, by whatever generator makes the tokens."""
 
 from __future__ import annotations
 
 from jaxdecode import autoregress, struct
-from jaxdecode.autoregress import Generator
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.rows import check_start
+from jaxdecode.rows import Expander, check_start
 from jaxdecode.types import Array, Key
 
 
 @struct.dataclass
 class Autoregressive:
-    """Decodes every prompt once, token by token; the trace is the generator's meter."""
+    """Decodes every prompt once; the trace is the generator's meter.
 
-    generator: Generator
+    A `Generator` makes a token at a time, a `Speculator` the tokens of a draft that its target
+    accepts; either is also what best-of-N and whatever else takes a generator run on.
+    """
+
+    generator: Expander
 
     def check(self, prompt: Prompt) -> None:
         check_start(self.generator, prompt)

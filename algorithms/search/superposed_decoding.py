@@ -35,7 +35,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Categorical, step_keys
-from jaxdecode.types import Array, Float, Int, Key
+from jaxdecode.types import Array, Bool, Float, Int, Key
 
 WEIGHTS = (0.01, 0.04, 0.15, 0.18, 0.12)  # of contexts of 1 to 5 tokens
 
@@ -53,7 +53,7 @@ class SuperposedDecoding:
       ngrams: None leaves the judgement to the model alone.
       floor: log of the penalty of a draft that no n-gram knows a token for.
       first_step_ngram: static.
-      uniform: static; weigh all drafts alike in the superposition, an ablation.
+      uniform: weigh all drafts alike in the superposition, an ablation.
       reset: static; every so many steps one draft is drawn, by its weight, and becomes the
         text that all go on from, on a cache of its own tokens.
       rescored: static; False saves the last pass, and log-probabilities are then those under
@@ -68,7 +68,7 @@ class SuperposedDecoding:
     ngrams: Interpolation | None = None
     floor: Float[Array, ""] | float = -200.0
     first_step_ngram: bool = struct.field(pytree_node=False, default=False)
-    uniform: bool = struct.field(pytree_node=False, default=False)
+    uniform: bool | Bool[Array, ""] = False
     reset: int | None = struct.field(pytree_node=False, default=None)
     rescored: bool = struct.field(pytree_node=False, default=True)
 
@@ -177,10 +177,9 @@ class SuperposedDecoding:
     def weights(self, score: Float[Array, "B K"]) -> Float[Array, "B K"]:
         """gamma; 0 for what is no draft."""
         there = jnp.isfinite(score)
-        if self.uniform:
-            return there / jnp.maximum(jnp.sum(there, axis=1, keepdims=True), 1)
         score = jnp.where(jnp.any(there, axis=1, keepdims=True), score, 0.0)
-        return jax.nn.softmax(score, axis=1)
+        alike = jnp.where(there, 0.0, score)
+        return jax.nn.softmax(jnp.where(self.uniform, alike, score), axis=1)
 
     def fused(
         self,

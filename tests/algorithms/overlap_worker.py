@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.overlap import Overlap
 from algorithms.speculative.pearl import pearl
-from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import RepetitionPenalty, Temperature, chain
@@ -50,7 +50,7 @@ def main() -> None:
         generator = Generator(TARGET, transform, sampler, Stop.of((3,)), 14)
         spec = pearl(generator, TARGET.perturbed(1, 0.4), window=3)
         found[name] = {
-            "one": told(decode(Speculative(spec), 5, PROMPT)),
+            "one": told(decode(Autoregressive(spec), 5, PROMPT)),
             "two": told(Overlap(spec, two, one)(jax.random.key(5), PROMPT)),
         }
     json.dump(found, sys.stdout)

@@ -12,7 +12,6 @@ import pytest
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.eagle import Eagle, Foreseen
-from algorithms.speculative.speculative import Speculative
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache
@@ -170,7 +169,7 @@ def test_long_texts_are_plain_decodings_where_no_edit_remembers_the_path(make):
     """Whole drafts are matched at once then, unfinished trees among them."""
     long = replace(generator(), max_tokens=20)
     run = jax.jit(lambda decoder: decoder(jax.random.key(0), PROMPT).tokens)
-    found = run(Speculative(make(long, TARGET)))
+    found = run(Autoregressive(make(long, TARGET)))
     np.testing.assert_array_equal(found, run(Autoregressive(long)))
 
 

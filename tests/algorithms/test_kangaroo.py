@@ -12,7 +12,6 @@ from flax import nnx
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.kangaroo import Kangaroo
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
@@ -128,7 +127,7 @@ def test_a_perfect_adapter_is_always_accepted():
     drafter = Kangaroo(perfect, 3, threshold=0.0)
     prompt = Prompt.of([[1, 2, 3], [4]])
     run = jax.jit(lambda decoder: decoder(jax.random.key(0), prompt))
-    found = run(Speculative(Speculator(generator, drafter, Match())))
+    found = run(Autoregressive(Speculator(generator, drafter, Match())))
     np.testing.assert_array_equal(found.tokens, run(Autoregressive(generator)).tokens)
     np.testing.assert_array_equal(found.usage.histogram, [[0, 0, 0, 3]] * 2)
 
@@ -168,7 +167,7 @@ def test_dropping_unsure_drafts_after_they_were_drawn_is_caught():
     prompt = Prompt.of([[1]] * rows, list(range(rows)))
 
     def first(drafter) -> np.ndarray:
-        decoder = Speculative(Speculator(generator, drafter, Residual()))
+        decoder = Autoregressive(Speculator(generator, drafter, Residual()))
         result = jax.jit(lambda decoder: decoder(jax.random.key(3), prompt))(decoder)
         return np.asarray(result.tokens)[:, 0]
 

@@ -19,7 +19,6 @@ from algorithms.speculative.pearl import (
     tokens_a_step,
     within,
 )
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
@@ -57,7 +56,7 @@ def sampled(length: int, target: EnumerableLM = TARGET) -> Generator:
 
 
 def decode(generator: Generator, draft: EnumerableLM, prompt: Prompt = PROMPT, **options):
-    decoder = Speculative(pearl(generator, draft, **options))
+    decoder = Autoregressive(pearl(generator, draft, **options))
     return jax.device_get(run(decoder, jax.random.key(5), prompt))
 
 
@@ -142,7 +141,7 @@ class Untested:
 @pytest.mark.parametrize("wrong", [Shifted(), Untested()])
 def test_wrong_rules_are_found_out(wrong) -> None:
     spec = replace(pearl(sampled(3), DRAFT, window=3), verifier=wrong)
-    found = run(Speculative(spec), jax.random.key(5), MANY)
+    found = run(Autoregressive(spec), jax.random.key(5), MANY)
     assert rejects(found.tokens, LAW)
 
 

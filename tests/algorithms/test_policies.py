@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain, Evidence
 from algorithms.speculative.policies.confidence import Confidence
 from algorithms.speculative.policies.cost_aware import FIRST_PAUSE, CostAware
 from algorithms.speculative.policies.fixed import Fixed
 from algorithms.speculative.policies.foresight import Foreseen, Product, evenness
 from algorithms.speculative.policies.heuristic import Heuristic
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature
@@ -170,7 +170,8 @@ def test_depths_bound_what_is_drafted() -> None:
     generator = Generator(TARGET, Temperature(1.0), Categorical(), Stop.of(()), 12)
     spec = Speculator(generator, Chain(TARGET, 4), Residual(), Fixed(2))
     two, nine = (
-        run(Speculative(replace(spec, policy=Fixed(depth))), jax.random.key(0)) for depth in (2, 9)
+        run(Autoregressive(replace(spec, policy=Fixed(depth))), jax.random.key(0))
+        for depth in (2, 9)
     )
     # The draft is the target: every draft token holds.
     np.testing.assert_array_equal(two.usage.target_passes - nine.usage.target_passes, [1] * 3)
@@ -185,7 +186,7 @@ def test_useless_drafts_are_soon_left_off() -> None:
     wrong = replace(TARGET, head=-4 * TARGET.head, bias=-4 * TARGET.bias)
     costs = CostAware((1.0, 1.1, 1.2, 1.3), 0.6)
     found = run(
-        Speculative(Speculator(generator, Chain(wrong, 3), Residual(), costs)), jax.random.key(1)
+        Autoregressive(Speculator(generator, Chain(wrong, 3), Residual(), costs)), jax.random.key(1)
     )
     assert (found.length == 60).all()
     assert (found.usage.drafted < 30).all()

@@ -17,7 +17,6 @@ from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.drafters.levels import Depth, Levels, deepen
 from algorithms.speculative.drafters.nested import Nested
 from algorithms.speculative.s2d import Peak, s2d
-from algorithms.speculative.speculative import Speculative
 from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.draft import Spent
@@ -228,7 +227,7 @@ def first_tokens(sampler) -> np.ndarray:
     many = Prompt.of([[0]] * 8000, list(range(8000)), 1)
     generator = Generator(free([0.5, 0.5]), Temperature(1.0), Categorical(), Stop.of(()), 1)
     spec = s2d(generator, free([0.9, 0.1]), (1,), (0.0,), 1, sampler)
-    found = jax.jit(lambda spec, key: Speculative(spec)(key, many))(spec, jax.random.key(2))
+    found = jax.jit(lambda spec, key: Autoregressive(spec)(key, many))(spec, jax.random.key(2))
     return np.asarray(found.tokens[:, 0])
 
 

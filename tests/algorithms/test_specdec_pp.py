@@ -14,7 +14,6 @@ from flax import nnx
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.lengths import Renewal, Work, length_of, replay
 from algorithms.speculative.specdec_pp import label, specdec_pp
-from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import LogitsTransform, RepetitionPenalty, Temperature, chain
 from jaxdecode.prompt import Prompt
@@ -46,7 +45,7 @@ def generator(sampler, transform: LogitsTransform | None = None) -> Generator:
 
 def decode(threshold: float, least: int = 1, head=HEAD):
     spec = specdec_pp(generator(Greedy()), DRAFT, head, threshold, least, MOST)
-    return jax.device_get(run(Speculative(spec), jax.random.key(0)))
+    return jax.device_get(run(Autoregressive(spec), jax.random.key(0)))
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.speculative.speculative import Speculative
+from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode.autoregress import Generator
 from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.drafter import Drafter, Now, Verifier
@@ -51,7 +51,7 @@ def _run(decoder, key, prompt):
 def sample(speculator: Speculator, count: int, seed: int = 1) -> Result:
     """`count` texts after token 0."""
     prompt = Prompt.of([[0]] * count, list(range(count)), 1)
-    return jax.device_get(_run(Speculative(speculator), jax.random.key(seed), prompt))
+    return jax.device_get(_run(Autoregressive(speculator), jax.random.key(seed), prompt))
 
 
 def fit(result: Result) -> float:

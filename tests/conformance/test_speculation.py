@@ -15,7 +15,6 @@ import pytest
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
-from algorithms.speculative.speculative import Speculative
 from jaxdecode.autoregress import Generator
 from jaxdecode.lm import prefill
 from jaxdecode.logits import RepetitionPenalty, Temperature, TopP
@@ -60,8 +59,8 @@ def plain(eos=(), sequence=(), penalty=1.0):
     )
 
 
-def speculate(entry: Entry, generator: Generator, draft: str) -> Speculative:
-    return Speculative(entry.make(generator, DRAFTS[draft]))
+def speculate(entry: Entry, generator: Generator, draft: str) -> Autoregressive:
+    return Autoregressive(entry.make(generator, DRAFTS[draft]))
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -144,11 +143,11 @@ def test_the_cache_is_that_of_a_fresh_prefill(name) -> None:
 def test_conformance(name) -> None:
     """What every decoder must keep."""
 
-    def make(model: EnumerableLM, stop, max_tokens: int) -> Speculative:
+    def make(model: EnumerableLM, stop, max_tokens: int) -> Autoregressive:
         generator = Generator(
             model, edits(Temperature(0.9), TopP(0.95)), Categorical(), stop, max_tokens
         )
-        return Speculative(SPECULATORS[name].make(generator, model.perturbed(1, 0.4)))
+        return Autoregressive(SPECULATORS[name].make(generator, model.perturbed(1, 0.4)))
 
     subject = Subject(make=make)
     for check in CHECKS:

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.learning import Learning
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.token_recycling import token_recycling
 from experiments import decoders
 from experiments.decoders import Name, Rules
@@ -51,7 +51,7 @@ def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
 
 def test_speculation_and_streams_refuse() -> None:
     speculator = token_recycling(generator())
-    for decoder in (Speculative(speculator), Learning(speculator)):
+    for decoder in (Autoregressive(speculator), Learning(speculator)):
         decoder.check(prompt(4))
         with pytest.raises(ValueError, match=SAID):
             decoder.check(prompt(5))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.dyspec import dyspec_threshold
-from algorithms.speculative.speculative import Speculative
 from experiments import dyspec, rsd, spectr
 from experiments.report import Report
 from experiments.speculation import Field
@@ -111,7 +111,7 @@ def test_the_published_settings_trace() -> None:
     makers += [make(pair) for make in rsd.at_budget(*shapes[-1]).values()]
     makers += [dyspec_threshold(pair.generator, paper.draft, 64, levels=16)]
     for speculator in makers:
-        decoder = Speculative(speculator)
+        decoder = Autoregressive(speculator)
         result = jax.eval_shape(
             lambda d, k, p: d(k, p), decoder, jax.random.key(0), Prompt.of(prompts, width=32)
         )

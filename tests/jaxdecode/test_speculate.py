@@ -12,7 +12,6 @@ import pytest
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.drafters.chain import Chain
-from algorithms.speculative.speculative import Speculative
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
@@ -55,7 +54,7 @@ class Alternate:
 def test_a_resting_row_emits_one_token_a_pass() -> None:
     """The text is the same, and the rounds without a draft are counted as such."""
     expected = decode(Autoregressive(GENERATOR), 4, PROMPT)
-    result = decode(Speculative(replace(COUPLED, policy=Alternate())), 4, PROMPT)
+    result = decode(Autoregressive(replace(COUPLED, policy=Alternate())), 4, PROMPT)
     np.testing.assert_array_equal(result.tokens, expected.tokens)
     usage = result.usage
     assert (usage.drafted < 2 * usage.target_passes).all() and usage.drafted.sum() > 0
@@ -72,7 +71,7 @@ class Silent(Alternate):
 
 def test_a_policy_that_never_drafts_leaves_plain_decoding() -> None:
     expected = decode(Autoregressive(GENERATOR), 4, PROMPT)
-    result = decode(Speculative(replace(COUPLED, policy=Silent())), 4, PROMPT)
+    result = decode(Autoregressive(replace(COUPLED, policy=Silent())), 4, PROMPT)
     np.testing.assert_array_equal(result.tokens, expected.tokens)
     for name in ("target_passes", "target_tokens", "attended", "emitted", "flops"):
         np.testing.assert_allclose(getattr(result.usage, name), getattr(expected.usage, name))
@@ -102,7 +101,7 @@ def test_samples_are_drafted_for_one_by_one() -> None:
 
 def test_a_stream_speculates() -> None:
     """Chunk by chunk, the tokens are those of one run."""
-    expected = decode(Speculative(COUPLED), 3, PROMPT)
+    expected = decode(Autoregressive(COUPLED), 3, PROMPT)
     pieces = list(stream(COUPLED, 3, PROMPT, every=2))
     for row in range(PROMPT.batch):
         text = np.concatenate([piece.tokens[row] for piece in pieces])

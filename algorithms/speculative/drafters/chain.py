@@ -104,6 +104,23 @@ class Remembered:
     stood: Int[Array, "B"]
     ran: Bool[Array, "B N"]
 
+    @staticmethod
+    def of(
+        model: LanguageModel,
+        transform: LogitsTransform,
+        prompt: Prompt,
+        room: int,
+        capacity: int,
+        nodes: int,
+    ) -> Remembered:
+        """Before the first draft, of at most `nodes` nodes, after `prompt`."""
+        return Remembered(
+            follower=Follower.of(model, prompt, room, capacity + nodes),
+            transform=transform.init(prompt),
+            stood=prompt.length,
+            ran=jnp.zeros((prompt.batch, nodes), bool),
+        )
+
     def learn(self, transform: LogitsTransform, draft: Draft, outcome: Outcome) -> Remembered:
         """What a round emitted, read by follower and transform."""
         cache = rewind(self.follower.cache, self.stood, draft, outcome, self.ran)
@@ -155,12 +172,7 @@ class Chain:
         room: int,
         capacity: int,
     ) -> Remembered:
-        return Remembered(
-            follower=Follower.of(self.model, prompt, room, capacity + self.length),
-            transform=self.transform.init(prompt),
-            stood=prompt.length,
-            ran=jnp.zeros((prompt.batch, self.length), bool),
-        )
+        return Remembered.of(self.model, self.transform, prompt, room, capacity, self.length)
 
     def propose(
         self, target: LanguageModel, state: Remembered, now: Now

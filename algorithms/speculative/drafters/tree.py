@@ -22,7 +22,7 @@ from jaxdecode import struct
 from jaxdecode.cache import Cache, put
 from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.drafter import Now, Outcome
-from jaxdecode.follower import Follower, Standing, catch_up, charge
+from jaxdecode.follower import Standing, catch_up, charge
 from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel, View
 from jaxdecode.logits import Identity, LogitsTransform
@@ -113,12 +113,7 @@ class Tree:
         room: int,
         capacity: int,
     ) -> Remembered:
-        return Remembered(
-            follower=Follower.of(self.model, prompt, room, capacity + self.nodes),
-            transform=self.transform.init(prompt),
-            stood=prompt.length,
-            ran=jnp.zeros((prompt.batch, self.nodes), bool),
-        )
+        return Remembered.of(self.model, self.transform, prompt, room, capacity, self.nodes)
 
     def propose(
         self, target: LanguageModel, state: Remembered, now: Now
