@@ -33,6 +33,7 @@ _APPLY: dict[str, Callable[[int, int], int]] = {
 }
 _STEP = re.compile(r"(-?\d+)([+\-*])(-?\d+)=(-?\d+)")
 _ANSWER = re.compile(r"(?:^|\n)#(-?\d+)\Z")
+_READY = re.compile(r"\((-?\d+)([+\-*])(-?\d+)\)")
 _TOKEN = re.compile(r"\d+|[+\-*()=]")
 
 
@@ -140,6 +141,32 @@ def check_steps(prompt: str, completion: str) -> list[bool]:
         states = _reduce(states, line)
         labels.append(bool(states))
     return labels
+
+
+def right_so_far(prompt: str, completion: str, ended: bool) -> list[bool]:
+    """For each character, and for the end where it `ended`: can this still become right?
+
+    Right is a completion of right steps, in any order, down to the answer, and nothing more.
+    """
+    states = {prompt.removesuffix("=")}
+    labels, line, answered = [], "", False
+    for character in completion:
+        line += character
+        if character == "\n" and not answered:
+            states, line = _reduce(states, line[:-1]), ""
+            labels.append(bool(states))
+            continue
+        answers = {f"#{state}" for state in states if state.lstrip("-").isdigit()}
+        lines = answers | {step for state in states for step in _steps(state)}
+        labels.append(any(full.startswith(line) for full in lines))
+        answered = line in answers
+    return [*labels, answered] if ended else labels
+
+
+def _steps(state: str) -> set[str]:
+    """The right lines that can come next."""
+    found = _READY.findall(f"({state})")
+    return {f"{a}{symbol}{b}={_APPLY[symbol](int(a), int(b))}" for a, symbol, b in found}
 
 
 def _reduce(states: set[str], line: str) -> set[str]:

@@ -12,7 +12,7 @@ from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
-from experiments.zoo import head_recipes, load, sql_recipe, stdlib_recipes
+from experiments.zoo import head_recipes, load, sql_recipe, stdlib_recipes, step_recipes
 from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.frozen import taught
@@ -138,6 +138,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
     "arithmetic-draft": _arithmetic_draft,
+    "arithmetic-steps": step_recipes.arithmetic_steps,
     "sql": sql_recipe.agent,
     "stdlib": stdlib_recipes.target,
     "stdlib-acceptance": head_recipes.acceptance,

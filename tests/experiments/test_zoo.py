@@ -16,7 +16,7 @@ from experiments import zoo
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.batches import ExampleBatches, WindowBatches
 from experiments.tasks.stdlib import StandardLibrary
-from experiments.zoo import foresight, head_recipes, stdlib_recipes
+from experiments.zoo import foresight, head_recipes, stdlib_recipes, step_recipes
 from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.making import make
 from experiments.zoo.recipe import Recipe, as_dict, held_out
@@ -200,9 +200,16 @@ def unseen(windows: WindowBatches, target, draft, pool: int):
     return lambda step: lesson
 
 
+def unjudged(generator, split, seed: int):
+    """In place of `judged`, tested beside it: one row of its shapes."""
+    row = step_recipes.labelled(CODEC, "1+2=", [CODEC.eos_id])
+    return lambda step: {name: value[None] for name, value in row.items()}
+
+
 def test_all_recipes_fit_together(monkeypatch):
     """Shapes only: every loss takes its model and its batches, and all weights fit the zoo."""
     monkeypatch.setattr(head_recipes, "foreseen", unseen)
+    monkeypatch.setattr(step_recipes, "judged", unjudged)
     monkeypatch.setattr(stdlib_recipes, "CORPUS", StandardLibrary(cap=400_000))
     stdlib_recipes.learned.cache_clear()
     stored = 0
