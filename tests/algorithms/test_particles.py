@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from math import comb
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.search.particles import Particles, log_weights
+from algorithms.search.particles import Particles, Weights, log_weights
 from algorithms.search.step_beams import StepBeams
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
-from jaxdecode.process_reward import StepFunction, aggregate, bounded
+from jaxdecode.process_reward import Aggregation, StepFunction, aggregate, bounded
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
 from jaxdecode.sampling import Categorical
@@ -26,6 +27,8 @@ FIRST, SECOND = 0.3, (0.2, 0.6)  # P(x1 = 1), P(x2 = 1 | x1)
 REWARD = np.array([0.2, 0.8])
 SECOND_REWARD = np.array([[0.3, 0.9], [0.5, 0.6]])
 ROWS, PARTICLES = 1500, 4
+RANK: dict[str, Any] = {"weights": "rank"}  # what is no rule
+SUM: dict[str, Any] = {"aggregation": "sum"}
 
 
 def logit(p):
@@ -110,11 +113,12 @@ def test_a_gibbs_sweep_keeps_its_reference_and_nears_the_posterior(coins):
 
 def test_weights_are_what_they_are_called():
     rewards = jnp.array([0.9, 0.5, 0.2])
-    for rule, wanted in (
-        ("odds", (0.8780, 0.0976, 0.0244)),
-        ("softmax", (0.4615, 0.3093, 0.2292)),
-        ("proportional", (0.5625, 0.3125, 0.1250)),
-    ):
+    known: dict[Weights, tuple[float, ...]] = {
+        "odds": (0.8780, 0.0976, 0.0244),
+        "softmax": (0.4615, 0.3093, 0.2292),
+        "proportional": (0.5625, 0.3125, 0.1250),
+    }
+    for rule, wanted in known.items():
         got = jax.nn.softmax(log_weights(rule, rewards, 1.0))
         np.testing.assert_allclose(got, wanted, atol=6e-5)
     logits = jnp.array([2.1, -1.2, 1.3, 0.1])
@@ -125,13 +129,13 @@ def test_weights_are_what_they_are_called():
 
 
 def test_rewards_of_a_path_combine():
-    rewards, rules = [0.9, 0.4, 0.6], ("last", "min", "prod", "mean")
-    wanted = {"last": rewards[-1], "min": 0.4, "prod": 0.216, "mean": np.mean(rewards)}
-    for rule in rules:
-        score = 1.0
+    rewards = jnp.array([0.9, 0.4, 0.6])
+    known: dict[Aggregation, float] = {"last": 0.6, "min": 0.4, "prod": 0.216, "mean": 1.9 / 3}
+    for rule, wanted in known.items():
+        score = jnp.ones(())
         for step, reward in enumerate(rewards, start=1):
-            score = aggregate(rule, score, reward, step)
-        np.testing.assert_allclose(score, wanted[rule], rtol=1e-6)
+            score = aggregate(rule, score, reward, jnp.array(step))
+        np.testing.assert_allclose(score, wanted, rtol=1e-6)
     inside, outside = bounded(jnp.array([1.2, -0.5, 0.3, jnp.nan, jnp.inf]))
     np.testing.assert_array_equal(inside, jnp.array([1, 0, 0.3, jnp.nan, jnp.inf]))
     np.testing.assert_array_equal(outside, [True, True, False, False, False])
@@ -158,8 +162,8 @@ def test_beams_keep_the_best_and_trees_keep_apart(coins):
     [
         (lambda s, e: Particles(s, e, 0), "particles=0"),
         (lambda s, e: Particles(s, e, 1, iterations=2), "particles=1: at least 2"),
-        (lambda s, e: Particles(s, e, 2, weights="rank"), "weights='rank'"),
-        (lambda s, e: Particles(s, e, 2, aggregation="sum"), "aggregation='sum'"),
+        (lambda s, e: Particles(s, e, 2, **RANK), "weights='rank'"),
+        (lambda s, e: Particles(s, e, 2, **SUM), "aggregation='sum'"),
         (lambda s, e: Particles(s, e, 2, temperature=0.0), "temperature=0.0"),
         (lambda s, e: StepBeams(s, e, keep=0), "keep=0"),
         (lambda s, e: StepBeams.dvts(4, 3, s, e), "branch=3 must divide samples=4"),

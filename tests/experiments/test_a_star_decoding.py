@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -126,12 +127,13 @@ def test_the_published_setting_traces() -> None:
 
 
 def test_refusals(tmp_path) -> None:
-    for wrong, message in (
+    wrongs: list[tuple[dict[str, Any], str]] = [
         ({"questions": 30}, "questions=30"),
         ({"samples": 12}, "samples=12"),
         ({"particles": (4,)}, r"particles=\(4,\)"),
         ({"children": ()}, r"children=\(\)"),
-    ):
+    ]
+    for wrong, message in wrongs:
         with pytest.raises(ValueError, match=message):
             Config(**wrong)
     with pytest.raises(ValueError, match="neither a folder nor in the zoo"):

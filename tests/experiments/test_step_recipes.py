@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -77,7 +78,7 @@ def test_batches_are_the_generators_own_answers(monkeypatch):
     judge = RewardModel.create(shape, rngs=nnx.Rngs(1), readout="sigmoid")
     batch = found[0]
     loss, metrics = jax.jit(correctness)(judge, **batch)
-    p = np.asarray(judge.reward(judge.forward(batch["tokens"])[0]), np.float64)
+    p = np.asarray(judge.reward(judge.forward(jnp.asarray(batch["tokens"]))[0]), np.float64)
     right, mask, ends = batch["right"], batch["loss_mask"], batch["ends"]
     each = -np.where(right, np.log(p), np.log1p(-p))
     np.testing.assert_allclose(loss, each[mask].mean(), rtol=1e-4)
