@@ -33,7 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.agents.agent import Agent, Verifier
-from algorithms.agents.iad import IAD, Outcome
+from algorithms.agents.iad import IAD
+from algorithms.agents.outcome import Outcome
 from experiments.agents import Confused, Noisy, Sparse
 from experiments.iad_figure import draw
 from experiments.iad_setting import Config, Setting
@@ -45,7 +46,7 @@ from experiments.tasks.task import Example
 Scores = NDArray[np.float64]
 
 PRESETS = {
-    "smoke": Config(questions=120, rounds=4, sigmas=(0.4,), batch=60),
+    "smoke": Config(questions=60, rounds=3, sigmas=(0.4,), batch=60),
     "cpu": Config(),
     # The published range of rounds and samples, on programs.
     "paper": Config(

@@ -19,7 +19,7 @@ SHOWN = {
     "IAD": "IAD",
     "IAD, another's feedback": "another's feedback",
     "IAD, one at a time": "one at a time",
-    "IAD, one at a time, always replaced": "one at a time, always replaced",
+    "IAD, one at a time, always replaced": "one, always replaced",
 }
 
 
@@ -31,7 +31,7 @@ def draw(path: Path, curves: Curves, config: Config) -> None:
             _against_calls(scores, values.mean(axis=0), config, label=shown)
             _against_calls(solved, 100 * (values == 1).mean(axis=0), config)  # labelled once
         scores.set(ylabel="mean score", ylim=(0, None))
-        scores.legend(loc="lower right", ncols=2, fontsize=8)
+        scores.legend(loc="lower right", ncols=2, fontsize=8, columnspacing=1.0)
         solved.set(ylabel="solved, %")
         sigmas = (0.0, *config.sigmas)
         names = ["", *(f", noise {sigma:g}" for sigma in config.sigmas)]

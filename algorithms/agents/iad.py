@@ -21,42 +21,33 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from algorithms.agents.agent import INVALID, Agent, Attempt, Review, Verifier
+from algorithms.agents.outcome import Outcome, Round, Spent
+from jaxdecode.paper import Paper
 
-
-@dataclass(frozen=True)
-class Round:
-    """One round of one prompt: what was asked, what came, the incumbent after it."""
-
-    review: Review
-    attempts: tuple[Attempt, ...]
-    best: Attempt | None
-    accepted: bool
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Calls of agent and verifier, tokens read (feedback included) and written."""
-
-    agent_calls: int = 0
-    verifier_calls: int = 0
-    read: int = 0
-    written: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A prompt's answer and its history.
-
-    Attributes:
-      best: the incumbent at the end; None where every answer was invalid.
-      rounds: the trace, errors of the verifier included.
-      reached: whether a score reached the goal.
-    """
-
-    best: Attempt | None
-    rounds: tuple[Round, ...]
-    spent: Spent
-    reached: bool
+PAPER = Paper(
+    slug="iad",
+    title="Review, Refine, Repeat: Understanding Iterative Decoding of AI Agents with Dynamic "
+    "Evaluation and Selection",
+    authors=(
+        "Souradip Chakraborty",
+        "Mohammadreza Pourreza",
+        "Ruoxi Sun",
+        "Yiwen Song",
+        "Nino Scherrer",
+        "Jindong Gu",
+        "Furong Huang",
+        "Amrit Singh Bedi",
+        "Ahmad Beirami",
+        "Hamid Palangi",
+        "Tomas Pfister",
+    ),
+    year=2025,
+    arxiv="2504.01931",
+    venue="arXiv",
+    claim="Verifier-guided refinement beats best-of-N at equal calls by 3 to 6 points on "
+    "Sketch2Code and text-to-SQL, by 8 to 10 on Webshop.",
+    losslessness="not-applicable",
+)
 
 
 @dataclass(frozen=True)

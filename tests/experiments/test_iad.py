@@ -39,13 +39,13 @@ def codec() -> Codec:
 @pytest.mark.slow
 def test_smoke(tmp_path) -> None:
     report = run(replace(PRESETS["smoke"], out=tmp_path))
-    more, _, feedback, *_ = report.claims
-    assert more.holds and feedback.holds
+    _, _, feedback, gate, *_ = report.claims
+    assert feedback.holds and gate.holds
     rows = {row["method"]: row for row in report.rows}
-    assert {row["calls"] for row in rows.values()} == {16}
-    assert rows["IAD"]["score"] > rows["best-of-N"]["score"] + 0.02
-    assert rows["IAD"]["tokens read"] > rows["best-of-N"]["tokens read"]
+    assert {row["calls"] for row in rows.values()} == {12}
+    assert rows["IAD"]["solved %"] > rows["best-of-N"]["solved %"]
     assert rows["IAD"]["solved %"] > rows["IAD, noise 0.4"]["solved %"]
+    assert rows["IAD"]["tokens read"] > 2 * rows["best-of-N"]["tokens read"]
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
