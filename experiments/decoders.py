@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.search.beam_search import BeamSearch
+from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import Rule, SpeculativeRejection
@@ -21,6 +23,7 @@ from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import Measure
 from jaxdecode.decoder import Decoder
+from jaxdecode.finished import LengthPenalty
 from jaxdecode.lm import LanguageModel
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Categorical, Greedy
@@ -28,7 +31,16 @@ from jaxdecode.scoring import LikelihoodScorer, Scorer
 from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 
-Name = Literal["sample", "greedy", "best-of-n", "speculative-rejection", "self-certainty"]
+Name = Literal[
+    "sample",
+    "greedy",
+    "beam-search",
+    "diverse-beam-search",
+    "best-of-n",
+    "speculative-rejection",
+    "self-certainty",
+]
+RANKED = ("greedy", "beam-search", "diverse-beam-search")  # draw nothing
 SCORED = ("best-of-n", "speculative-rejection")
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 
@@ -52,6 +64,8 @@ DRAFTS = ("draft", "draft_tokens")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITS, *DRAFTS),
     "greedy": (*RANKING, *DRAFTS),
+    "beam-search": (*RANKING, "beams", "length_penalty"),
+    "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
     "best-of-n": (*EDITS, *DRAFTS, "samples", "wave", "reward"),
     "speculative-rejection": (*EDITS, *DRAFTS, "samples", "reward", "budget", "alpha", "rule"),
     "self-certainty": (*EDITS, "samples", "wave", "measure"),
@@ -91,6 +105,14 @@ class Rules:
     "token-recycling". It makes decoding faster and changes no distribution."""
     draft_tokens: int | None = None
     """How many it guesses at a time (4 if not given, 10 for prompt lookup)."""
+    beams: int | None = None
+    """Hypotheses of a search (4 if not given)."""
+    length_penalty: float | None = None
+    """Power of the length that scores of hypotheses are divided by (1 if not given)."""
+    groups: int | None = None
+    """Groups of beams that differ from each other (as many as beams if not given)."""
+    strength: float | None = None
+    """How strongly they differ (0.5 if not given)."""
     samples: int | None = None
     """Responses per prompt, of which one is kept (16 if not given)."""
     wave: int | None = None
@@ -150,7 +172,7 @@ def generator(name: Name, rules: Rules, model: LanguageModel, stop: Stop) -> Gen
     return Generator(
         model=model,
         transform=logits.chain(*edits),
-        sampler=Greedy() if name == "greedy" else Categorical(),
+        sampler=Greedy() if name in RANKED else Categorical(),
         stop=stop,
         max_tokens=rules.max_tokens,
         cache_growth=min(8, max(1, rules.max_tokens // 64)),
@@ -200,6 +222,17 @@ def build(
     match name:
         case "sample" | "greedy":
             return Autoregressive(drawn)
+        case "beam-search":
+            power = 1.0 if rules.length_penalty is None else rules.length_penalty
+            return BeamSearch(
+                plain, 4 if rules.beams is None else rules.beams, LengthPenalty(power)
+            )
+        case "diverse-beam-search":
+            beams = 4 if rules.beams is None else rules.beams
+            strength = 0.5 if rules.strength is None else rules.strength
+            return DiverseBeamSearch(
+                plain, beams, beams if rules.groups is None else rules.groups, strength
+            )
         case "best-of-n":
             return BestOfN(drawn, scorer, samples, rules.wave)
         case "speculative-rejection":

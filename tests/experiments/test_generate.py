@@ -179,6 +179,7 @@ def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
     [
         ["--decoder", "best-of-n", "--samples", "4", "--reward", "JUDGE", "--temperature", "0.7"],
         ["--decoder", "best-of-n", "--samples", "4", "--reward", "likelihood", "--wave", "2"],
+        ["--decoder", "beam-search", "--beams", "4", "--length-penalty", "0.6"],
         ["--decoder", "self-certainty", "--samples", "4", "--measure", "gini", "--top-p", "0.9"],
         ["--decoder", "speculative-rejection", "--samples", "4", "--reward", "likelihood",
          "--budget", "64", "--alpha", "0.4", "--rule", "quantile"],
@@ -187,7 +188,7 @@ def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
 def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) -> None:
     options = [str(folders["judge"]) if option == "JUDGE" else option for option in options]
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
-    assert record["settings"]["samples"] == 4
+    assert 4 in (record["settings"].get("samples"), record["settings"].get("beams"))
     assert record["usage"]["emitted"] > len(record["tokens"]) > 0
     # A judge reads every response; the likelihood reads the prompt, whose part it cannot know.
     assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
@@ -273,6 +274,12 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", ""], "prompt 1 is empty"),
         (["--prompts", "a", "--stop", ""], "--stop"),
         (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
+        (["--prompts", "a", "--beams", "3"], "--beams does nothing for --decoder sample"),
+        (["--prompts", "a", "--decoder", "beam-search", "--beams", "0"], "beams=0"),
+        (
+            ["--prompts", "a", "--decoder", "diverse-beam-search", "--groups", "3"],
+            "groups=3 must divide",
+        ),
         (["--prompts", "a", "--samples", "3"], "--samples does nothing for --decoder sample"),
         (["--prompts", "a", "--decoder", "best-of-n"], "needs --reward"),
         (["--prompts", "a", "--draft-tokens", "3"], "--draft-tokens does nothing without --draft"),
