@@ -43,6 +43,7 @@ from jaxdecode.train.fit import Checkpoints, Watcher, fit
 from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
 
 NODES = 2001
+SAVE = 100  # steps at least between checkpoints; the last step is always saved
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def optimise(
         batches,
         plan.optimizer,
         plan.steps,
-        None if folder is None else Checkpoints(folder / "policy", max(1, plan.steps // 4)),
+        None if folder is None else Checkpoints(folder / "policy", max(SAVE, plan.steps // 20)),
         watch,
         watch_every=max(1, plan.steps // 10),
         rollout=learner.rollout,

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
+from algorithms.alignment.adversary import worst_of_n
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
@@ -54,6 +55,10 @@ def worth(prompt, prompt_length, tokens, length):
 def best_of_n(model, stop, max_tokens, wave=None):
     scorer = FunctionScorer(worth)
     return BestOfN(sampler(model, stop, max_tokens), scorer, samples=4, wave=wave)
+
+
+def worst_of_four(model, stop, max_tokens):
+    return worst_of_n(sampler(model, stop, max_tokens), FunctionScorer(worth), samples=4)
 
 
 def speculative_rejection(model, stop, max_tokens):
@@ -131,6 +136,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "particles": {"make": particle_gibbs, "pooled": True},
     "step_beams": {"make": step_beams, "pooled": True},
+    "infalign, worst_of_n": {"make": worst_of_four, "pooled": True},
     "speculative_rejection": {
         "make": speculative_rejection,
         "pooled": True,
