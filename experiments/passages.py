@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.sources import Codec
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.task import Split
-from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.prompt import Prompt
 
 
@@ -28,16 +28,19 @@ class Passages:
 
     @classmethod
     def of(
-        cls, codec: TaskTokenizer, split: Split, count: int, prefix: int, length: int, seed: int
+        cls, codec: Codec, split: Split, count: int, prefix: int, length: int, seed: int
     ) -> Passages:
-        """`prefix` tokens, the begin token included, and the `length` that follow."""
-        tokens = StandardLibrary().tokens(codec, split)
+        """`prefix` tokens, the begin token included where there is one, and the `length` that
+        follow."""
+        begin = codec.prompt("")[:1]
+        given = prefix - len(begin)
+        texts = StandardLibrary().texts(split)
+        tokens = np.concatenate([[*codec.piece(t), codec.text.eos[0]] for t in texts])
         rng = np.random.default_rng((seed, len(split)))
         starts = rng.choice(len(tokens) - prefix - length, count, replace=False)
-        text = tokens[starts[:, None] + np.arange(prefix - 1 + length)]
-        before = np.full((count, prefix), codec.bos_id, np.int32)
-        before[:, 1:] = text[:, : prefix - 1]
-        return cls(before, text[:, prefix - 1 :])
+        text = tokens[starts[:, None] + np.arange(given + length)].astype(np.int32)
+        begins = np.broadcast_to(np.asarray(begin, np.int32), (count, len(begin)))
+        return cls(np.concatenate([begins, text[:, :given]], axis=1), text[:, given:])
 
     def batches(self, size: int) -> list[Prompt]:
         """All in batches of one shape; the last is filled up by copies."""

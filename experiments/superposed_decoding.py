@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import WEIGHTS, SuperposedDecoding
 from algorithms.selection.best_of_n import BestOfN
-from experiments import zoo
 from experiments.evaluation import continuations
 from experiments.panel import paired
 from experiments.passages import Passages
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, figure, run_main
+from experiments.sources import Source, open_model
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.task import Split
 from experiments.timing import interleaved, medians
@@ -52,6 +52,7 @@ from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import LikelihoodScorer
 from jaxdecode.stop import Stop
 from jaxdecode.types import Array, Float, Int
+from models.text import check_same_tokenizer
 from models.transformer import Transformer
 
 NUCLEUS, COOLED = 0.9, 0.6  # top-p and temperature of the baseline, as published
@@ -64,7 +65,8 @@ class Config:
     """Settings.
 
     Attributes:
-      generator, judge: names in the zoo, of one vocabulary; the judge is what is timed.
+      generator, judge, racer: names in the zoo or folders of published checkpoints; the second
+        judges what the first writes, the third is timed. Of one vocabulary.
       prefix, max_tokens: tokens given, and generated.
       test, validation: passages.
       drafts: k; the first is judged, all are timed.
@@ -77,6 +79,7 @@ class Config:
 
     generator: str = "stdlib-draft"
     judge: str = "stdlib"
+    racer: str = "stdlib"
     prefix: int = 15
     max_tokens: int = 10
     test: int = 320
@@ -104,6 +107,9 @@ PRESETS = {
     ),
     "cpu": Config(),
     "paper": Config(
+        generator="Llama-2-7b-hf",
+        judge="Llama-2-70b-hf",
+        racer="Llama-2-7b-hf",
         test=5000, validation=1000, drafts=(3, 2, 4, 5, 6, 8, 10), corpus=200_000_000,
         keep=(4096, 1024, 256, 64, 64),
     ),
@@ -115,30 +121,34 @@ class Setting:
     """What a configuration stands for."""
 
     config: Config
+    source: Source
+    judge: Any
+    racer: Any
 
-    @cached_property
-    def shipped(self) -> zoo.Shipped:
-        return zoo.load(self.config.generator)
-
-    @cached_property
-    def judge(self) -> Transformer:
-        return zoo.load(self.config.judge).model
+    @classmethod
+    def of(cls, config: Config) -> Setting:
+        source, judge = open_model(config.generator), open_model(config.judge)
+        check_same_tokenizer(source.codec.text, judge.codec.text)
+        racer = {config.generator: source, config.judge: judge}.get(config.racer)
+        if racer is None:
+            racer = open_model(config.racer)
+        return cls(config, source, judge.model, racer.model)
 
     @cached_property
     def ngrams(self) -> Interpolation:
         """Tables of training files, none of which an n-gram leaves."""
-        codec, documents, left = self.shipped.tokenizer, [], self.config.corpus
+        codec, documents, left = self.source.codec, [], self.config.corpus
         for text in StandardLibrary().texts("train"):
             if left <= 0:
                 break
-            documents.append([*codec.encode(text), codec.eos_id][:left])
+            documents.append([*codec.piece(text), codec.text.eos[0]][:left])
             left -= len(documents[-1])
-        return Interpolation.of(documents, codec.vocab_size, WEIGHTS, self.config.keep)
+        return Interpolation.of(documents, self.source.model.vocab_size, WEIGHTS, self.config.keep)
 
     def generator(self, model: Transformer | None = None, drawn: bool = False) -> Generator:
         """Plain, or as the baseline samples. No text ends, so that all are equally long."""
         return Generator(
-            self.shipped.model if model is None else model,
+            self.source.model if model is None else model,
             chain(Temperature(COOLED), TopP(NUCLEUS)) if drawn else Identity(),
             Categorical() if drawn else Greedy(),
             Stop.of(()),
@@ -161,7 +171,7 @@ class Setting:
         config = self.config
         count = config.test if split == "test" else config.validation
         return Passages.of(
-            self.shipped.tokenizer, split, count, config.prefix + 1, config.max_tokens, config.seed
+            self.source.codec, split, count, config.prefix + 1, config.max_tokens, config.seed
         )
 
     def measure(self, decoder: Decoder, split: Split) -> dict[str, Any]:
@@ -184,12 +194,12 @@ class Setting:
         return -logprob.reshape(batch, drafts) / length
 
     def times(self, batch: int) -> dict[str, Any]:
-        """Seconds of k drafts and of k nucleus samples, by the larger model."""
+        """Seconds of k drafts and of k nucleus samples, by the model that is timed."""
         prompt = self.passages("test").batches(batch)[0]
         calls: dict[str, Callable[[], Any]] = {}
         for k in self.config.drafts:
-            one = replace(self.superposed(k, 0.5, 0.2), generator=self.generator(self.judge))
-            for name, decoder in (("superposed", one), ("nucleus", self.nucleus(k, self.judge))):
+            one = replace(self.superposed(k, 0.5, 0.2), generator=self.generator(self.racer))
+            for name, decoder in (("superposed", one), ("nucleus", self.nucleus(k, self.racer))):
                 calls[f"{name} {k}"] = partial(decode, decoder, self.config.seed, prompt)
         return {"batch": batch, **medians(interleaved(calls, self.config.repeats))}
 
@@ -198,7 +208,7 @@ class Setting:
         found = []
         for prompt in self.passages("validation").batches(self.config.batch)[:2]:
             beams = decode(BeamSearch(self.generator(), 3), self.config.seed, prompt).trace.tokens
-            found.append(np.asarray(cosines(self.shipped.model, prompt.tokens, beams)))
+            found.append(np.asarray(cosines(self.source.model, prompt.tokens, beams)))
         return {"cosines": np.mean(found, axis=0)}
 
 
@@ -246,7 +256,12 @@ def cosines(
 
 def run(config: Config) -> Report:
     """Choose on validation passages, judge on test passages, time, and look inside."""
-    setting = Setting(config)
+    return study(Setting.of(config))
+
+
+def study(setting: Setting) -> Report:
+    """`run` with the models at hand."""
+    config = setting.config
     k = config.drafts[0]
     pairs = [(a, t) for a in config.alphas for t in config.temperatures]
     steps = len(pairs) + len(config.temperatures) + 8 + len(config.timed)

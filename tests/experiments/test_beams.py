@@ -1,0 +1,128 @@
+"""The experiments on beams: their measures, their verdicts, and lists of a model of no training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import diverse_beam_search as diverse
+from experiments import superposed_decoding as superposed
+from experiments.passages import distinct, similarity
+from experiments.sources import Codec, Source
+from experiments.tasks.arithmetic import Arithmetic
+from models.presets import small
+from models.text import Tokenizer
+from models.transformer import Transformer
+
+
+def edits(one: list[int], other: list[int]) -> int:
+    """Edit distance, by the definition."""
+    if not one or not other:
+        return len(one) + len(other)
+    swapped = edits(one[1:], other[1:]) + (one[0] != other[0])
+    return min(swapped, edits(one[1:], other) + 1, edits(one, other[1:]) + 1)
+
+
+def test_similarity_is_that_of_the_definition() -> None:
+    rng = np.random.default_rng(0)
+    texts = rng.integers(0, 3, (6, 2, 5), np.int32)
+    truth = rng.integers(0, 3, (6, 2, 4), np.int32)
+    lengths = rng.integers(1, 6, (6, 2), np.int32)
+    found = similarity(texts, lengths, truth)
+    for at in np.ndindex(6, 2):
+        own, other = texts[at][: lengths[at]].tolist(), truth[at].tolist()
+        assert found[at] == pytest.approx(1 - edits(own, other) / max(len(own), 4))
+
+
+def test_distinct_counts_over_the_list() -> None:
+    lists = [[0, 1, 0], [0, 1, 2], [1, 0, 1], [0, 2, 3]]  # worked with the method
+    assert [distinct(lists, n) for n in (1, 2, 3)] == pytest.approx([4 / 12, 5 / 12, 4 / 12])
+    assert distinct([], 2) == 0
+
+
+def lists(worth: float, share: float, logprob: float, first: float = 0.1) -> dict[str, Any]:
+    """Lists of 4 whose best is worth that much, the first always less."""
+    values = np.full((50, 4), first) + 0.001 * np.arange(50)[:, None]
+    values[:, 2] = worth
+    return {
+        "worth": values,
+        "distinct": np.full((50, 4), share),
+        "unique": np.full(50, 4),
+        "logprob": np.full(50, logprob),
+    }
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_verdicts_on_diverse_lists_follow_the_numbers(better, tmp_path: Path) -> None:
+    config = diverse.Config(
+        beams=4, groups=(2, 4), strengths=(0.2, 0.5), terms=("2-grams",), out=tmp_path
+    )
+    good, bad = lists(0.6, 0.5, -5.0, 0.2), lists(0.3, 0.2, -6.0)
+    own, plain = (good, bad) if better else (bad, good)
+    test = {"beam search": plain, "sibling ranks": plain, "sampling": plain}
+    test |= {"Hamming 0.2": own, "Hamming 0.5": own, "2-grams 0.5": plain, "2 groups": plain}
+    tuned = {"Hamming": [plain, own], "2-grams": [plain, plain]}
+    chosen = {"Hamming": 0.5, "2-grams": 0.5}
+    report = diverse.analyse(config, tuned, chosen, 0.1, test, 1.0)
+    assert [claim.holds for claim in report.claims] == [better] * 8
+    assert {"oracle@1", "oracle@4", "distinct-4", "unique"} <= set(report.rows[0])
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_verdicts_on_superposed_drafts_follow_the_numbers(better, tmp_path: Path) -> None:
+    config = superposed.Config(drafts=(3, 8), timed=(1, 4), out=tmp_path)
+    noise = np.random.default_rng(0).normal(0, 0.01, (60, 3))
+    low, high = 1.0 + noise, 2.0 + noise
+    own, other = (low, high) if better else (high, low)
+    test = {
+        "superposed": own,
+        "superposed, n-grams up to 4": other,
+        "nucleus": other,
+    }
+    factor = 4.0 if better else 2.0
+    times = [
+        {"batch": b, **{f"superposed {k}": 1.0, f"nucleus {k}": factor}}
+        for b in (1, 4)
+        for k in (3,)
+    ]
+    for row in times:
+        row |= {"superposed 8": 1.0, "nucleus 8": factor}
+    inside = np.full((2, 10), 0.9 if better else 0.4)
+    claims = superposed.claims(test, times, inside, config)
+    assert [claim.holds for claim in claims] == [better] * 6
+    rows = superposed.table(test, times, config)
+    assert rows[0]["best of them"] <= rows[0]["perplexity 1"]
+    superposed.draw(tmp_path / "figure.png", test, times, inside, config)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_lists_of_an_untrained_model_are_measured() -> None:
+    strict = Arithmetic().tokenizer()
+    text = Tokenizer(strict.inner, strict.bos_id, (strict.eos_id,), strict.pad_id)
+    model = Transformer(small(strict.vocab_size, hidden=16, layers=1), rngs=nnx.Rngs(0))
+    config = diverse.Config(
+        test=3, validation=2, beams=4, groups=(4,), strengths=(0.5,), max_tokens=3, batch=2
+    )
+    setting = diverse.Setting(config, Source("none", model, Codec(text, strict), 64))
+    passages = diverse.Passages(np.ones((3, 5), np.int32), np.asarray([[2, 3, 4]] * 3, np.int32))
+    found = setting.judged(setting.diverse(0.5, 4), passages)
+    assert found["worth"].shape == (3, 4) and np.shape(found["distinct"]) == (3, 4)
+    assert max(found["unique"]) <= 4 and (np.asarray(found["logprob"]) < 0).all()
+    same = replace(setting.diverse(0.5, 4), strength=0.0)
+    assert setting.judged(same, passages)["unique"] == [1] * 3  # four groups of one beam
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="groups="):
+        diverse.Config(beams=6)
+    with pytest.raises(ValueError, match="keep="):
+        superposed.Config(keep=(1, 2))
+    for module in (diverse, superposed):
+        with pytest.raises(ValueError, match="neither a folder nor in the zoo"):
+            module.run(module.PRESETS["paper"])
