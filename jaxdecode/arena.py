@@ -30,11 +30,15 @@ from jaxdecode.types import Array, Bool, Float, Int, Key
 
 
 class Choice(NamedTuple):
-    """What to go on from: parents i32[B, K] (NONE: idle), greedily or not, and who is done."""
+    """What to go on from: parents i32[B, K] (NONE: idle), greedily or not, and who is done.
+
+    `order` is what else a strategy tells its expander, leaves lead with B.
+    """
 
     parents: Int[Array, "B K"]
     greedy: Bool[Array, "B"]
     done: Bool[Array, "B"]
+    order: Any = ()
 
 
 class Expander(Protocol):
@@ -55,13 +59,7 @@ class Expander(Protocol):
     @property
     def depth(self) -> int: ...
 
-    def grow(
-        self,
-        key: Key[Array, ""],
-        arena: Arena,
-        parents: Int[Array, "B K"],
-        greedy: Bool[Array, "B"],
-    ) -> tuple[Arena, Fresh]: ...
+    def grow(self, key: Key[Array, ""], arena: Arena, choice: Choice) -> tuple[Arena, Fresh]: ...
 
 
 class Evaluator(Protocol):
@@ -155,7 +153,7 @@ class Search:
         arena = replace(arena, full=arena.full | (running & ~room))
         running &= room
         parents = jnp.where(running[:, None], choice.parents, NONE)
-        arena, fresh = self.expander.grow(key, arena, parents, choice.greedy)
+        arena, fresh = self.expander.grow(key, arena, choice._replace(parents=parents))
         arena, child = insert(arena, fresh)
         reward, state, spent = self.evaluator.score(carry.state, arena, fresh)
         arena = reward_nodes(charge(arena, spent), child, reward)

@@ -97,6 +97,8 @@ class Fresh:
       tokens, length, logprob, status: of the responses, as in `Arena`.
       sees: bool[B, K, X], the slots that the parents see.
       transform: leaves lead with B * K.
+      outlook: tokens and length of what is to be evaluated in place of the response itself.
+      note: what else an expander tells its strategy, leaves lead with B.
     """
 
     parent: Int[Array, "B K"]
@@ -108,6 +110,8 @@ class Fresh:
     status: Int[Array, "B K"]
     sees: Bool[Array, "B K X"]
     transform: Any
+    outlook: tuple[Int[Array, "B K L"], Int[Array, "B K"]] | None = None
+    note: Any = ()
 
 
 def look(array: Array, node: Int[Array, "B K"]) -> Array:

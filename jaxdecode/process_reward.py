@@ -148,8 +148,9 @@ class StepFunction:
     ) -> tuple[Float[Array, "B K"], Judgement, Spent]:
         batch, lanes = fresh.parent.shape
         prompt = spread(arena.prompt, lanes)
-        rows = fresh.tokens.reshape(batch * lanes, -1)
-        found = self.function(prompt.tokens, prompt.length, rows, fresh.length.reshape(-1))
+        tokens, length = fresh.outlook or (fresh.tokens, fresh.length)
+        rows = tokens.reshape(batch * lanes, -1)
+        found = self.function(prompt.tokens, prompt.length, rows, length.reshape(-1))
         reward, outside = bounded(found.astype(jnp.float32).reshape(batch, lanes))
         passes = jnp.sum(fresh.alive, axis=1, dtype=jnp.int32)
         spent = replace(Spent.nothing(batch), passes=passes)

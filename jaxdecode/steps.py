@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.arena import Choice
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache, gather, put
 from jaxdecode.lm import LanguageModel, View
@@ -64,15 +65,9 @@ class StepSampler:
     def max_tokens(self) -> int:
         return self.generator.max_tokens
 
-    def grow(
-        self,
-        key: Key[Array, ""],
-        arena: Arena,
-        parents: Int[Array, "B K"],
-        greedy: Bool[Array, "B"],
-    ) -> tuple[Arena, Fresh]:
+    def grow(self, key: Key[Array, ""], arena: Arena, choice: Choice) -> tuple[Arena, Fresh]:
         """One step for every parent; `arena` comes back with the cache and the account."""
-        lanes = parents.shape[1]
+        parents, greedy, lanes = choice.parents, choice.greedy, choice.parents.shape[1]
         asked = parents >= 0
         begun, drawn_from = look(arena.length, parents), strands(arena, parents)
         ids = jnp.repeat(arena.prompt.id, lanes)

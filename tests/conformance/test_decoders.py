@@ -12,6 +12,7 @@ from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.particles import Particles
+from algorithms.search.pg_td import PlanningGuided
 from algorithms.search.step_beams import StepBeams
 from algorithms.search.stochastic_beam_search import StochasticBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
@@ -120,6 +121,10 @@ def step_beams(model, stop, max_tokens):
     return StepBeams.dvts(4, 2, steps(model, stop, max_tokens), StepFunction(promise))
 
 
+def pg_td(model, stop, max_tokens):
+    return PlanningGuided(model, stop, StepFunction(promise), max_tokens, 2, 6)
+
+
 # One row for every decoder: the arguments of its `Subject`.
 ROWS: dict[str, dict[str, Any]] = {
     "autoregressive": {
@@ -135,6 +140,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "roomier": functools.partial(a_star_decoding, slots=60),
     },
     "particles": {"make": particle_gibbs, "pooled": True},
+    "pg_td": {"make": pg_td, "pooled": True},
     "step_beams": {"make": step_beams, "pooled": True},
     "infalign, worst_of_n": {"make": worst_of_four, "pooled": True},
     "speculative_rejection": {
