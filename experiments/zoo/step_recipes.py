@@ -119,7 +119,7 @@ def arithmetic_steps() -> Recipe:
         loss=correctness,
         batches=lambda: judged(generator, "train", 12),
         score=held_out(correctness, lambda: judged(generator, "validation", 13)),
-        steps=1800,
+        steps=350,
         peak=3e-3,
         stored="float16",
         target="arithmetic",
