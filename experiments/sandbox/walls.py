@@ -85,12 +85,12 @@ def adopt_orphans() -> bool:
 
 
 def limits(most: dict[str, int]) -> set[str]:
-    """Resource limits by name ("AS", "CPU", ...), soft and hard alike."""
+    """Resource limits by name ("AS", "CPU", ...); past that of CPU time a second to be told so."""
     standing = set()
     for name, value in most.items():
         try:
             kind = getattr(resource, f"RLIMIT_{name}")
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (value, value + (name == "CPU")))
             standing.add(f"limit {name}")
         except (AttributeError, ValueError, OSError):
             continue
