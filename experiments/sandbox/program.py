@@ -128,9 +128,11 @@ def run_program(program: str, stdin: str = "", limits: Limits | None = None) -> 
             cwd=folder,
             start_new_session=True,
         )
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(limits.wall + _GRACE)
-        _end(process)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(limits.wall + _GRACE)
+        finally:  # an interrupt leaves nothing running either
+            _end(process)
         lines = _text(report, limits.file).splitlines()
         stdout, stderr = _text(out, limits.output), _text(err, limits.file)
     return _record(lines, stdout, stderr, limits)
