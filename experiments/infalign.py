@@ -8,7 +8,8 @@ alone is best for the standard win rate.
     python -m experiments.infalign --preset cpu
 
 Three parts. `analytic`: win rates against KL on the continuum, with no model. `tables`: exact
-policies on 200 tables of 64 responses whose reward scale differs by prompt. `trained`: the zoo's
+policies on 200 tables of 64 responses whose reward scale differs by prompt, and, `hacked`, on
+tables whose reward likes a spurious feature that the judge does not. `trained`: the zoo's
 dialog generator writes the first words of replies and is aligned by every method, at three
 strengths each, to a learned reward whose scale differs by prompt over two decades; held-out prompts
 are judged by that reward, which also chooses within best-of-4 and worst-of-4, and by the known
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 
 from algorithms.alignment.procedures import BestOf, Procedure, Single, WorstOf
 from experiments.infalign_figure import draw
-from experiments.infalign_theory import curves, frontier, heteroscedastic
+from experiments.infalign_theory import curves, frontier, hacked, heteroscedastic
 from experiments.infalign_training import World, methods
 from experiments.progress import Progress
 from experiments.report import Claim, Journal, Out, Report, Seed, run_main
@@ -57,6 +58,7 @@ class Config:
       sizes: N of the analytic curves.
       curve: KLs of the analytic curves.
       tables, outcomes: of the tabular part.
+      bonus, share: of the spurious feature in its rewards, in standard deviations and responses.
     """
 
     generator: str = "dialog"
@@ -89,6 +91,8 @@ class Config:
     curve: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
     tables: int = 200
     outcomes: int = 64
+    bonus: float = 3.0
+    share: float = 0.125
     seed: Seed = 0
     out: Out = None
 
@@ -151,7 +155,11 @@ def run(config: Config) -> Report:
 
 
 def tables(config: Config) -> list[dict[str, Any]]:
-    return heteroscedastic(config.tables, config.outcomes, 1.0, config.n, config.seed)
+    c = config
+    return [
+        *heteroscedastic(c.tables, c.outcomes, 1.0, c.n, c.seed),
+        *hacked(c.tables, c.outcomes, 1.0, c.n, c.bonus, c.share, c.seed),
+    ]
 
 
 def analyse(
@@ -214,6 +222,20 @@ def theory_claims(rows: Sequence[dict[str, Any]], n: int) -> list[Claim]:
                     all(gain > 0 for gain in gains.values()),
                 )
             )
+    spoilt = {row["method"]: row for row in rows if row["part"] == "hacked"}
+    lead, error = spoilt["identity"]["lead"], spoilt["identity"]["lead error"]
+    stated.append(
+        Claim(
+            "hacked, KL 1: calibration withstands a spurious feature better than the raw reward",
+            "calibration is more robust to reward hacking",
+            f"identity {100 * lead:+.2f} points over raw (standard error {100 * error:.2f}); "
+            + ", ".join(
+                f"{name} {spoilt['identity'][name]:.3f} : {spoilt['raw'][name]:.3f}"
+                for name in names(n)
+            ),
+            bool(lead > 1.96 * error),
+        )
+    )
     return stated
 
 

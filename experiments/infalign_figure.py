@@ -35,9 +35,9 @@ def draw(
                 axis.set_ylabel("win rate against the base")
                 top = max([0.1, *(float(row["kl"]) for row in shown)])
                 axis.set_xlim(0, 1.05 * top)
-                axis.set_ylim(0.48, 1.0)
+                axis.set_ylim(0.48, 1.02)
                 if first:
-                    axis.legend(fontsize=7, loc="upper left", ncols=2)
+                    axis.legend(fontsize=7, loc="lower right", ncols=2)
 
 
 def plot(

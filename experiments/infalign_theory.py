@@ -69,12 +69,20 @@ def heteroscedastic(
     base = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     scale = 10.0 ** rng.uniform(-1, 1, size=(prompts, 1))
     reward = scale * rng.normal(size=(prompts, outcomes))
-    pairs = list(zip(base, reward, strict=True))
-    quantile = np.array([tabular.calibrate(b, r) for b, r in pairs])
+    return compared("tables", base, reward, reward, kl, n)
+
+
+def compared(
+    part: str, base: NDArray, reward: NDArray, judge: NDArray, kl: float, n: int
+) -> list[dict[str, Any]]:
+    """Exact tilts by every transform of a reward, at one mean KL, and their win rates by a judge;
+    all arrays [prompts, outcomes]. `lead` is that of the standard win rate over raw, with its
+    standard error over prompts."""
+    tables = list(zip(base, reward, judge, strict=True))
+    quantile = np.array([tabular.calibrate(b, r) for b, r, _ in tables])
     names = ("identity", "log", "exp(10)", "-exp(-10)")
     values = {"raw": reward} | {name: np.asarray(FAMILY[name](quantile)) for name in names}
-    measured = {"standard": Single(), f"best-of-{n}": BestOf(n), f"worst-of-{n}": WorstOf(n)}
-    rows = []
+    rows, first = [], None
     for name, phi in values.items():
 
         def tilted(beta: float, phi: NDArray = phi) -> list[NDArray]:
@@ -85,12 +93,30 @@ def heteroscedastic(
             return float(np.mean([tabular.kl(policy, b) for policy, b in each]))
 
         policies = tilted(solve(mean_kl, kl, float(np.std(phi))))
-        row: dict[str, Any] = {"part": "tables", "kl": kl, "method": name}
-        for key, procedure in measured.items():
+        row: dict[str, Any] = {"part": part, "kl": kl, "method": name}
+        for key, procedure in procedures([n]).items():
             wins = [
-                tabular.win(policy, b, r, procedure)
-                for policy, (b, r) in zip(policies, pairs, strict=True)
+                tabular.apply(procedure, policy, r)
+                @ tabular.calibrate(tabular.apply(procedure, b, r), j)
+                for policy, (b, r, j) in zip(policies, tables, strict=True)
             ]
             row[key] = float(np.mean(wins))
+            if key == "standard":
+                first = np.array(wins) if first is None else first
+                lead = np.array(wins) - first
+                row["lead"], row["lead error"] = lead.mean(), lead.std() / len(lead) ** 0.5
         rows.append(row)
     return rows
+
+
+def hacked(
+    prompts: int, outcomes: int, kl: float, n: int, bonus: float, share: float, seed: int
+) -> list[dict[str, Any]]:
+    """Rewards with a spurious feature that adds `bonus` standard deviations to a `share` of the
+    responses: policies are trained, and procedures choose, by that reward; the clean one judges."""
+    rng = np.random.default_rng((seed, 1))
+    logits = rng.normal(size=(prompts, outcomes))
+    base = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    clean = rng.normal(size=(prompts, outcomes))
+    reward = clean + bonus * (rng.random((prompts, outcomes)) < share)
+    return compared("hacked", base, reward, clean, kl, n)

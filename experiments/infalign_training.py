@@ -318,7 +318,7 @@ def methods(n: int, samples: int) -> list[Method]:
         solved("best-of-N optimum", BestOf(n)),
         solved("worst-of-N optimum", WorstOf(n)),
         ctrl("BOND", log, Jeffreys(0.5)),
-        # Their margins stand for beta; 2 sqrt(kl) is about what a policy of that KL has on pairs.
+        # Their margins stand for beta: BoNBoN is its own at KL 1, and nearer the base below.
         Method(
             "BoNBoN",
             lambda world, kl: world.pairs(

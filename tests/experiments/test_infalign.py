@@ -18,7 +18,8 @@ def test_smoke_trains_and_judges(tmp_path) -> None:
     assert {row["method"] for row in rows["trained"]} == {"raw", "identity"}
     assert all(row["kl"] > 0 and 0 < row["best-of-4, judge"] < 1 for row in rows["trained"])
     # What needs no training holds at any size.
-    assert all(claim.holds for claim in report.claims[:4])
+    assert all(claim.holds for claim in report.claims[:3])
+    assert report.claims[3].claim.startswith("hacked") and report.claims[4].holds
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
