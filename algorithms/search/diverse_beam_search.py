@@ -26,10 +26,31 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.extension import Beam, Front
 from jaxdecode.finished import LengthPenalty
 from jaxdecode.logits.transform import check_number
+from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import check_start
 from jaxdecode.types import Array, Bool, Float, Key
+
+PAPER = Paper(
+    slug="diverse_beam_search",
+    title="Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models",
+    authors=(
+        "Ashwin K. Vijayakumar",
+        "Michael Cogswell",
+        "Ramprasath R. Selvaraju",
+        "Qing Sun",
+        "Stefan Lee",
+        "David Crandall",
+        "Dhruv Batra",
+    ),
+    year=2016,
+    arxiv="1610.02424",
+    venue="AAAI 2018",
+    claim="groups of beams that are penalised for the tokens of earlier groups give lists with "
+    "more distinct n-grams and a better best member than beam search, at its cost",
+    losslessness="not-applicable",
+)
 
 RankBy = Literal["raw", "augmented", "length_normalised"]
 
