@@ -36,11 +36,37 @@ from algorithms.alignment.transforms import Table, Transform, tabulate
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
+from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.responses import judge
 from jaxdecode.scoring import Scorer
 from jaxdecode.train.fit import Checkpoints, Watcher, fit
 from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
+
+PAPER = Paper(
+    slug="infalign",
+    title="InfAlign: Inference-aware language model alignment",
+    authors=(
+        "Ananth Balashankar",
+        "Ziteng Sun",
+        "Jonathan Berant",
+        "Jacob Eisenstein",
+        "Michael Collins",
+        "Adrian Hutter",
+        "Jong Lee",
+        "Chirag Nagpal",
+        "Flavien Prost",
+        "Aradhana Sinha",
+        "Ananda Theertha Suresh",
+        "Ahmad Beirami",
+    ),
+    year=2024,
+    arxiv="2412.19792",
+    venue="ICML 2025",
+    claim="a calibrated reward, transformed to suit the decoder, wins more often under best-of-N "
+    "and worst-of-N than the reward itself at equal KL",
+    losslessness="not-applicable",
+)
 
 NODES = 2001
 SAVE = 100  # steps at least between checkpoints; the last step is always saved
