@@ -13,9 +13,12 @@ tables whose reward likes a spurious feature that the judge does not. `trained`:
 dialog generator writes the first words of replies and is aligned by every method, at three
 strengths each, to a learned reward whose scale differs by prompt over two decades; held-out prompts
 are judged by that reward, which also chooses within best-of-4 and worst-of-4, and by the known
-reward. Every trained policy is to lie below the analytic frontier. About ten minutes on two cores,
-nearly all of it training. Methods are compared at equal KL, by interpolation
-between the base policy and their own runs; intervals are 95 %, over prompts.
+reward. Every trained policy is to lie below the analytic frontier. Methods are compared at equal
+KL, by interpolation between the base policy and their own runs; intervals are 95 %, over prompts.
+About eight minutes on two cores, nearly all of it 27 short runs of training; --config.methods
+chooses fewer, or "log" as well, which is BOND without imitation. To expect at KL 0.5: exp(10) wins
+0.77 under best-of-4, 11 points more than the raw reward and 2 more than IPO; -exp(-10) wins 0.84
+under worst-of-4, 10 points more than raw; the frontier is at 0.87 and 0.95.
 """
 
 from __future__ import annotations

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.alignment.calibration import RawReward
 from algorithms.alignment.procedures import BestOf
 from experiments.infalign import PRESETS, at_kl, frontier_claim, resamples, run
 from experiments.infalign_theory import frontier, heteroscedastic
+from jaxdecode.autoregress import Generator
+from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Categorical
+from jaxdecode.scoring import FunctionScorer
+from jaxdecode.stop import Stop
+from jaxdecode.train.policy_gradient import Setting
+from jaxdecode.train.ppo import PPO
+from models.presets import LLAMA_3_1_8B
+from models.transformer import abstract
 
 
 def test_smoke_trains_and_judges(tmp_path) -> None:
@@ -62,3 +75,22 @@ def test_a_policy_above_the_frontier_is_caught() -> None:
 def test_a_method_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="methods: 'guess' is none of raw, identity"):
         run(dataclasses.replace(PRESETS["smoke"], methods=("guess",)))
+
+
+def test_published_setting_traces_at_full_size() -> None:
+    """A step of PPO on an 8-billion model: 64 prompts of 8 responses of 256 tokens."""
+    config = PRESETS["paper"]
+    model = abstract(LLAMA_3_1_8B)
+    generator = Generator(model, Identity(), Categorical(), Stop.of(128001), config.max_tokens)
+    scorer = FunctionScorer(lambda prompt, start, tokens, length: length.astype(jnp.float32))
+    setting = Setting(generator, RawReward(scorer), 0.1, config.group)
+    prompt = Prompt.of([[128000] * 64] * config.batch, width=64)
+    learner = PPO(width=LLAMA_3_1_8B.embed_width)
+
+    def step(model, setting, prompt, key):
+        critic = learner.module(model)
+        arguments, metrics = learner.rollout(critic, setting, prompt, key)
+        return arguments["advantage"], learner.loss(critic, **arguments)[0], metrics["kl"]
+
+    found = jax.eval_shape(step, model, setting, prompt, jax.random.key(0))
+    assert [array.shape for array in found] == [(512, 319), (), ()]
