@@ -28,6 +28,7 @@ from algorithms.alignment.mixture import estimate
 from algorithms.alignment.procedures import BestOf, Single, WorstOf
 from algorithms.alignment.transforms import Exponential, Identity, noise
 from algorithms.selection.best_of_n import BestOfN
+from algorithms.selection.self_certainty import SelfCertainty, Voting
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode.decoder import decode
 from jaxdecode.logits import TopP
@@ -173,6 +174,26 @@ def test_any_other_decoder_is_estimated(table: Calibration) -> None:
         tabular.win(tabular.tilted(law, t(exact), 0.5), law, WORTH, BestOf(4)) for t in (phi, known)
     ]
     assert wins[0] == pytest.approx(wins[1], abs=0.01)
+
+
+def first_word(tokens, length):
+    """An answer that some responses share."""
+    return tokens[:, 0]
+
+
+def test_a_vote_that_does_not_see_the_reward_is_estimated_too(table: Calibration) -> None:
+    """Its law is neither one sample's nor best-of-4's, and has an increasing optimum."""
+    decoder: Any = Voting(SelfCertainty(GENERATOR, 4), first_word)
+    plan = replace(PLAN, draws=30)
+    found = quantiles(decoder, table, SCORER, PROMPTS, plan)
+    law = estimate(found, table.samples)
+    assert found.shape == (240,) and law.samples == 240
+    assert float(law.cdf(1.0)) == pytest.approx(1.0)
+    grid = np.linspace(0, 1, 101)
+    empirical = np.mean(found[:, None] <= grid, axis=0)
+    assert np.abs(law.cdf(grid) - empirical).max() < 0.12
+    phi = optimal(decoder, table, GENERATOR, SCORER, PROMPTS, 0.5, plan)
+    assert (np.diff(np.asarray(phi.values)) >= 0).all() and np.ptp(phi.values) > 0.1
 
 
 @pytest.mark.parametrize("procedure", [BestOf(4), WorstOf(4)])
