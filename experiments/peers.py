@@ -49,6 +49,7 @@ class Peer:
         cache: str = "dynamic",
         assistant: Peer | None = None,
         lookup: int | None = None,
+        beams: int = 1,
     ) -> np.ndarray:
         """`new` tokens after each row of tokens [B, P], as i32[B, new].
 
@@ -56,6 +57,7 @@ class Peer:
           cache: "dynamic" or "static".
           assistant: a smaller model that drafts; one row only.
           lookup: draft that many tokens from an n-gram of the text; one row only.
+          beams: of beam search, which is greedy search with one.
         """
         torch = self._torch
         prompt = torch.as_tensor(tokens, dtype=torch.long, device=self._device)
@@ -71,6 +73,7 @@ class Peer:
                 max_new_tokens=new,
                 min_new_tokens=new,
                 do_sample=False,
+                num_beams=beams,
                 pad_token_id=0,
                 **options,
             )

@@ -126,6 +126,11 @@ def row(**changes) -> dict:
     return base | {"ratio": 4.2, "equal_rows": 1.0} | changes
 
 
+def beamed(**changes) -> dict:
+    base = {"kind": "beams", "model": "5M", "batch": 1, "beams": 4, "equal_rows": 1.0}
+    return base | {"ratio": 2.1, "groups_ratio": 1.5} | changes
+
+
 @pytest.mark.parametrize(
     ("rows", "verdicts"),
     [
@@ -136,6 +141,8 @@ def row(**changes) -> dict:
         ([row(counting=0.05)], [True, False]),
         ([row(model="0.2M", ratio=1.1)], [True, True]),
         ([{"kind": "decode", "model": "5M", "batch": 1, "counting": 0.0}], [True]),
+        ([beamed(), row()], [True, False, True, True]),
+        ([beamed(batch=8), beamed(equal_rows=0.5), row()], [True, True, False, False, True, True]),
         (
             [row(), {"kind": "compile", "layers": 24, "compile_s": 0.9, "cached_s": 0.2}],
             [True, True, False, True],
