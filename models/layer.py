@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxdecode.cache import Cache, place, write
+from jaxdecode.cache import Cache, place, read, write
 from jaxdecode.lm import View
 from jaxdecode.types import Array, Float
 from models.attention import Sight, attend, attend_fused, fused
@@ -87,7 +87,7 @@ def _attention(
         out = attend(c, call.sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
     else:
         assert cache is not None
-        out = attend(c, call.sight, q, cache.k[index], cache.v[index], local)
+        out = attend(c, call.sight, q, *read(cache, index), local)
     return linear(weights, "o", out.reshape(batch, tokens, -1)), cache
 
 

@@ -138,7 +138,10 @@ class Transformer(nnx.Module):
 
     def init_cache(self, batch: int, capacity: int) -> Cache:
         c = self.config
-        return allocate(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype)
+        # With many rows the copy of a layer's part of one array for all costs up to a quarter of
+        # a step; with one row it is nothing, and arrays of their own are the slower form.
+        apart = isinstance(self.layers, nnx.List) and batch > 1
+        return allocate(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart)
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
         hidden = self.embed(tokens, view.position)
