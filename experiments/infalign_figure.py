@@ -37,7 +37,7 @@ def draw(
                 axis.set_xlim(0, 1.05 * top)
                 axis.set_ylim(0.48, 1.02)
                 if first:
-                    axis.legend(fontsize=7, loc="lower right", ncols=2)
+                    axis.legend(fontsize=7, loc="lower right", ncols=2, handlelength=3)
 
 
 def plot(
