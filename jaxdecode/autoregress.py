@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.cache import put, resize, spread, truncate
-from jaxdecode.lm import LanguageModel, Prefill, extend, prefill
+from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
 from jaxdecode.logits import LogitsTransform
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
@@ -173,6 +173,18 @@ def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     raw = output.logits[:, 0]
     edited = generator.transform.apply(rows.transform, raw)
     drawn = generator.sampler(step_keys(rows.key, rows.length), edited)
+    return commit(generator, rows, active, output, drawn)
+
+
+def commit(
+    generator: Generator,
+    rows: Rows,
+    active: Bool[Array, "R"],
+    output: ModelOutput,
+    drawn: Int[Array, "R"],
+) -> Rows:
+    """Emit the token `drawn` after the root, which `output` comes of; -1 for an unusable row."""
+    raw = output.logits[:, 0]
     usable = drawn >= 0  # a sampler returns -1 where no token has probability
     emits = active & usable
     token = jnp.where(emits, drawn, rows.root)

@@ -9,13 +9,16 @@ import pytest
 from algorithms.alignment.adversary import worst_of_n
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
+from algorithms.search.args import args
 from algorithms.search.beam_search import BeamSearch
+from algorithms.search.controlled_decoding import Blockwise
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.particles import Particles
 from algorithms.search.pg_td import PlanningGuided
 from algorithms.search.step_beams import StepBeams
 from algorithms.search.stochastic_beam_search import StochasticBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
+from algorithms.search.transfer_q_star import indirect
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty, Voting
 from algorithms.selection.speculative_rejection import SpeculativeRejection
@@ -125,6 +128,22 @@ def pg_td(model, stop, max_tokens):
     return PlanningGuided(model, stop, StepFunction(promise), max_tokens, 2, 6)
 
 
+def guided(model, stop, max_tokens):
+    return args(greedy(model, stop, max_tokens), FunctionScorer(worth), 1.5, 3)
+
+
+def blockwise(model, stop, max_tokens):
+    return Blockwise(sampler(model, stop, max_tokens), FunctionScorer(worth), 3, 2)
+
+
+def transfer_q_star(model, stop, max_tokens):
+    scorers = FunctionScorer(worth), FunctionScorer(promise)
+    policy = model.perturbed(5, 0.5)
+    return indirect(
+        sampler(model, stop, max_tokens), *scorers, 2.0, 1.5, policy, candidates=3, samples=2
+    )
+
+
 # One row for every decoder: the arguments of its `Subject`.
 ROWS: dict[str, dict[str, Any]] = {
     "autoregressive": {
@@ -141,6 +160,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "particles": {"make": particle_gibbs, "pooled": True},
     "pg_td": {"make": pg_td, "pooled": True},
+    "transfer_q_star": {"make": transfer_q_star, "pooled": True},
+    "args": {"make": guided},
+    "controlled_decoding, blockwise": {"make": blockwise, "pooled": True},
     "step_beams": {"make": step_beams, "pooled": True},
     "infalign, worst_of_n": {"make": worst_of_four, "pooled": True},
     "speculative_rejection": {
