@@ -30,12 +30,25 @@ from jaxdecode.cache import put
 from jaxdecode.frontier import least
 from jaxdecode.logits.transform import check_number
 from jaxdecode.nodes import NONE, Arena, Fresh, look
+from jaxdecode.paper import Paper
 from jaxdecode.process_reward import Aggregation, Judgement, aggregate, check_aggregation
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.rows import check_start
 from jaxdecode.steps import StepSampler
 from jaxdecode.types import Array, Bool, Float, Int, Key
+
+PAPER = Paper(
+    slug="a_star_decoding",
+    title="A*-Decoding: Token-Efficient Inference Scaling",
+    authors=("Giannis Chatziveroglou",),
+    year=2025,
+    arxiv="2505.13672",
+    venue="arXiv",
+    claim="the accuracy of best-of-N and particle filtering with up to 3x fewer tokens and 30 % "
+    "fewer passes of the process reward model",
+    losslessness="not-applicable",
+)
 
 UNBOUNDED = 2**30
 
