@@ -70,7 +70,7 @@ class Config:
       particles: N of particle filtering, rising.
       children: k of A*; claims on one k are on the one in the middle.
       expansions: the most of A*.
-      ablations: run A* without costs and without a frontier, beams and DVTS too.
+      ablations: run A* without costs and without a frontier, beams and DVTS too, and time A*.
       noises: deviations of the noise on an exact reward's logit; none where there is no exact one.
       delimiter: text that ends a step.
       width, depth, max_tokens: tokens of a step, steps of a response, tokens of a response.
@@ -218,10 +218,10 @@ def study(config: Config, here: Bench) -> Report:
             row = journal.row(name, lambda make=make: _measure(here, make()))
             found[name] = Measured.of([row])
             progress.advance(note=f"{name}: {100 * found[name].right.mean():.1f} %")
-        speed = journal.row(
-            "speed",
-            lambda: here.share_outside(here.a_star(config.main, expansions=config.expansions)),
-        )
+        speed: dict[str, float] = {}
+        if config.ablations:
+            search = here.a_star(config.main, expansions=config.expansions)
+            speed = journal.row("speed", lambda: here.share_outside(search))
         progress.advance(note="speed")
         return analyse(config, drawn, found, speed, journal.seconds)
 

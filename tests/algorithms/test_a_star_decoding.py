@@ -86,13 +86,9 @@ def search() -> AStar:
     return AStar(steps, tree(ORDER), children=2, expansions=8)
 
 
-def pops(result) -> list[str]:
+def pops(result) -> list[int]:
     """The nodes in the order in which they were popped."""
-    ledger, order = result.trace.ledger, []
-    for node in np.asarray(ledger.popped[0]):
-        if node >= 0:
-            order.append(node)
-    return order
+    return [int(node) for node in result.trace.ledger.popped[0] if node >= 0]
 
 
 def run(search: AStar):
