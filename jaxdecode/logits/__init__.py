@@ -5,6 +5,7 @@ vLLM) with one stated difference: a threshold never splits a tie, so that tokens
 are equal are kept or dropped together and no vocabulary is ever sorted.
 """
 
+from jaxdecode.logits.citation import NoCitation
 from jaxdecode.logits.constraints import Allow, Ban, ForcedTokens, MinimumLength, NoRepeatNgram
 from jaxdecode.logits.filters import Epsilon, Eta, MinP, Temperature, TopK, TopP, Typical
 from jaxdecode.logits.penalties import FrequencyPenalty, PresencePenalty, RepetitionPenalty
@@ -23,6 +24,7 @@ __all__ = [
     "LogitsTransform",
     "MinP",
     "MinimumLength",
+    "NoCitation",
     "NoRepeatNgram",
     "PresencePenalty",
     "RepetitionPenalty",

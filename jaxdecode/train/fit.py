@@ -29,6 +29,7 @@ Loss = Callable[..., tuple[Array, Mapping[str, Array]]]
 Batches = Callable[[int], Mapping[str, Any]]
 Rollout = Callable[..., tuple[Mapping[str, Any], Mapping[str, Array]]]
 Watcher = Callable[[int, Mapping[str, float]], None]
+Visitor = Callable[[int, Any], None]
 METRICS = "metrics.jsonl"
 
 
@@ -55,6 +56,7 @@ def fit(
     watch_every: int = 50,
     rollout: Rollout | None = None,
     updates: int = 1,
+    visit: Visitor | None = None,
 ) -> Model:
     """Train for `steps` steps in all and return the trained model.
 
@@ -70,6 +72,7 @@ def fit(
       rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
         the step themselves make; it is not differentiated, and may decode.
       updates: gradient steps on the data of one step.
+      visit: called after `watch` with (step, the model as it is then), for whoever evaluates it.
     Raises:
       FloatingPointError: a loss or a gradient is not finite; what is saved is finite.
       ValueError: the folder's run is longer than `steps`.
@@ -99,6 +102,8 @@ def fit(
                 store.log(done, means)
                 if watch is not None:
                     watch(done, means)
+                if visit is not None:
+                    visit(done, nnx.merge(graph, state["params"]))
                 seen, started = [], time.perf_counter()
             if saving:
                 store.save(done, state)
