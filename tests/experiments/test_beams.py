@@ -6,18 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+from algorithms.search.diverse_beam_search import DiverseBeamSearch
+from algorithms.search.superposed_decoding import SuperposedDecoding
 from experiments import diverse_beam_search as diverse
 from experiments import superposed_decoding as superposed
 from experiments.passages import distinct, similarity
 from experiments.sources import Codec, Source
 from experiments.tasks.arithmetic import Arithmetic
-from models.presets import small
+from jaxdecode.autoregress import Generator
+from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Greedy
+from jaxdecode.stop import Stop
+from models.presets import LLAMA_3_1_8B, small
 from models.text import Tokenizer
-from models.transformer import Transformer
+from models.transformer import Transformer, abstract
 
 
 def edits(one: list[int], other: list[int]) -> int:
@@ -116,6 +124,21 @@ def test_lists_of_an_untrained_model_are_measured() -> None:
     assert max(found["unique"]) <= 4 and (np.asarray(found["logprob"]) < 0).all()
     same = replace(setting.diverse(0.5, 4), strength=0.0)
     assert setting.judged(same, passages)["unique"] == [1] * 3  # four groups of one beam
+
+
+def test_the_published_settings_trace() -> None:
+    """20 groups of one beam, and 10 drafts, of an 8 B model: shapes only."""
+    model = abstract(LLAMA_3_1_8B)
+    config = diverse.PRESETS["paper"]
+    generator = Generator(model, Identity(), Greedy(), Stop.of(2), config.max_tokens)
+    prompt = Prompt.of([[1] * config.prefix], width=config.prefix)
+    lists = DiverseBeamSearch(generator, config.beams, config.groups[-1])
+    found = jax.eval_shape(lambda d, k, p: d(k, p), lists, jax.random.key(0), prompt)
+    assert found.trace.tokens.shape == (1, 20, 20)
+    drafts = max(superposed.PRESETS["paper"].drafts)
+    drafted = SuperposedDecoding(generator, drafts, 3 * drafts)
+    found = jax.eval_shape(lambda d, k, p: d(k, p), drafted, jax.random.key(0), prompt)
+    assert found.trace.tokens.shape == (1, 10, 20)
 
 
 def test_refusals() -> None:
