@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def diversity(texts: Tokens) -> Floats:
     return np.prod([1 - repeated(texts, n) for n in (2, 3, 4)], axis=0)
 
 
-def bleu(text: Sequence[int], reference: Sequence[int], longest: int = 4) -> float:
+def bleu(text: Sequence[Hashable], reference: Sequence[Hashable], longest: int = 4) -> float:
     """BLEU of one text against one reference, without smoothing, in [0, 1].
 
     The geometric mean of the shares of 1- to 4-grams that the reference has too, each as often
@@ -72,6 +72,6 @@ def overlap(texts: Tokens, corpus: Tokens) -> NDArray[np.int64]:
     return most
 
 
-def _grams(text: Sequence[int] | Tokens, n: int) -> Counter[tuple[int, ...]]:
+def _grams(text: Sequence[Hashable] | Tokens, n: int) -> Counter[tuple[Hashable, ...]]:
     row = np.asarray(text).tolist()
     return Counter(zip(*(row[i:] for i in range(n)), strict=False))
