@@ -189,13 +189,15 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
             colors[model] = line.get_color()
         for model, batch, rate in lines("decode", "batch", "peer_tokens/s", "model"):
             speed.plot(batch, rate, "--", color=colors[model], label=f"{model}, transformers")
-        speed.set(xscale="log", yscale="log", xlabel="batch", ylabel="tokens a second")
+        speed.set(yscale="log", xlabel="batch", ylabel="tokens a second")
         for batch, n, relative in lines("verify", "width", "relative", "batch"):
             width.plot(n, relative, label=f"batch {batch}")
-        width.set(xscale="log", xlabel="tokens of a verifying pass", ylabel="T(n) / T(1)")
+        width.set(xlabel="tokens of a verifying pass", ylabel="T(n) / T(1)")
         for batch, n, relative in lines("capacity", "capacity", "relative", "batch"):
             slots.plot(n, relative, label=f"batch {batch}, {config.prompt} slots in use")
-        slots.set(xscale="log", xlabel="slots of the cache", ylabel="time of a step, relative")
+        slots.set(xlabel="slots of the cache", ylabel="time of a step, relative")
+        for axes in (speed, width, slots):  # all are powers of two
+            axes.set_xscale("log", base=2)
 
 
 def run(config: Config) -> Report:
