@@ -24,7 +24,7 @@ from algorithms.selection.self_certainty import SelfCertainty, Voting
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode.autoregress import Generator
 from jaxdecode.finished import LengthPenalty
-from jaxdecode.logits import Identity, Temperature, TopP, chain
+from jaxdecode.logits import Identity, NoCitation, Temperature, TopP, chain
 from jaxdecode.ngram.interpolation import Interpolation
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.sampling import Categorical, Greedy
@@ -47,6 +47,13 @@ def greedy(model: EnumerableLM, stop: Stop, max_tokens: int) -> Generator:
 
 def sampling(model, stop, max_tokens, cache_growth=3):
     return Autoregressive(sampler(model, stop, max_tokens, cache_growth))
+
+
+def without_citations(model, stop, max_tokens):
+    """How a hyperfitted model is read where it may not quote its few texts."""
+    texts = [[0, 1, 2, 3, 0, 1, 4, 5], [1, 3, 1, 2, 4, 1, 3, 0], [2, 1, 0, 3, 3, 1]]
+    block = NoCitation.of(texts, model.vocab_size, n=1)
+    return Autoregressive(Generator(model, block, Greedy(), stop, max_tokens))
 
 
 def worth(prompt, prompt_length, tokens, length):
@@ -151,6 +158,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "roomier": functools.partial(sampling, cache_growth=1),
     },
     "autoregressive, greedy": {"make": lambda *rules: Autoregressive(greedy(*rules))},
+    "hyperfitting, no citations": {"make": without_citations},
     "best_of_n": {"make": best_of_n, "pooled": True},
     "best_of_n, in waves": {"make": functools.partial(best_of_n, wave=2), "pooled": True},
     "a_star_decoding": {
