@@ -13,7 +13,7 @@ twice, the weights of lowest validation loss, other orders of the texts, fewer t
 that may not cite the training set. No people judge here: how near the diversity is to that of
 real text stands in for their preference. A rate of 1e-3 takes the place of 1e-6, at which a model
 of this size does not move. Citations are blocked token by token, where the paper lets a word end.
-About 3 minutes on two cores. The preset `paper` takes TinyLlama and stories by path.
+About 4 minutes on two cores. The preset `paper` takes TinyLlama and stories by path.
 """
 
 from __future__ import annotations

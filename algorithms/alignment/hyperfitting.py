@@ -21,9 +21,28 @@ import optax
 from flax import nnx
 from numpy.typing import NDArray
 
+from jaxdecode.paper import Paper
 from jaxdecode.train.fit import Batches, Checkpoints, Visitor, Watcher, fit
 from jaxdecode.train.losses import next_token
 
+PAPER = Paper(
+    slug="hyperfitting",
+    title="The Hyperfitting Phenomenon: Sharpening and Stabilizing LLMs for Open-Ended Text "
+    "Generation",
+    authors=(
+        "Fredrik Carlsson",
+        "Fangyu Liu",
+        "Daniel Ward",
+        "Murathan Kurfali",
+        "Joakim Nivre",
+    ),
+    year=2025,
+    arxiv="2412.04318",
+    venue="ICLR",
+    claim="Trained on 2,000 texts until the loss is near zero, models write greedy text that is "
+    "diverse and that people prefer to the original's, greedy or by nucleus sampling.",
+    losslessness="not-applicable",
+)
 Model = TypeVar("Model", bound=nnx.Module)
 
 
