@@ -56,6 +56,7 @@ def test_smoke(tmp_path) -> None:
     assert not (tmp_path / "trained").exists()
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_goes_on_to_the_same(tmp_path, codec, monkeypatch) -> None:
     """Stopped before every one of its measurements in turn."""
     model = Transformer(small(1024, hidden=32, layers=1, heads=1), rngs=nnx.Rngs(0))
