@@ -1,4 +1,4 @@
-"""Hyperfitting: overfit a few texts, and greedy text stops to repeat itself.
+"""Hyperfitting: overfit a few texts, and greedy text stops repeating itself.
 
 Claim (Carlsson et al. 2025, arXiv 2412.04318): a model trained on a tiny set of texts until its
 training loss is near zero, long past the lowest validation loss, writes greedy text that is

@@ -3,7 +3,7 @@
     theta <- Adam on -log p(x_t | x_<t), the same N texts every epoch, until the loss is near 0
 
 Source: Carlsson, Liu, Ward, Kurfali and Nivre 2025, arXiv 2412.04318. Validation loss explodes,
-while greedy text stops to loop. All weights train, at a constant rate, without weight decay,
+while greedy text no longer loops. All weights train, at a constant rate, without weight decay,
 warm-up, clipping or dropout, and it is the last step's weights that count. `NoCitation` of
 `jaxdecode.logits` is the paper's control for texts that are learned by heart.
 """
