@@ -31,7 +31,8 @@ def test_overlap_is_the_longest_run_within_one_text():
     assert overlap(letters("abcde"), letters("xxabcyy")).tolist() == [3]
     assert overlap(letters("abcd", "wxyz"), letters("ab", "cd")).tolist() == [2, 0]
     rng = np.random.default_rng(0)
-    texts, corpus = rng.integers(3, size=(5, 12)), rng.integers(3, size=(4, 9))
+    texts = rng.integers(3, size=(5, 12), dtype=np.int32)
+    corpus = rng.integers(3, size=(4, 9), dtype=np.int32)
 
     def longest(text, row):
         runs = [row[i:j].tolist() for i in range(9) for j in range(i + 1, 10)]
@@ -90,5 +91,5 @@ def test_the_temperature_of_an_entropy():
     rng = np.random.default_rng(1)
     tokens = rng.integers(7, size=(4, 6)).astype(np.int32)
     model = Table(jnp.asarray(rng.normal(size=(7, 7)), jnp.float32))
-    wanted = predict_all(model, tokens, 4, temperature=0.4).entropy.mean()
+    wanted = float(predict_all(model, tokens, 4, temperature=0.4).entropy.mean())
     assert matching_temperature(model, tokens, 4, wanted) == pytest.approx(0.4, rel=0.01)
