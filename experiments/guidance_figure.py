@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.figures import figure
+from experiments.figures import MARKERS, PALETTE, figure
 from experiments.guidance_measures import Frontier
 
 PANELS = (
@@ -13,13 +13,23 @@ PANELS = (
     ("CD--", "direct TQ*, wrong policy", "indirect TQ*", "TQ*"),
 )
 TITLES = ("against baselines", "whose law, whose values", "a policy for another reward")
+# A method looks the same in all panels; those that share no panel share a place.
+PLACES = {name: place for place, name in enumerate(PANELS[0])} | {
+    "aligned (DPO)": 0,
+    "ARGS, aligned": 1,
+    "TQ*, base tilted": 2,
+    "direct TQ*, wrong policy": 1,
+    "indirect TQ*": 2,
+}
 
 
 def draw(path: Path, found: dict[str, Frontier]) -> None:
     """Reward against KL, three comparisons."""
-    with figure(path, columns=3) as axes:
+    with figure(path, columns=3, height=4.0) as axes:
         for panel, names, title in zip(axes, PANELS, TITLES, strict=True):
             for name in filter(found.__contains__, names):
-                one = found[name]
-                panel.plot(one.levels, one.rewards, label=name)
+                one, place = found[name], PLACES[name]
+                style = {"color": PALETTE[place], "marker": MARKERS[place]}
+                panel.plot(one.levels, one.rewards, label=name, **style)
             panel.set(xlabel="KL to the base, nats", ylabel="mean reward", title=title)
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)

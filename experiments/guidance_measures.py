@@ -75,8 +75,8 @@ def arms(config: Config) -> dict[str, Arm]:
         "ARGS, aligned": Arm(
             lambda w, a: args(w.generator(w.aligned), w.scorer, a, k, 1.0), weights
         ),
-        "CD, FUDGE": Arm(values("FUDGE"), weights),
-        "CD, CD-Q": Arm(values("CD-Q"), weights),
+        "CD, FUDGE": Arm(values("FUDGE"), config.value_weights),
+        "CD, CD-Q": Arm(values("CD-Q"), config.value_weights),
         "CD, blocks": Arm(
             lambda w, a: Blockwise(
                 w.generator(), PrefixValue(w.values["CD-Q"]), int(a), config.block

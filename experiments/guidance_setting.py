@@ -59,7 +59,8 @@ class Config:
       opening: tokens that the other reward reads.
       max_tokens: of a response.
       candidates, rollouts: k and n.
-      weights: 1 / alpha of every guided method, rising.
+      weights: 1 / alpha of every guided method, rising; `value_weights` for trained values,
+        which are fainter than rewards.
       sizes: N of best-of-N, rising.
       blocks: K of blockwise CD, rising; `block` tokens each.
       draws: responses of every method to each held-out prompt.
@@ -85,6 +86,7 @@ class Config:
     candidates: int = 8
     rollouts: int = 4
     weights: tuple[float, ...] = (0.2, 0.5, 1.2)
+    value_weights: tuple[float, ...] = (0.5, 1.2, 3.0, 8.0)
     sizes: tuple[int, ...] = (4, 32, 128)
     blocks: tuple[int, ...] = (4,)
     block: int = 5
@@ -93,7 +95,7 @@ class Config:
     out: Out = None
 
     def __post_init__(self):
-        for name in ("weights", "sizes", "blocks"):
+        for name in ("weights", "value_weights", "sizes", "blocks"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] <= 0:
                 raise ValueError(f"{name}={values}: give positive numbers, rising")

@@ -19,9 +19,30 @@ from __future__ import annotations
 from jaxdecode.autoregress import Generator
 from jaxdecode.guide import Guided
 from jaxdecode.lm import LanguageModel
+from jaxdecode.paper import Paper
 from jaxdecode.rollouts import Rollouts
 from jaxdecode.scoring import Scorer
 from jaxdecode.types import Array, Float
+
+PAPER = Paper(
+    slug="transfer_q_star",
+    title="Transfer Q Star: Principled Decoding for LLM Alignment",
+    authors=(
+        "Souradip Chakraborty",
+        "Soumya Suvra Ghosal",
+        "Ming Yin",
+        "Dinesh Manocha",
+        "Mengdi Wang",
+        "Amrit Singh Bedi",
+        "Furong Huang",
+    ),
+    year=2024,
+    arxiv="2405.20495",
+    venue="NeurIPS 2024",
+    claim="guiding by the values of an aligned policy's completions earns up to 1.45 times the "
+    "reward of controlled decoding",
+    losslessness="not-applicable",
+)
 
 
 def direct(
