@@ -29,7 +29,7 @@ def draw(path: Path, found: dict[str, Frontier]) -> None:
         for panel, names, title in zip(axes, PANELS, TITLES, strict=True):
             for name in filter(found.__contains__, names):
                 one, place = found[name], PLACES[name]
-                style = {"color": PALETTE[place], "marker": MARKERS[place]}
-                panel.plot(one.levels, one.rewards, label=name, **style)
+                (line,) = panel.plot(one.levels, one.rewards, label=name)
+                line.set(color=PALETTE[place], marker=MARKERS[place])
             panel.set(xlabel="KL to the base, nats", ylabel="mean reward", title=title)
             panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from algorithms.selection.best_of_n import BestOfN
 from experiments.tasks.arithmetic import Arithmetic, right_so_far
@@ -28,8 +29,8 @@ from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import LikelihoodScorer
 from jaxdecode.stop import Stop
 from jaxdecode.train.steps import correctness
-from models.presets import small
-from models.rewards import RewardModel
+from models.reward_heads import LinearHead
+from models.rewards import RewardModel, headless
 
 TASK = Arithmetic()
 PROMPT, RESPONSE = 28, 58
@@ -97,30 +98,32 @@ def labelled(codec: TaskTokenizer, question: str, answer: list[int]) -> dict[str
         "right": right,
         "loss_mask": mask,
         "ends": ends,
-        "length": np.int32(length),
+        "length": np.asarray(length, np.int32),
     }
 
 
 def arithmetic_steps() -> Recipe:
-    """0.3 M parameters beside a generator of 0.8 M."""
-    codec = TASK.tokenizer()
+    """Begun from the generator, which can work out what a right step would have been."""
 
     def generator() -> Any:
         return load("arithmetic").model
+
+    def create(rngs: nnx.Rngs) -> RewardModel:
+        backbone = headless(generator())
+        head = LinearHead.create(backbone.config.embed_width, 1, rngs, backbone.config.dtype)
+        return RewardModel(backbone, head, "sigmoid")
 
     return Recipe(
         name="arithmetic-steps",
         kind="reward",
         about="process reward of arithmetic: the probability that no step so far is wrong",
         tokenizer=TASK.tokenizer,
-        create=lambda rngs: RewardModel.create(
-            small(codec.vocab_size, hidden=96, layers=3), rngs=rngs, readout="sigmoid"
-        ),
+        create=create,
         loss=correctness,
         batches=lambda: judged(generator, "train", 12),
         score=held_out(correctness, lambda: judged(generator, "validation", 13)),
-        steps=350,
-        peak=3e-3,
+        steps=400,
+        peak=1e-3,
         stored="float16",
         target="arithmetic",
     )
