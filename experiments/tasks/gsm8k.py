@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.tasks.task import Example, Split, check_split, split_of
+from experiments.tasks.task import Example, Split, check_split, distinct, split_of
 
 _DIGITS = r"(-?)\$?((?:\d[\d,]*)?\.\d+|\d[\d,]*)"
 _NUMBER = re.compile(_DIGITS)
@@ -49,10 +49,7 @@ class Gsm8k:
 
     def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
         """``count`` different problems in random order."""
-        pool = self.examples(split)
-        if count > len(pool):
-            raise ValueError(f"count is {count}, but split {split!r} has {len(pool)} problems")
-        return [pool[index] for index in rng.permutation(len(pool))[:count]]
+        return distinct(self.examples(split), rng, count, split)
 
     def verify(self, prompt: str, completion: str) -> float:
         """1 where the completion's answer is the reference's number; else 0."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.sandbox.program import Limits, Run, run_program, run_programs
-from experiments.tasks.task import Example, Split, check_split
+from experiments.tasks.task import Example, Split, check_split, distinct
 
 _FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -45,10 +45,7 @@ class HumanEval:
 
     def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
         """``count`` different problems in random order."""
-        pool = self.examples(split)
-        if count > len(pool):
-            raise ValueError(f"count is {count}, but split {split!r} has {len(pool)} problems")
-        return [pool[index] for index in rng.permutation(len(pool))[:count]]
+        return distinct(self.examples(split), rng, count, split)
 
     def verify(self, prompt: str, completion: str) -> float:
         """1 where the tests pass, else 0."""

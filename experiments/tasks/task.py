@@ -6,7 +6,7 @@ prompts apart: a prompt's split is a function of its text alone, so no two setti
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -57,6 +57,15 @@ def split_of(key: str) -> Split:
     if share < _HELD_OUT:
         return "test"
     return "validation" if share < 2 * _HELD_OUT else "train"
+
+
+def distinct(
+    pool: Sequence[Example], rng: np.random.Generator, count: int, split: Split
+) -> list[Example]:
+    """``count`` different examples of a split that has no more than ``pool``, in random order."""
+    if count > len(pool):
+        raise ValueError(f"count is {count}, but split {split!r} has {len(pool)} problems")
+    return [pool[index] for index in rng.permutation(len(pool))[:count]]
 
 
 def check_split(split: str) -> None:
