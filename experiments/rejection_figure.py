@@ -31,7 +31,9 @@ def draw(path: Path, runs, means, rows) -> None:
                 label(axes, row["method"].rpartition(" ")[2], row[name], row["improvement"], 5)
             for row in normal:
                 label(axes, row["method"].rpartition("-")[2], row[name], row["improvement"], -10)
-            axes.set(xscale="log", xlabel=unit, ylabel="improvement score")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:,g}")
+            axes.set(xlabel=unit, ylabel="improvement score")
         correlation.plot(means["tokens"], means["pearson"], label="Pearson")
         correlation.plot(means["tokens"], means["kendall"], label="Kendall")
         correlation.set(
