@@ -269,6 +269,7 @@ def run(config: Config) -> Report:
                 return {"rows": race(config, where[name], name, batch)}
 
             rows += journal.row(key, measure)["rows"]
+            jax.clear_caches()  # programs of all races are more than a process may map
             progress.advance(note=key)
     draw(config, rows)
     return Report(claims(rows), rows, seconds=journal.seconds)
