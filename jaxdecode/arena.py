@@ -25,6 +25,7 @@ from jaxdecode.logits import LogitsTransform
 from jaxdecode.nodes import NONE, Arena, Fresh, insert, look, start
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
+from jaxdecode.rows import where_rows
 from jaxdecode.scoring import Spent
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -162,7 +163,7 @@ class Search:
             step=carry.step + 1,
             running=running,
             arena=arena,
-            note=keep_rows(running, after, keep_rows(carry.running, note, carry.note)),
+            note=where_rows(running, after, where_rows(carry.running, note, carry.note)),
             state=state,
         )
 
@@ -174,13 +175,6 @@ class _Carry:
     arena: Arena
     note: Any
     state: Any
-
-
-def keep_rows(condition: Bool[Array, "B"], yes: Any, no: Any) -> Any:
-    """Row by row one of two trees."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
 
 
 def charge(arena: Arena, spent: Spent) -> Arena:

@@ -30,6 +30,7 @@ from jaxdecode.finished import Finished
 from jaxdecode.lm import View, prefill
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
+from jaxdecode.rows import where_rows
 from jaxdecode.sampling import row_keys, step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -153,12 +154,7 @@ def step(beam: Beam, search: Search) -> Search:
     logprob = jnp.take_along_axis(search.logprob, parent, 2) + at(raw, parent, token)
     transform = gather(search.transform, row)
     entering = entered(beam, search, chosen, edited, raw)
-    merged = search.finished.merged(entering)
-    finished = jax.tree.map(
-        lambda a, b: jnp.where(search.active.reshape(-1, *[1] * (a.ndim - 1)), a, b),
-        merged,
-        search.finished,
-    )
+    finished = where_rows(search.active, search.finished.merged(entering), search.finished)
     score = jnp.where(goes, score, -jnp.inf)
     emitted = jnp.sum(chosen.goes | jnp.isfinite(entering.rank), axis=(1, 2))
     emitted = jnp.where(search.active, emitted, 0)

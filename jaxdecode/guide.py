@@ -25,7 +25,7 @@ from jaxdecode.lm import extend
 from jaxdecode.logits.transform import check_number
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Usage
-from jaxdecode.rows import Rows, check_start
+from jaxdecode.rows import Rows, check_start, where_rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -180,10 +180,6 @@ class Guided:
 
 def charge(usage: Usage, more: Usage, active: Bool[Array, "B"]) -> Usage:
     """Both costs; peaks of memory do not add up. A row that is not active pays nothing."""
-
-    def paid(count: Array) -> Array:
-        return jnp.where(active.reshape(-1, *[1] * (count.ndim - 1)), count, 0)
-
-    more = jax.tree.map(paid, more)
+    more = where_rows(active, more, jax.tree.map(jnp.zeros_like, more))
     peak = jnp.maximum(usage.peak_cache_tokens, more.peak_cache_tokens)
     return replace(jax.tree.map(jnp.add, usage, more), peak_cache_tokens=peak)

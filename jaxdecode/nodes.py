@@ -119,13 +119,6 @@ def look(array: Array, node: Int[Array, "B K"]) -> Array:
     return jax.vmap(lambda one, at: one[at])(array, jnp.maximum(node, 0))
 
 
-def keep_rows(condition: Bool[Array, "B"], yes: Any, no: Any) -> Any:
-    """Row by row one of two trees."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
-
-
 def start(
     model: LanguageModel,
     transform: LogitsTransform,

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.cache import gather
 from jaxdecode.prompt import Prompt
-from jaxdecode.register import Best, Outcome, where
+from jaxdecode.register import Best, Outcome
 from jaxdecode.result import Status, Usage
-from jaxdecode.rows import Expander, Rows
+from jaxdecode.rows import Expander, Rows, where_rows
 from jaxdecode.scoring import Scorer, Spent
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -174,7 +174,7 @@ def leader(population: Population, eligible: Callable[[Rows], Array]) -> Best:
         status=pick(rows.status),
         sample=jnp.take_along_axis(population.sample, index, axis=1)[:, 0],
     )
-    return where(some, found, Best.none(some.shape[0], rows.tokens.shape[1]))
+    return where_rows(some, found, Best.none(some.shape[0], rows.tokens.shape[1]))
 
 
 def outcome(population: Population) -> Outcome:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.result import Result, Status, Usage
-from jaxdecode.rows import Expander
-from jaxdecode.types import Array, Bool, Float, Int
+from jaxdecode.rows import Expander, where_rows
+from jaxdecode.types import Array, Float, Int
 
 
 @struct.dataclass
@@ -42,7 +42,7 @@ class Best:
         tie = (other.score == self.score) & (other.sample < self.sample)
         better = (other.score > self.score) | tie | (self.sample < 0)
         better &= other.sample >= 0
-        return where(better, other, self)
+        return where_rows(better, other, self)
 
 
 @struct.dataclass
@@ -86,7 +86,7 @@ def chosen(outcome: Outcome) -> Best:
     """
     unfinished = jnp.where(outcome.rest.sample >= 0, Status.BUDGET, Status.INVALID)
     rest = replace(outcome.rest, status=unfinished.astype(jnp.int8))
-    return where(outcome.best.sample >= 0, outcome.best, rest)
+    return where_rows(outcome.best.sample >= 0, outcome.best, rest)
 
 
 def finish(generator: Expander, outcome: Outcome, trace: Any = None) -> Result:
@@ -104,10 +104,3 @@ def finish(generator: Expander, outcome: Outcome, trace: Any = None) -> Result:
 
 def _index(tree: Best, at: int) -> Best:
     return jax.tree.map(lambda x: x[at], tree)
-
-
-def where(condition: Bool[Array, "B"], yes: Best, no: Best) -> Best:
-    """Row by row one of two."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )

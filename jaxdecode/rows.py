@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -49,6 +51,13 @@ class Rows:
     @property
     def running(self) -> Bool[Array, "R"]:
         return self.status == Status.RUNNING
+
+
+def where_rows(condition: Bool[Array, "B"], yes: Any, no: Any) -> Any:
+    """Row by row one of two trees, whose leaves lead with the rows."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )
 
 
 class Expander(Protocol):

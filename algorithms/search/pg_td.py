@@ -38,6 +38,7 @@ from jaxdecode.logits.transform import check_number
 from jaxdecode.nodes import NONE, Arena, Fresh, look
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result, Status
+from jaxdecode.rows import where_rows
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Float, Int, Key
 
@@ -194,8 +195,7 @@ class Planner:
         def told(stored: Array, own: Array) -> Array:
             """By node, with the new node's: its own, or that of the text which it shares."""
             other = look(stored, note.known[:, None])[:, 0]
-            wanted = shared.reshape(-1, *[1] * (own.ndim - 1))
-            value = jnp.where(wanted, other, own)
+            value = where_rows(shared, other, own)
             return put(stored, jnp.where(opening[:, None], count, node), value[:, None])
 
         parent = jnp.where(new & ~opening, fresh.parent[:, 0], count)

@@ -32,6 +32,7 @@ from jaxdecode.drafter import Now, Outcome
 from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel
 from jaxdecode.prompt import Prompt
+from jaxdecode.rows import where_rows
 from jaxdecode.types import Array, Float, Int
 
 
@@ -54,11 +55,7 @@ class Pending:
 
     def where(self, chosen: Array, other: Pending) -> Pending:
         """These on the chosen rows, the others elsewhere."""
-
-        def pick(mine: Array, its: Array) -> Array:
-            return jnp.where(chosen.reshape(-1, *[1] * (mine.ndim - 1)), mine, its)
-
-        return jax.tree.map(pick, self, other)
+        return where_rows(chosen, self, other)
 
 
 def guessed(pending: Pending, window: Draft) -> Guess:
