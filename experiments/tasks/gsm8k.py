@@ -5,7 +5,6 @@ A file holds one JSON object a line with ``question`` and ``answer``; an answer 
 the user gives; nothing of it is part of this project.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.tasks.records import read_records
 from experiments.tasks.task import Example, Split, check_split, distinct, split_of
 
 _DIGITS = r"(-?)\$?((?:\d[\d,]*)?\.\d+|\d[\d,]*)"
@@ -79,29 +79,14 @@ class Gsm8k:
 def read(path: Path, calculator: bool = False) -> list[Example]:
     """The problems of one file; ValueError with file and line where one is not in the format."""
     examples = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                examples.append(_parse(line, f"{path}, line {number}", calculator))
+    for where, record in read_records(path, ("question", "answer")):
+        marked = _MARKED.search(record["answer"])
+        if not marked:
+            tail = record["answer"][-40:]
+            raise ValueError(f"{where}: expected the answer to end in '#### number', got {tail!r}")
+        answer = record["answer"] if calculator else _CALCULATION.sub("", record["answer"])
+        examples.append(Example(record["question"], answer, {"answer": _canonical(marked)}))
     return examples
-
-
-def _parse(line: str, where: str, calculator: bool) -> Example:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: expected one JSON object a line, got {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: expected a JSON object, got {type(record).__name__}")
-    for key in ("question", "answer"):
-        if not isinstance(record.get(key), str):
-            raise ValueError(f"{where}: expected a string under {key!r}, got {record.get(key)!r}")
-    marked = _MARKED.search(record["answer"])
-    if not marked:
-        tail = record["answer"][-40:]
-        raise ValueError(f"{where}: expected the answer to end in '#### number', got {tail!r}")
-    answer = record["answer"] if calculator else _CALCULATION.sub("", record["answer"])
-    return Example(record["question"], answer, {"answer": _canonical(marked)})
 
 
 def _canonical(found: re.Match[str]) -> str:

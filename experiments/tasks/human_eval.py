@@ -6,8 +6,6 @@ nothing of it is part of this project. Programs run in the sandbox only. An answ
 interpreter comes to the line after the tests: leaving early with exit status 0 is no pass.
 """
 
-import gzip
-import json
 import re
 import secrets
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.sandbox.program import Limits, Run, run_program, run_programs
+from experiments.tasks.records import read_records
 from experiments.tasks.task import Example, Split, check_split, distinct
 
 _FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
@@ -94,28 +93,12 @@ def _passed(run: Run, mark: str) -> bool:
 
 def read(path: Path) -> list[Example]:
     """The problems of a file; ValueError with file and line where one is not in the format."""
-    opened = gzip.open if path.suffix == ".gz" else open
     examples = []
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                examples.append(_parse(line, f"{path}, line {number}"))
+    for where, record in read_records(path, _FIELDS):
+        if not record["entry_point"].isidentifier():
+            raise ValueError(f"{where}: entry_point {record['entry_point']!r} names no function")
+        examples.append(Example(record["prompt"], record["canonical_solution"], record))
     return examples
-
-
-def _parse(line: str, where: str) -> Example:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: expected one JSON object a line, got {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: expected a JSON object, got {type(record).__name__}")
-    for key in _FIELDS:
-        if not isinstance(record.get(key), str):
-            raise ValueError(f"{where}: expected a string under {key!r}, got {record.get(key)!r}")
-    if not record["entry_point"].isidentifier():
-        raise ValueError(f"{where}: entry_point {record['entry_point']!r} names no function")
-    return Example(record["prompt"], record["canonical_solution"], record)
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
