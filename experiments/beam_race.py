@@ -13,26 +13,18 @@ from algorithms.search.beam_search import BeamSearch
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from experiments import peers, timing
 from experiments.environment import usable_cpus
-from experiments.race import Course, build, counted
-from jaxdecode.autoregress import Generator
-from jaxdecode.logits import Identity
-from jaxdecode.prompt import Prompt
+from experiments.race import Course, build, counted, generator, prompts
 from jaxdecode.sampling import Greedy
-from jaxdecode.stop import Stop
 
 
 def beam_race(course: Course, name: str, batch: int, beams: int) -> dict[str, Any]:
     """One size and batch. As many groups as beams have no peer: its group search is gone."""
     load = timing.load()
     model = build(name, course.seed)
-    rng = np.random.default_rng(course.seed)
-    tokens = rng.integers(model.vocab_size, size=(batch, course.prompt))
-    prompt = Prompt.of(tokens.tolist(), width=course.prompt)
+    tokens, prompt = prompts(course, model.vocab_size, batch)
     key = jax.random.key(course.seed)
-    generator = Generator(
-        model, Identity(), Greedy(), Stop.of(), course.new, cache_growth=course.cache_growth
-    )
-    plain, grouped = BeamSearch(generator, beams), DiverseBeamSearch(generator, beams, beams)
+    search = generator(course, model, Greedy())
+    plain, grouped = BeamSearch(search, beams), DiverseBeamSearch(search, beams, beams)
     calls: dict[str, Callable[[], Any]] = {
         "beams": lambda: counted(plain, key, prompt),
         "groups": lambda: counted(grouped, key, prompt),

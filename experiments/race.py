@@ -55,12 +55,22 @@ def build(name: str, seed: int) -> Transformer:
     return model.unstacked()
 
 
-def decoder(course: Course, model: Transformer, sampler: Sampler) -> Autoregressive:
-    return Autoregressive(
-        Generator(
-            model, Identity(), sampler, Stop.of(), course.new, cache_growth=course.cache_growth
-        )
+def prompts(course: Course, vocab: int, batch: int) -> tuple[np.ndarray, Prompt]:
+    """Random tokens [B, P], the same ones as a prompt."""
+    rng = np.random.default_rng(course.seed)
+    tokens = rng.integers(vocab, size=(batch, course.prompt))
+    return tokens, Prompt.of(tokens.tolist(), width=course.prompt)
+
+
+def generator(course: Course, model: Transformer, sampler: Sampler) -> Generator:
+    """What the engine decodes with: nothing but the model, to the last token."""
+    return Generator(
+        model, Identity(), sampler, Stop.of(), course.new, cache_growth=course.cache_growth
     )
+
+
+def decoder(course: Course, model: Transformer, sampler: Sampler) -> Autoregressive:
+    return Autoregressive(generator(course, model, sampler))
 
 
 @jax.jit
@@ -89,9 +99,7 @@ def race(course: Course, name: str, batch: int) -> dict[str, Any]:
     """One size and batch: engine, parts of the engine and peer, taking turns."""
     load = timing.load()
     model = build(name, course.seed)
-    rng = np.random.default_rng(course.seed)
-    tokens = rng.integers(model.vocab_size, size=(batch, course.prompt))
-    prompt = Prompt.of(tokens.tolist(), width=course.prompt)
+    tokens, prompt = prompts(course, model.vocab_size, batch)
     key = jax.random.key(course.seed)
     greedy, sample = (decoder(course, model, s) for s in (Greedy(), Categorical()))
     start = time.perf_counter()
