@@ -32,7 +32,7 @@ from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer, Scorer, Spent
 from jaxdecode.train.fit import Checkpoints, fit
-from jaxdecode.train.preferences import dpo
+from jaxdecode.train.preferences import dpo, pair_loss
 from jaxdecode.train.sequences import join
 from jaxdecode.train.values import cd_q, fudge, next_law
 from jaxdecode.types import Array, Float
@@ -200,22 +200,21 @@ class World:
 
     def align(self, name: str, reward: np.ndarray) -> Any:
         """DPO on pairs labelled with P = sigmoid(r_1 - r_2), whose optimum is that of r at beta."""
-        found = self.drawn
+        found, c = self.drawn, self.config
 
         def batch(rng: np.random.Generator, ids: np.ndarray, block: Prompt) -> dict[str, Any]:
             pair = np.stack([rng.choice(found.length.shape[1], 2, replace=False) for _ in ids])
             gap = reward[ids, pair[:, 0]] - reward[ids, pair[:, 1]]
             swap = rng.random(len(ids)) > 1 / (1 + np.exp(-gap))
             pair[swap] = pair[swap, ::-1]
-            made = {}
+            made: dict[str, Any] = {"terms": dpo(c.beta)}
             for side, index in zip(("chosen", "rejected"), pair.T, strict=True):
                 made[side] = self.joined(block, ids, index)
                 made[f"{side}_reference"] = jnp.asarray(found.logprob[ids, index])
             return made
 
-        c = self.config
         plan = (c.steps, c.batch, c.rate)
-        return self.trained(name, self.source.model, dpo(c.beta), batch, plan)
+        return self.trained(name, self.source.model, pair_loss, batch, plan)
 
     @cached_property
     def values(self) -> dict[str, Any]:

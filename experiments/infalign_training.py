@@ -46,7 +46,7 @@ from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import Scorer, Spent
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.policy_gradient import Jeffreys, Reinforce
-from jaxdecode.train.preferences import PairLoss, bonbon, bonbon_margin, ipo
+from jaxdecode.train.preferences import PairTerms, bonbon, bonbon_margin, ipo, pair_loss
 from jaxdecode.train.sequences import join, logprobs
 from jaxdecode.types import Array, Float
 
@@ -170,16 +170,21 @@ class World:
             rewards.append(DIALOG.rewards([text] * len(replies), replies))
         return np.array(rewards)
 
-    def plan(self, learner: Any) -> Plan:
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """One object for all runs, which share compiled programs by it."""
         c = self.config
         rate = optax.warmup_cosine_decay_schedule(0, c.rate, 5, c.steps, c.rate / 10)
-        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
+
+    def plan(self, learner: Any) -> Plan:
+        c = self.config
         return Plan(
             samples=c.samples,
             prompts=c.batch,
             group=c.group,
             steps=c.steps,
-            optimizer=optimizer,
+            optimizer=self.optimizer,
             learner=learner,
             seed=c.seed,
         )
@@ -224,7 +229,7 @@ class World:
 
     # Methods that learn from pairs of base responses.
 
-    def pairs(self, key: str, loss: PairLoss, samples: int) -> Any:
+    def pairs(self, key: str, terms: PairTerms, samples: int) -> Any:
         """Best and worst of `samples` base responses to a prompt."""
         c, found, tokens = self.config, self.train_base, self.tokens("train")
         width = max(map(len, tokens))
@@ -234,7 +239,7 @@ class World:
             rng = np.random.default_rng((c.seed, step))
             ids = rng.integers(len(tokens), size=count)
             block = Prompt.of([tokens[i] for i in ids], ids.tolist(), width)
-            made = {}
+            made: dict[str, Any] = {"terms": terms}
             sides = found.extremes(ids, samples, rng)
             for name, index in zip(("chosen", "rejected"), sides, strict=True):
                 text, length = found.tokens[ids, index], found.length[ids, index]
@@ -245,9 +250,9 @@ class World:
         where = self.folder(key)
         return fit(
             self.source.model,
-            loss,
+            pair_loss,
             batch,
-            self.plan(None).optimizer,
+            self.optimizer,
             c.steps,
             None if where is None else Checkpoints(where / "policy", c.steps),
             watch_every=c.steps,

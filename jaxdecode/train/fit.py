@@ -3,10 +3,14 @@
 The batch of a step is a function of the step, so the position in the data is the step itself
 and a resumed run sees what an uninterrupted one would have seen. What is saved is the model,
 the optimiser's state and the step.
+
+Runs whose loss, rollout, optimiser (the same object) and structure of the model are equal share
+one compiled program: what differs between them, a coefficient or a reward, belongs in the batches.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -110,6 +114,7 @@ def fit(
     return nnx.merge(graph, state["params"])
 
 
+@functools.lru_cache(maxsize=8)
 def _updater(
     graph,
     loss: Loss,

@@ -16,11 +16,10 @@ The reference's log-probabilities are constants of the data: compute them once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
+from jaxdecode import struct
 from jaxdecode.train.losses import Forward
 from jaxdecode.train.sequences import Sequences, logprobs
 from jaxdecode.types import Array, Float
@@ -39,9 +38,9 @@ def bonbon_margin(samples: int) -> float:
     return (samples - 1) * sum(1.0 / k for k in range(1, samples))
 
 
-@dataclass(frozen=True)
-class PairLoss:
-    """A loss for `jaxdecode.train.fit` on preferred and other responses.
+@struct.dataclass
+class PairTerms:
+    """Coefficients of `pair_loss`; leaves, so that all of its losses are one compiled program.
 
     Attributes:
       logistic: weight of -log sigmoid(scale h).
@@ -49,52 +48,56 @@ class PairLoss:
       imitation: weight of -log pi(y_w).
     """
 
-    logistic: float = 0.0
-    squared: float = 0.0
-    imitation: float = 0.0
-    scale: float = 1.0
-    margin: float = 0.0
-
-    def __call__(
-        self,
-        model: Forward,
-        chosen: Sequences,
-        rejected: Sequences,
-        chosen_reference: Float[Array, "R"],
-        rejected_reference: Float[Array, "R"],
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """The mean over pairs; the references are log pi_ref of the responses."""
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), chosen, rejected)
-        good, bad = jnp.split(logprobs(model, both), 2)
-        h = (good - chosen_reference) - (bad - rejected_reference)
-        loss = (
-            self.logistic * jax.nn.softplus(-self.scale * h)
-            + self.squared * jnp.square(h - self.margin)
-            - self.imitation * good
-        )
-        return jnp.mean(loss), {
-            "margin": jnp.mean(h),
-            "accuracy": jnp.mean((h > 0).astype(jnp.float32)),
-        }
+    logistic: float | Float[Array, ""] = 0.0
+    squared: float | Float[Array, ""] = 0.0
+    imitation: float | Float[Array, ""] = 0.0
+    scale: float | Float[Array, ""] = 1.0
+    margin: float | Float[Array, ""] = 0.0
 
 
-def dpo(beta: float) -> PairLoss:
-    return PairLoss(logistic=1.0, scale=_positive(beta))
+def pair_loss(
+    model: Forward,
+    terms: PairTerms,
+    chosen: Sequences,
+    rejected: Sequences,
+    chosen_reference: Float[Array, "R"],
+    rejected_reference: Float[Array, "R"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """A loss for `jaxdecode.train.fit`, the mean over pairs of preferred and other responses.
+
+    The references are log pi_ref of the responses.
+    """
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), chosen, rejected)
+    good, bad = jnp.split(logprobs(model, both), 2)
+    h = (good - chosen_reference) - (bad - rejected_reference)
+    loss = (
+        terms.logistic * jax.nn.softplus(-terms.scale * h)
+        + terms.squared * jnp.square(h - terms.margin)
+        - terms.imitation * good
+    )
+    return jnp.mean(loss), {
+        "margin": jnp.mean(h),
+        "accuracy": jnp.mean((h > 0).astype(jnp.float32)),
+    }
 
 
-def ipo(beta: float) -> PairLoss:
-    return PairLoss(squared=1.0, margin=0.5 / _positive(beta))
+def dpo(beta: float) -> PairTerms:
+    return PairTerms(logistic=1.0, scale=_positive(beta))
 
 
-def bonbon(samples: int, alpha: float = 0.005, margin: float | None = None) -> PairLoss:
+def ipo(beta: float) -> PairTerms:
+    return PairTerms(squared=1.0, margin=0.5 / _positive(beta))
+
+
+def bonbon(samples: int, alpha: float = 0.005, margin: float | None = None) -> PairTerms:
     """`margin` is the method's own unless given: a smaller one stops at a smaller KL."""
     own = bonbon_margin(samples)
-    return PairLoss(squared=1.0 - alpha, imitation=alpha, margin=own if margin is None else margin)
+    return PairTerms(squared=1.0 - alpha, imitation=alpha, margin=own if margin is None else margin)
 
 
-def imitation() -> PairLoss:
+def imitation() -> PairTerms:
     """Fine-tuning on the preferred responses alone."""
-    return PairLoss(imitation=1.0)
+    return PairTerms(imitation=1.0)
 
 
 def _positive(beta: float) -> float:

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdecode.train.preferences import PairLoss, bonbon, bonbon_margin, dpo, imitation, ipo
+from jaxdecode.train.preferences import (
+    PairTerms,
+    bonbon,
+    bonbon_margin,
+    dpo,
+    imitation,
+    ipo,
+    pair_loss,
+)
 from jaxdecode.train.sequences import join
 from tests.jaxdecode.train import bigrams
 
@@ -35,7 +43,7 @@ SQUARED = np.mean((H - bonbon_margin(8)) ** 2)
 
 
 @pytest.mark.parametrize(
-    ("loss", "expected"),
+    ("terms", "expected"),
     [
         (dpo(0.3), np.mean(np.log1p(np.exp(-0.3 * H)))),
         (ipo(0.3), np.mean((H - 1 / 0.6) ** 2)),
@@ -45,8 +53,8 @@ SQUARED = np.mean((H - bonbon_margin(8)) ** 2)
     ],
     ids=["dpo", "ipo", "bonbon", "bonbon, nearer", "imitation"],
 )
-def test_losses_are_their_definitions(loss: PairLoss, expected: float) -> None:
-    found, metrics = loss(MODEL, **pairs())
+def test_losses_are_their_definitions(terms: PairTerms, expected: float) -> None:
+    found, metrics = pair_loss(MODEL, terms, **pairs())
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["margin"]) == pytest.approx(H.mean(), rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx((H > 0).mean())
