@@ -19,6 +19,7 @@ from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.residual import Residual
+from experiments.edits import EDITS, RANKING, Target
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import Measure
@@ -43,23 +44,6 @@ Name = Literal[
 RANKED = ("greedy", "beam-search", "diverse-beam-search")  # draw nothing
 SCORED = ("best-of-n", "speculative-rejection")
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
-
-# Edits of the logits, in the order in which they are applied. Penalties see the raw logits.
-EDITS: dict[str, Callable[[Any, LanguageModel, Stop], logits.LogitsTransform]] = {
-    "repetition_penalty": lambda x, model, _: logits.RepetitionPenalty(x, model.vocab_size),
-    "presence_penalty": lambda x, model, _: logits.PresencePenalty(x, model.vocab_size),
-    "frequency_penalty": lambda x, model, _: logits.FrequencyPenalty(x, model.vocab_size),
-    "min_tokens": lambda x, _, stop: logits.MinimumLength(x, stop.eos),
-    "temperature": lambda x, *_: logits.Temperature(x),
-    "top_k": lambda x, *_: logits.TopK(x),
-    "top_p": lambda x, *_: logits.TopP(x),
-    "min_p": lambda x, *_: logits.MinP(x),
-    "typical": lambda x, *_: logits.Typical(x),
-    "epsilon": lambda x, *_: logits.Epsilon(x),
-    "eta": lambda x, *_: logits.Eta(x),
-}
-# Greedy search is changed by these alone.
-RANKING = ("repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens")
 DRAFTS = ("draft", "draft_tokens")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITS, *DRAFTS),
@@ -100,6 +84,16 @@ class Rules:
     """Subtracted once for each time a token was written."""
     min_tokens: int | None = None
     """No end before this many tokens."""
+    no_repeat_ngram_size: int | None = None
+    """No n tokens in a row twice, in prompt and response."""
+    bad_words: tuple[str, ...] | None = None
+    """Texts that are never written."""
+    allowed_token_ids: tuple[int, ...] | None = None
+    """The only tokens that may be written; the model's end token is to be among them."""
+    choices: tuple[str, ...] | None = None
+    """The response is one of these texts."""
+    begin_with: str | None = None
+    """Text that every response begins with."""
     draft: str | None = None
     """What guesses tokens ahead: a smaller model's folder or zoo name, "prompt-lookup" or
     "token-recycling". It makes decoding faster and changes no distribution."""
@@ -133,7 +127,10 @@ class Rules:
         """What was set, without `max_tokens`, which every decoder uses."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
         del fields["max_tokens"]
-        return fields
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in fields.items()
+        }
 
 
 def check(name: Name, rules: Rules) -> None:
@@ -165,10 +162,17 @@ def check(name: Name, rules: Rules) -> None:
         )
 
 
-def generator(name: Name, rules: Rules, model: LanguageModel, stop: Stop) -> Generator:
+def generator(
+    name: Name,
+    rules: Rules,
+    model: LanguageModel,
+    stop: Stop,
+    piece: Callable[[str], list[int]] | None = None,
+) -> Generator:
     """How `name` draws tokens."""
     given = rules.given
-    edits = [make(given[key], model, stop) for key, make in EDITS.items() if key in given]
+    target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
+    edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
     return Generator(
         model=model,
         transform=logits.chain(*edits),
@@ -205,17 +209,19 @@ def build(
     stop: Stop,
     scorer: Scorer | None = None,
     draft: LanguageModel | None = None,
+    piece: Callable[[str], list[int]] | None = None,
 ) -> Decoder:
     """The decoder of that name.
 
     Args:
       scorer: what `rules.reward` names; None for the likelihood.
       draft: the model that `rules.draft` names, where it names one.
+      piece: tokens of a text that goes on, for rules that hold texts.
     Raises:
       ValueError: for options out of range, or that this decoder does not use.
     """
     check(name, rules)
-    plain = generator(name, rules, model, stop)
+    plain = generator(name, rules, model, stop, piece)
     drawn = speculating(rules, plain, draft)
     samples = 16 if rules.samples is None else rules.samples
     scorer = LikelihoodScorer(model) if scorer is None else scorer

@@ -151,8 +151,9 @@ class Evaluator:
             for members in groups.values():
                 until, name, rules = self.asked(requests[members[0]][1])
                 stop = self.source.codec.stop(until)
+                source = self.source
                 decoder = decoders.build(
-                    name, rules, self.source.model, stop, self.scorer, self.draft
+                    name, rules, source.model, stop, self.scorer, self.draft, source.codec.piece
                 )
                 prompts = [self.fitted(requests[i][0], rules.max_tokens) for i in members]
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)

@@ -97,7 +97,9 @@ def prepare(options: Options) -> Job:
     scorer = sources.open_reward(reward, source) if scored else None
     stop = source.codec.stop(options.stop)
     draft = sources.open_draft(options.rules.draft, source)
-    decoder = decoders.build(options.decoder, options.rules, source.model, stop, scorer, draft)
+    decoder = decoders.build(
+        options.decoder, options.rules, source.model, stop, scorer, draft, source.codec.piece
+    )
     longest = {source.name: source.positions}
     if scorer is not None:
         longest[str(reward)] = cast(RewardModel, scorer.model).config.max_positions

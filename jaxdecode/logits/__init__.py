@@ -9,12 +9,14 @@ from jaxdecode.logits.citation import NoCitation
 from jaxdecode.logits.constraints import Allow, Ban, ForcedTokens, MinimumLength, NoRepeatNgram
 from jaxdecode.logits.filters import Epsilon, Eta, MinP, Temperature, TopK, TopP, Typical
 from jaxdecode.logits.penalties import FrequencyPenalty, PresencePenalty, RepetitionPenalty
+from jaxdecode.logits.spelling import BanSequences, OneOf
 from jaxdecode.logits.threshold import mass_threshold, ordered, rank_threshold
 from jaxdecode.logits.transform import Chain, Identity, LogitsTransform, chain
 
 __all__ = [
     "Allow",
     "Ban",
+    "BanSequences",
     "Chain",
     "Epsilon",
     "Eta",
@@ -26,6 +28,7 @@ __all__ = [
     "MinimumLength",
     "NoCitation",
     "NoRepeatNgram",
+    "OneOf",
     "PresencePenalty",
     "RepetitionPenalty",
     "Temperature",

@@ -118,6 +118,26 @@ def no_repeat_ngram(logits: np.ndarray, seen: Sequence[int], n: int) -> np.ndarr
     return np.array([-np.inf if (*tail, t) in grams else x for t, x in enumerate(logits)])
 
 
+def ban_sequences(
+    logits: np.ndarray, seen: Sequence[int], sequences: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """`seen` is prompt and output."""
+    grown = [[*seen, token] for token in range(len(logits))]
+    spelled = [any(text[-len(s) :] == list(s) for s in sequences) for text in grown]
+    return np.where(spelled, -np.inf, logits)
+
+
+def one_of(
+    logits: np.ndarray,
+    output: Sequence[int],
+    choices: Sequence[Sequence[int]],
+    eos: Sequence[int],
+) -> np.ndarray:
+    whole = [[*choice, end] for choice in choices for end in eos]
+    begun = [text[len(output)] for text in whole if text[: len(output)] == list(output)]
+    return allow(logits, begun)
+
+
 def greedy(
     next_logits: Callable[[Sequence[int]], np.ndarray],
     prompt: Sequence[int],

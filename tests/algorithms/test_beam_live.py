@@ -17,7 +17,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.extension import Stopping
 from jaxdecode.finished import LengthPenalty
-from jaxdecode.logits import Identity, NoRepeatNgram
+from jaxdecode.logits import BanSequences, Identity, LogitsTransform, NoRepeatNgram
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
@@ -28,16 +28,23 @@ from tests.models.variants import VARIANTS
 pytestmark = pytest.mark.parity
 BEAMS, NEW, SEED = 4, 12, 7
 ROWS = ([5, 9, 31, 4, 77, 12, 60], [8, 45], [90, 3, 3, 17, 22])
-CASES: dict[str, tuple[dict[str, Any], Stopping, float, bool]] = {
-    "the pool is full": ({"early_stopping": True, "length_penalty": 0.4}, "first", 0.4, False),
-    "as they stand": ({"early_stopping": False, "length_penalty": 0.5}, "heuristic", 0.5, False),
-    "exact": ({"early_stopping": "never", "length_penalty": 0.3}, "exact", 0.3, False),
-    "no penalty": ({"early_stopping": "never", "length_penalty": 0.0}, "exact", 0.0, False),
+FREE = Identity()
+CASES: dict[str, tuple[dict[str, Any], Stopping, float, LogitsTransform]] = {
+    "the pool is full": ({"early_stopping": True, "length_penalty": 0.4}, "first", 0.4, FREE),
+    "as they stand": ({"early_stopping": False, "length_penalty": 0.5}, "heuristic", 0.5, FREE),
+    "exact": ({"early_stopping": "never", "length_penalty": 0.3}, "exact", 0.3, FREE),
+    "no penalty": ({"early_stopping": "never", "length_penalty": 0.0}, "exact", 0.0, FREE),
     "no pair twice": (
         {"early_stopping": True, "length_penalty": 0.4, "no_repeat_ngram_size": 2},
         "first",
         0.4,
-        True,
+        NoRepeatNgram(2, NEW),
+    ),
+    "no token twice": (
+        {"early_stopping": True, "length_penalty": 0.4, "no_repeat_ngram_size": 1},
+        "first",
+        0.4,
+        NoRepeatNgram(1, NEW),
     ),
 }
 
@@ -61,15 +68,36 @@ def ends(pair) -> list[int]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_hypotheses_with_the_same_scores(case, pair, ends) -> None:
+    options, stopping, alpha, transform = CASES[case]
+    assert_same(pair, ends, options, stopping, alpha, transform)
+
+
+def test_banned_sequences_are_those_of_the_library(pair, ends) -> None:
+    """Sequences that unconstrained beams hold, one of a single token, one begun in a prompt."""
+    generator = Generator(pair[1], Identity(), Greedy(), Stop.of(ends), NEW)
+    found = decode(BeamSearch(generator, BEAMS), 0, Prompt.of(ROWS)).trace.tokens
+    first, second = found[0, 0].tolist(), found[2, 1].tolist()
+    banned = [first[1:3], second[2:5], [second[6]], [ROWS[1][-1], int(found[1, 0, 0])]]
+    options = {"early_stopping": True, "length_penalty": 0.4, "bad_words_ids": banned}
+    assert_same(pair, ends, options, "first", 0.4, BanSequences.of(banned))
+
+
+def assert_same(
+    pair: tuple[Any, Any],
+    ends: list[int],
+    options: dict[str, Any],
+    stopping: Stopping,
+    alpha: float,
+    transform: LogitsTransform,
+) -> None:
+    """Lists of every row, in order, with scores that agree."""
     import torch
 
     theirs, ours = pair
-    options, stopping, alpha, blocking = CASES[case]
-    transform = NoRepeatNgram(2, NEW) if blocking else Identity()
     generator = Generator(ours, transform, Greedy(), Stop.of(ends), NEW)
     decoder = BeamSearch(generator, BEAMS, LengthPenalty(alpha), stopping, leading=True)
     found = decode(decoder, 0, Prompt.of(ROWS)).trace
-    lengths = set()
+    lengths: set[int] = set()
     for row, tokens in enumerate(ROWS):
         prompt = torch.tensor([tokens])
         with torch.no_grad():

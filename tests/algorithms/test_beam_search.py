@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxdecode.certainty import CertaintyMeter
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.extension import Front
 from jaxdecode.finished import LengthPenalty
-from jaxdecode.logits import Ban, Identity, NoRepeatNgram
+from jaxdecode.logits import Ban, BanSequences, Identity, NoRepeatNgram, OneOf, chain
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.sampling import Categorical, Greedy
@@ -137,19 +138,50 @@ def test_edits_follow_each_hypothesis() -> None:
     """Repeated pairs are excluded along a hypothesis' own history, and cost nothing."""
     blocking = replace(FREE, transform=NoRepeatNgram(2, LENGTH))
     found = run(BeamSearch(blocking, 4), RAGGED)
-
-    def blocked(row: int) -> naive.Law:
-        def permitted(output: tuple[int, ...]) -> np.ndarray:
-            text = [*PROMPTS[row], *output]
-            pairs = set(itertools.pairwise(text))
-            logp = law(row)(output).copy()
-            logp[[token for token in range(5) if (text[-1], token) in pairs]] = -np.inf
-            return logp
-
-        return permitted
-
     for row in range(len(PROMPTS)):
-        assert_lists(found, row, naive.search(blocked(row), 4, LENGTH, [EOS])[0])
+        expected = naive.search(constrained(row, lambda text: False), 4, LENGTH, [EOS])[0]
+        assert_lists(found, row, expected)
+
+
+def constrained(row: int, refused: Callable[[list[int]], bool]) -> naive.Law:
+    """No pair of tokens twice, and nothing that is refused."""
+
+    def permitted(output: tuple[int, ...]) -> np.ndarray:
+        text = [*PROMPTS[row], *output]
+        pairs = set(itertools.pairwise(text))
+        logp = law(row)(output).copy()
+        for token in range(5):
+            if (text[-1], token) in pairs or refused([*text, token]):
+                logp[token] = -np.inf
+        return logp
+
+    return permitted
+
+
+def test_groups_keep_away_from_each_other_within_the_constraints() -> None:
+    """Sequences that are banned, and pairs that may not repeat, of two groups of beams."""
+    edits = chain(NoRepeatNgram(2, LENGTH), BanSequences.of([[1], [3, 2], [4, 4]]))
+    diverse = DiverseBeamSearch(replace(FREE, transform=edits), 4, 2, 0.7)
+    found = run(diverse, RAGGED)
+    for row in range(len(PROMPTS)):
+        law_ = constrained(row, lambda text: text[-1] == 1 or text[-2:] in ([3, 2], [4, 4]))
+        options: dict[str, Any] = {"groups": 2, "spare": False, "strength": 0.7}
+        lists = naive.search(law_, 2, LENGTH, [EOS], penalty=naive.hamming, **options)
+        for group, expected in enumerate(lists):
+            own = found.trace.group[row] == group
+            texts = zip(found.trace.tokens[row][own], found.trace.length[row][own], strict=True)
+            spelt = {tuple(tokens[:length].tolist()) for tokens, length in texts if length}
+            assert spelt == {one.tokens for one in expected}
+
+
+def test_a_beam_as_wide_as_the_choices_ranks_them_all() -> None:
+    choices = ([1, 2], [1], [3, 3, 1], [4, 2])
+    found = run(BeamSearch(replace(FREE, transform=OneOf.of(choices, [EOS])), 4), RAGGED)
+    for row, prompt in enumerate(PROMPTS):
+        every = sequence_probs(MODEL, prompt, LENGTH, eos=[EOS])
+        scored = {(*choice, EOS): np.log(every[(*choice, EOS)]) for choice in choices}
+        best = sorted(scored.items(), key=lambda item: -item[1])
+        assert_lists(found, row, [naive.Hypothesis(tokens, p, p) for tokens, p in best])
 
 
 def test_sibling_ranks_spread_the_parents() -> None:

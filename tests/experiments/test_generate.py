@@ -194,6 +194,27 @@ def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) 
     assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
 
 
+@pytest.mark.parametrize("decoder", ["greedy", "beam-search", "diverse-beam-search", "sample"])
+def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
+    """What a response may not spell, must begin with, or is chosen from."""
+    asked = ["--prompts", *TEXTS, "--decoder", decoder]
+    blocked = ["--no-repeat-ngram-size", "1", "--bad-words", "the", "plus"]
+    for record in answers(base, tmp_path / "a.jsonl", *asked, *blocked, "--begin-with", "two"):
+        assert record["text"].startswith("two")
+        assert len(set(record["tokens"])) == len(record["tokens"])
+        assert "the" not in record["text"] and "plus" not in record["text"]
+        assert record["settings"]["bad_words"] == ["the", "plus"]
+    chosen = answers(base, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
+    assert {record["text"] for record in chosen} <= {"mat", "two", "one is"}
+    assert all(record["status"] == "eos" for record in chosen)
+
+
+def test_allowed_tokens_are_all_that_is_written(base, tmp_path: Path) -> None:
+    allowed = ["--allowed-token-ids", "2", "40", "41", "--decoder", "beam-search"]
+    found = answers(base, tmp_path / "a.jsonl", "--prompts", *TEXTS, *allowed)
+    assert {token for record in found for token in record["tokens"]} <= {2, 40, 41}
+
+
 def test_texts_that_end_a_response_are_cut_off(base, tmp_path: Path) -> None:
     (whole,) = answers(base, tmp_path / "a.jsonl", "--prompts", "the cat", "--decoder", "greedy")
     stop = next(c for c in whole["text"][2:] if c.isascii())
@@ -292,6 +313,10 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         ),
         (["--prompts", "a", "--temperature", "0"], "temperature"),
         (["--prompts", "a", "--top-p", "1.5"], "p=1.5"),
+        (["--prompts", "a", "--no-repeat-ngram-size", "0"], "n=0 "),
+        (["--prompts", "a", "--bad-words", ""], "bad_words=['']: one text"),
+        (["--prompts", "a", "--allowed-token-ids", "9999"], "allowed_token_ids=[9999]"),
+        (["--prompts", "a", "--choices", "the cat sat on the mat"], "choices: the longest has"),
         (["--prompts", "a", "--max-tokens", "0"], "max_tokens=0"),
         (["--prompts", "a", "--max-tokens", "95"], "exceed the 96 tokens"),
         (["--prompts", "a", "b", "--stream"], "--stream prints one response; 2"),

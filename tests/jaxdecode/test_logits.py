@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxdecode.logits import (
     Allow,
     Ban,
+    BanSequences,
     Chain,
     Epsilon,
     Eta,
@@ -19,6 +20,7 @@ from jaxdecode.logits import (
     MinimumLength,
     MinP,
     NoRepeatNgram,
+    OneOf,
     PresencePenalty,
     RepetitionPenalty,
     Temperature,
@@ -156,6 +158,8 @@ ALL = [
     Allow.of([0, 1, 2]),
     MinimumLength.of(2, 0),
     NoRepeatNgram(2, 4),
+    BanSequences.of([[5, 3], [4]]),
+    OneOf.of([[1, 2], [1]], [0]),
     chain(Temperature(0.5), TopK(3), TopP(0.5)),
 ]
 
@@ -203,6 +207,15 @@ HISTORIES = {
     ),
 }
 # Outputs of two rows over three tokens; -1 is a step at which the row was not active.
+BANNED = ([2], [0, 1], [3, 0], [1, 1, 0])  # [3, 0] may begin in the first row's prompt
+CHOICES = ([0, 1], [0, 1, 2, 2], [2], [1, 1])
+HISTORIES |= {
+    "sequences": (
+        BanSequences.of(BANNED),
+        lambda x, p, o: naive.ban_sequences(x, [*p, *o], BANNED),
+    ),
+    "choices": (OneOf.of(CHOICES, [0, 5]), lambda x, p, o: naive.one_of(x, o, CHOICES, [0, 5])),
+}
 OUTPUTS = st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 2)), min_size=6, max_size=6)
 
 
@@ -297,6 +310,9 @@ def test_ordered_integers_compare_as_the_floats(pair) -> None:
         (lambda: ForcedTokens.of([-2]), r"tokens=\[-2\]"),
         (lambda: MinimumLength.of(-1, 0), "tokens=-1 "),
         (lambda: NoRepeatNgram(0, 4), "n=0 "),
+        (lambda: BanSequences.of([[1], []]), r"sequences=\[\[1\], \[\]\]: one sequence or more"),
+        (lambda: OneOf.of([], [0]), r"choices=\[\]: one sequence or more"),
+        (lambda: OneOf.of([[1]], []), r"eos=\[\]: without an end token"),
         (lambda: NoRepeatNgram(2, 0), "max_tokens=0 "),
         (lambda: one(PresencePenalty(1.0, V + 1), [0.0] * V), "vocab_size=9 .* 8 tokens"),
     ],

@@ -1,0 +1,89 @@
+"""Edits of next-token logits that a command line can ask for, by name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdecode import logits
+
+
+class Target(NamedTuple):
+    """What edits of the logits are made for; `piece` is the tokens of a text that goes on."""
+
+    vocab: int
+    eos: Any
+    max_tokens: int
+    piece: Callable[[str], list[int]] | None
+
+    def spelled(self, option: str, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of the texts that an option gives."""
+        if self.piece is None:
+            raise ValueError(f"{option}={texts}: texts need a tokenizer; pass `piece`")
+        if not texts or not all(texts):
+            raise ValueError(f"{option}={list(texts)}: one text or more is needed, none empty")
+        return [self.piece(text) for text in texts]
+
+
+def _bad_words(texts: Sequence[str], target: Target) -> logits.LogitsTransform:
+    """Within a text, and after a space, words often have other tokens."""
+    spaced = [f" {text}" for text in texts if not text.startswith(" ")]
+    both = target.spelled("bad_words", texts)
+    with contextlib.suppress(ValueError):  # a vocabulary without spaces has no such words
+        both += target.spelled("bad_words", spaced)
+    return logits.BanSequences.of(both)
+
+
+def _allowed(ids: Sequence[int], target: Target) -> logits.LogitsTransform:
+    if not ids or not all(0 <= token < target.vocab for token in ids):
+        raise ValueError(
+            f"allowed_token_ids={list(ids)}: one id or more in 0..{target.vocab - 1} are needed"
+        )
+    return logits.Allow.of(ids)
+
+
+def _choices(texts: Sequence[str], target: Target) -> logits.LogitsTransform:
+    spelled = target.spelled("choices", texts)
+    if max(map(len, spelled)) >= target.max_tokens:
+        longest = max(map(len, spelled))
+        raise ValueError(
+            f"choices: the longest has {longest} tokens and then ends; --max-tokens "
+            f"{longest + 1} is needed"
+        )
+    return logits.OneOf.of(spelled, np.asarray(target.eos).tolist())
+
+
+# Edits of the logits, in the order in which they are applied. Penalties see the raw logits.
+EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
+    "repetition_penalty": lambda x, to: logits.RepetitionPenalty(x, to.vocab),
+    "presence_penalty": lambda x, to: logits.PresencePenalty(x, to.vocab),
+    "frequency_penalty": lambda x, to: logits.FrequencyPenalty(x, to.vocab),
+    "no_repeat_ngram_size": lambda x, to: logits.NoRepeatNgram(x, to.max_tokens),
+    "bad_words": _bad_words,
+    "allowed_token_ids": _allowed,
+    "choices": _choices,
+    "min_tokens": lambda x, to: logits.MinimumLength(x, to.eos),
+    "temperature": lambda x, _: logits.Temperature(x),
+    "top_k": lambda x, _: logits.TopK(x),
+    "top_p": lambda x, _: logits.TopP(x),
+    "min_p": lambda x, _: logits.MinP(x),
+    "typical": lambda x, _: logits.Typical(x),
+    "epsilon": lambda x, _: logits.Epsilon(x),
+    "eta": lambda x, _: logits.Eta(x),
+    "begin_with": lambda x, to: logits.ForcedTokens.of(to.spelled("begin_with", [x])[0]),
+}
+# Searches are changed by these alone.
+RANKING = (
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "no_repeat_ngram_size",
+    "bad_words",
+    "allowed_token_ids",
+    "choices",
+    "min_tokens",
+    "begin_with",
+)
