@@ -38,7 +38,7 @@ def acceptance(
       rejection: w.
     Returns:
       the loss, and as metrics `divergence`, the mean KL(label || P) without weights, and the
-      means `label` and `predicted`.
+      means `label` and `predicted`; `weight`, the loss's denominator.
     """
     logp = jax.nn.log_softmax(head.logits(jax.lax.stop_gradient(hidden)), axis=-1)
     log_no, log_yes = logp[..., 0], logp[..., 1]
@@ -54,4 +54,5 @@ def acceptance(
         "divergence": mean(-(yes * log_yes + no * log_no) - entropy),
         "label": mean(yes),
         "predicted": mean(jnp.exp(log_yes)),
+        "weight": weight.sum(),
     }

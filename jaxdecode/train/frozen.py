@@ -130,7 +130,8 @@ class Lesson:
     loss mask names, at the place of the predicted token. Metrics of exit i: `accuracy_i` and
     `top5_i`, how often the token of the text is its first choice and among its first five;
     `agreement_i`, how often its first choice is the target's; `acceptance_i`, the mean of
-    sum_v min(p(v), q(v)).
+    sum_v min(p(v), q(v)). `weight` counts the tokens predicted one ahead; exits further ahead
+    miss the first ones of each text, so that a batch in parts is theirs to that extent only.
 
     Attributes:
       hard, soft, feature: weights of the three parts.
@@ -184,7 +185,7 @@ class Lesson:
             loss, own = self.judge(exit, reading, mask)
             total = total + self.decay**index * loss
             metrics |= {f"{name}_{index}": value for name, value in own.items()}
-        return total, metrics
+        return total, metrics | {"weight": jnp.sum(mask[:, 1:].astype(jnp.float32))}
 
     def judge(
         self, exit: Exit, reading: Reading, mask: Bool[Array, "B T"]

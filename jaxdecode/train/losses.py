@@ -1,4 +1,8 @@
-"""Losses: (model, batch) -> (scalar, metrics), to be differentiated in the model."""
+"""Losses: (model, batch) -> (scalar, metrics), to be differentiated in the model.
+
+A loss that is the mean over something other than the rows of the batch says over how many, as
+the metric `weight`, so that a batch can be taken in parts (`jaxdecode.train.accumulate`).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,8 @@ def next_token(
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Cross-entropy of the tokens that `loss_mask` names, each predicted from those before.
 
-    The mean is over tokens, in nats; `accuracy` is that of the most probable token.
+    The mean is over tokens, in nats; `accuracy` is that of the most probable token, `weight` the
+    number of tokens predicted.
     """
     valid = jnp.arange(tokens.shape[1]) < length[:, None]
     logits, _ = model.forward(tokens[:, :-1], valid[:, :-1])
@@ -44,7 +49,7 @@ def next_token(
     total = jnp.maximum(weight.sum(), 1.0)
     right = (jnp.argmax(logits, axis=2) == target).astype(jnp.float32)
     mean = jnp.sum(loss * weight) / total
-    return mean, {"accuracy": jnp.sum(right * weight) / total}
+    return mean, {"accuracy": jnp.sum(right * weight) / total, "weight": weight.sum()}
 
 
 def bradley_terry(

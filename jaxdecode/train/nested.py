@@ -40,7 +40,7 @@ class Sorted:
         loss_mask: Bool[Array, "B T"],
         length: Int[Array, "B"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The mean loss, and each sub-model's as `loss_n`."""
+        """The mean loss, and each sub-model's as `loss_n`, and the tokens' number, `weight`."""
         valid = jnp.arange(tokens.shape[1] - 1) < length[:, None]
         view, label = whole(valid), tokens[:, 1:, None]
         weight = loss_mask[:, 1:].astype(jnp.float32)
@@ -51,4 +51,5 @@ class Sorted:
             logp = jax.nn.log_softmax(model.unembed(model.final(hidden)))
             chosen = jnp.take_along_axis(logp, label, axis=2)[..., 0]
             losses[f"loss_{layers}"], done = -jnp.sum(chosen * weight) / total, layers
-        return sum(losses.values(), jnp.zeros(())) / len(losses), losses
+        loss = sum(losses.values(), jnp.zeros(())) / len(losses)
+        return loss, losses | {"weight": weight.sum()}

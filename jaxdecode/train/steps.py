@@ -22,7 +22,7 @@ def correctness(
     The model's one output at a token is the logit of `right` there. Steps are judged at the
     tokens of `ends` alone; labels in between say sooner, and more often, what was wrong.
     Metrics: `accuracy` at the ends, `caught` the share of wrong steps among them found wrong,
-    `right` the share of right ones.
+    `right` the share of right ones; `weight`, the number of tokens the loss is the mean of.
     """
     valid = jnp.arange(tokens.shape[1]) < length[:, None]
     outputs, _ = model.forward(tokens, valid)
@@ -38,4 +38,5 @@ def correctness(
         "accuracy": mean(hit, ends),
         "caught": mean(hit, ends & ~right),
         "right": mean(label, ends),
+        "weight": jnp.sum((loss_mask & valid).astype(jnp.float32)),
     }

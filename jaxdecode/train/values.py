@@ -7,7 +7,8 @@ the values of all its prefixes and of all that they may go on with.
     FUDGE   1/2 (V([x, y^t]) - r(x, y))^2, for responses y that the reference wrote
     CD-Q    1/2 (V([x, y^t]) - v_t)^2,  v_t = sum_z p(z | [x, y^t]) V([x, y^t, z]), r at the end,
 
-with no gradient through v_t; y may come from anywhere. Means over the tokens of the responses.
+with no gradient through v_t; y may come from anywhere. Means over the tokens of the responses,
+whose number is the metric `weight`.
 """
 
 from __future__ import annotations
@@ -62,4 +63,5 @@ def _squared(value: Array, target: Array, sequences: Sequences) -> tuple[Any, Me
     error = jnp.where(sequences.said, value - target, 0.0)
     count = jnp.maximum(jnp.sum(sequences.said), 1)
     loss = 0.5 * jnp.sum(jnp.square(error)) / count
-    return loss, {"error": jnp.sqrt(2.0 * loss)}
+    weight = jnp.sum(sequences.said).astype(jnp.float32)
+    return loss, {"error": jnp.sqrt(2.0 * loss), "weight": weight}

@@ -122,7 +122,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path) -> None:
 
 def test_a_reward_that_is_not_a_number_stops_the_training() -> None:
     learner, what = Reinforce(), setting(worth=np.full(64, np.nan))
-    with pytest.raises(FloatingPointError, match="within the 1 steps up to step 1"):
+    with pytest.raises(FloatingPointError, match="became nan at step 1; nothing is saved"):
         fit(
             bigrams.random(),
             learner.loss,

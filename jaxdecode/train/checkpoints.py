@@ -1,0 +1,143 @@
+"""Where a run is kept: checkpoints and the metrics file.
+
+Checkpoints are written beside the training by Orbax, every process its own shards, and appear
+under their step when they are whole; whatever stops a write, a full disk or a kill, the ones
+before it stay. A checkpoint is what is trained, the optimiser's state, the step, and, where the
+data are a stream, every process's position in it. Random keys are functions of the step and need
+no keeping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxdecode.distributed import from_all, primary
+from jaxdecode.train.data import Positioned
+
+METRICS = "metrics.jsonl"
+STATE, DATA = "default", "data"  # items of a checkpoint
+
+
+class Checkpoints(NamedTuple):
+    """Where and how often to save.
+
+    Attributes:
+      folder: one run's own folder; a run resumes from the newest step found there.
+      every: steps between saves; the last step is always saved.
+    """
+
+    folder: Path
+    every: int = 500
+
+
+class Store:
+    """Checkpoints and the metrics file of a run, or nothing at all."""
+
+    def __init__(self, where: Checkpoints | None):
+        self.where = where
+        self.metrics = where.folder / METRICS if where is not None and primary() else None
+        self.manager = None
+        if where is not None:
+            if where.every < 1:
+                raise ValueError(f"every={where.every}: at least one step lies between saves")
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+            self.manager = ocp.CheckpointManager(
+                where.folder.absolute(), options=options, item_names=(STATE, DATA)
+            )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.manager is not None:
+            with self._writing():
+                self.manager.wait_until_finished()
+            self.manager.close()
+
+    def restore(self, state: dict, steps: int, data: Any = None) -> tuple[int, dict]:
+        """The newest saved step and its state, or step 0 and the state given.
+
+        Data that are `Positioned` are moved to where they were.
+        """
+        if self.manager is None or self.where is None:
+            return 0, state
+        newest = self.manager.latest_step() or 0
+        if newest > steps:
+            raise ValueError(
+                f"checkpoints.folder={self.where.folder} holds step {newest} of a longer run, "
+                f"steps={steps} was asked for; ask for {newest} or name another folder"
+            )
+        self._forget(newest)
+        if newest == 0:
+            return 0, state
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        items: dict[str, Any] = {STATE: ocp.args.StandardRestore(abstract)}
+        if isinstance(data, Positioned):
+            items[DATA] = ocp.args.JsonRestore()
+        saved = self.manager.restore(newest, args=ocp.args.Composite(**items))
+        if isinstance(data, Positioned):
+            positions = saved[DATA]["positions"]
+            if len(positions) != jax.process_count():
+                raise ValueError(
+                    f"checkpoints.folder={self.where.folder} holds the positions of "
+                    f"{len(positions)} processes in their data and there are "
+                    f"{jax.process_count()}; resume with as many as there were"
+                )
+            data.restore(positions[jax.process_index()])
+        return newest, dict(saved[STATE])
+
+    def due(self, step: int, last: bool) -> bool:
+        return self.where is not None and (last or step % self.where.every == 0)
+
+    def save(self, step: int, state: dict, data: Any = None) -> None:
+        """Begin to write; the arrays may be replaced at once, a failure is told later."""
+        if self.manager is None:
+            return
+        items: dict[str, Any] = {STATE: ocp.args.StandardSave(state)}
+        if isinstance(data, Positioned):
+            items[DATA] = ocp.args.JsonSave({"positions": from_all(data.position())})
+        with self._writing():
+            self.manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    @property
+    def newest(self) -> str:
+        """Where a run that stops now can be taken up again, in words."""
+        step = None if self.manager is None else self.manager.latest_step()
+        return "nothing is saved" if step is None else f"the checkpoint of step {step} is kept"
+
+    def log(self, step: int, means: Mapping[str, float]) -> None:
+        if self.metrics is not None:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps({"step": step, **means}) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say of a write that failed, here or in the background, what became of the run."""
+        assert self.where is not None
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # What the storage layer cannot write it reports as either.
+            raise OSError(
+                f"a checkpoint could not be written to {self.where.folder}: {error}; "
+                f"{self.newest}; make room and run again to go on from there"
+            ) from error
+
+    def _forget(self, newest: int) -> None:
+        """Drop the metrics of steps that are about to be run again, and a line cut short."""
+        if self.metrics is None or not self.metrics.is_file():
+            return
+        lines = self.metrics.read_text().splitlines(keepends=True)
+        kept = [
+            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= newest
+        ]
+        draft = self.metrics.with_name(f"{METRICS}.tmp")
+        draft.write_text("".join(kept))
+        draft.replace(self.metrics)
