@@ -143,6 +143,11 @@ class Policy(Protocol):
         """Take note of the longest valid path and of the accepted one, on the active rows."""
         ...
 
+    def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:
+        """The same of a round in which no row drafted. It runs in every step of plain decoding,
+        so it had better be little."""
+        ...
+
 
 @struct.dataclass
 class Always:
@@ -159,4 +164,7 @@ class Always:
         return state
 
     def update(self, state, drafted, accepted, active) -> Any:
+        return state
+
+    def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:
         return state

@@ -65,18 +65,21 @@ class Standing:
     spent: Spent
 
 
-def catch_up(model: LanguageModel, follower: Follower, active: Bool[Array, "B"]) -> Standing:
-    """Read on until the root is read, on the active rows."""
+def catch_up(
+    model: LanguageModel, follower: Follower, active: Bool[Array, "B"], stride: int = CHUNK
+) -> Standing:
+    """Read on until the root is read, on the active rows; `stride` tokens at once while a row
+    has more than a chunk left, as after a rest."""
     text, batch = follower.text, active.shape[0]
 
     def behind(cache: Cache) -> Int[Array, "B"]:
         return jnp.where(active, text.length - cache.length, 0)
 
-    def body(standing: Standing) -> Standing:
+    def read(standing: Standing, chunk: int) -> Standing:
         cache = standing.cache
-        count = jnp.minimum(behind(cache), CHUNK)
-        valid = jnp.arange(CHUNK) < count[:, None]
-        tokens = jnp.maximum(text.window(cache.length, CHUNK), 0)
+        count = jnp.minimum(behind(cache), chunk)
+        valid = jnp.arange(chunk) < count[:, None]
+        tokens = jnp.maximum(text.window(cache.length, chunk), 0)
         output = extend(model, tokens, cache, valid=valid)
         last = jnp.clip(count - 1, 0)[:, None, None]
         reads = (count > 0)[:, None]
@@ -85,7 +88,7 @@ def catch_up(model: LanguageModel, follower: Follower, active: Bool[Array, "B"])
             return jnp.where(reads, jnp.take_along_axis(of, last, axis=1)[:, 0], old)
 
         tokens_read = jnp.sum(valid, axis=1)
-        attended = jnp.sum(jnp.where(valid, cache.length[:, None] + jnp.arange(CHUNK) + 1, 0), 1)
+        attended = jnp.sum(jnp.where(valid, cache.length[:, None] + jnp.arange(chunk) + 1, 0), 1)
         return Standing(
             cache=truncate(output.cache, cache.length + count),
             logits=newest(output.logits, standing.logits),
@@ -102,7 +105,15 @@ def catch_up(model: LanguageModel, follower: Follower, active: Bool[Array, "B"])
         hidden=jnp.zeros((batch, shapes.hidden.shape[2]), shapes.hidden.dtype),
         spent=Spent.nothing(batch),
     )
-    return jax.lax.while_loop(lambda s: jnp.any(behind(s.cache) > 0), body, zero)
+
+    def until(left: int, chunk: int, standing: Standing) -> Standing:
+        """Read chunks until no row has more than `left` tokens to go."""
+        return jax.lax.while_loop(
+            lambda s: jnp.any(behind(s.cache) > left), lambda s: read(s, chunk), standing
+        )
+
+    standing = zero if stride <= CHUNK else until(CHUNK, stride, zero)
+    return until(0, CHUNK, standing)
 
 
 def charge(

@@ -16,6 +16,7 @@ steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,10 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator, fork
+from jaxdecode.autoregress import Generator, commit, fork
 from jaxdecode.cache import Cache, resize, spread
 from jaxdecode.draft import Draft, Shape, Spent, Verdict
-from jaxdecode.drafter import Always, Drafter, Now, Policy, Verifier
+from jaxdecode.drafter import Always, Drafter, Now, Outcome, Policy, Verifier
 from jaxdecode.emission import emit
 from jaxdecode.judge import Judge, stream
 from jaxdecode.lm import LanguageModel, LayeredModel, ModelOutput, extend, prefill, resume
@@ -120,49 +121,75 @@ class Speculator:
         def drafting(rows: Rows) -> Bool[Array, ""]:
             return jnp.any(active(rows) & (self.policy.limit(rows.speculation[1]) > 0))
 
-        def loop(going, drafted: bool):
-            return lambda rows: jax.lax.while_loop(
-                going, lambda rows: play(self, rows, active(rows), until, drafted), rows
-            )
-
         def running(rows: Rows) -> Bool[Array, ""]:
             return jnp.any(active(rows))
 
+        def draft(going: Callable[[Rows], Bool[Array, ""]], rows: Rows) -> Rows:
+            return jax.lax.while_loop(
+                going, lambda rows: play(self, rows, active(rows), until), rows
+            )
+
+        def rest(rows: Rows) -> Rows:
+            return jax.lax.while_loop(
+                lambda rows: running(rows) & ~drafting(rows),
+                lambda rows: pause(self, rows, active(rows)),
+                rows,
+            )
+
         if not self.policy.rests:
-            return loop(running, True)(rows)
-        draft = loop(drafting, True)
-        rest = loop(lambda rows: running(rows) & ~drafting(rows), False)
-        return jax.lax.while_loop(running, lambda rows: rest(draft(rows)), rows)
+            return draft(running, rows)
+        return jax.lax.while_loop(running, lambda rows: rest(draft(drafting, rows)), rows)
 
 
-def play(
-    spec: Speculator, rows: Rows, active: Bool[Array, "R"], until: Int[Array, "R"], drafted: bool
-) -> Rows:
-    """One round: emit at least one token on every active row; the others do not change.
-
-    `drafted` is static; False runs the root alone.
-    """
+def play(spec: Speculator, rows: Rows, active: Bool[Array, "R"], until: Int[Array, "R"]) -> Rows:
+    """One round: emit at least one token on every active row; the others do not change."""
     generator, model = spec.generator, spec.model
     memory, policy = rows.speculation
     keys = step_keys(stream(rows.key, ROUND), rows.length)
     limit = jnp.where(active, spec.policy.limit(policy), 0)
-    if drafted:
-        now = Now(
-            root=rows.root,
-            length=rows.cache.length,
-            emitted=rows.length,
-            limit=limit,
-            active=active,
-            cache=rows.cache,
-            transform=rows.transform,
-            key=stream(keys, DRAFT),
-        )
-        draft, memory = spec.drafter.propose(model, memory, now)
-        draft = draft.limited(limit)
-    else:
-        draft = nothing(rows.root.shape[0])
-    output = run(model, rows, draft, active)
-    judge = Judge(
+    now = Now(
+        root=rows.root,
+        length=rows.cache.length,
+        emitted=rows.length,
+        limit=limit,
+        active=active,
+        cache=rows.cache,
+        transform=rows.transform,
+        key=stream(keys, DRAFT),
+    )
+    draft, memory = spec.drafter.propose(model, memory, now)
+    draft = draft.limited(limit)
+    output = verify(model, rows, draft, active)
+    judge = hear(generator, rows, output, active)
+    verdict = spec.verifier(stream(keys, VERIFY), judge, draft, spec.drafter.depth)
+    if spec.policy.rests:
+        verdict = rested(verdict, judge, limit == 0)
+    rows, outcome = emit(generator, rows, active, until, draft, verdict, output, judge)
+    memory = spec.drafter.commit(model, memory, draft, outcome)
+    longest = jnp.max(jnp.where(draft.eligible, draft.shape.depth, 0), axis=1, initial=0)
+    policy = spec.policy.update(policy, longest, verdict.count, active)
+    return replace(rows, speculation=(memory, policy))
+
+
+def pause(spec: Speculator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
+    """One round without a draft: a step of plain decoding, which drafter and policy see."""
+    memory, policy = rows.speculation
+    output = extend(spec.model, rows.root[:, None], rows.cache, valid=active[:, None])
+    judge = hear(spec.generator, rows, output, active)
+    verdict = alone(judge)
+    after = commit(spec.generator, rows, active, output, verdict.next)
+    count = after.length - rows.length
+    outcome = Outcome(verdict, after.root[:, None], count, output.hidden, judge)
+    memory = spec.drafter.commit(spec.model, memory, nothing(count.shape[0]), outcome)
+    policy = spec.policy.rest(policy, active)
+    histogram = after.usage.histogram.at[:, 0].add(active)
+    usage = replace(after.usage, histogram=histogram)
+    return replace(after, usage=usage, speculation=(memory, policy))
+
+
+def hear(generator: Generator, rows: Rows, output: ModelOutput, active: Bool[Array, "R"]) -> Judge:
+    """What the target says in a round, to be judged by the generator's rules."""
+    return Judge(
         logits=output.logits,
         transform=generator.transform,
         sampler=generator.sampler,
@@ -171,17 +198,6 @@ def play(
         step=rows.length,
         active=active,
     )
-    if drafted:
-        verdict = spec.verifier(stream(keys, VERIFY), judge, draft, spec.drafter.depth)
-        if spec.policy.rests:
-            verdict = rested(verdict, judge, limit == 0)
-    else:
-        verdict = alone(judge)
-    rows, outcome = emit(generator, rows, active, until, draft, verdict, output, judge)
-    memory = spec.drafter.commit(model, memory, draft, outcome)
-    longest = jnp.max(jnp.where(draft.eligible, draft.shape.depth, 0), axis=1, initial=0)
-    policy = spec.policy.update(policy, longest, verdict.count, active)
-    return replace(rows, speculation=(memory, policy))
 
 
 def rested(verdict: Verdict, judge: Judge, rows: Bool[Array, "R"]) -> Verdict:
@@ -206,7 +222,7 @@ def nothing(batch: int) -> Draft:
     )
 
 
-def run(model: LanguageModel, rows: Rows, draft: Draft, active: Bool[Array, "R"]) -> ModelOutput:
+def verify(model: LanguageModel, rows: Rows, draft: Draft, active: Bool[Array, "R"]) -> ModelOutput:
     """The target on root and nodes; what drafting has begun is finished."""
     batch, count = draft.tokens.shape
     valid = jnp.concatenate([active[:, None], draft.valid & active[:, None]], axis=1)

@@ -12,7 +12,7 @@ import pytest
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain, Evidence
 from algorithms.speculative.policies.confidence import Confidence
-from algorithms.speculative.policies.cost_aware import FIRST_PAUSE, CostAware
+from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.policies.fixed import Fixed
 from algorithms.speculative.policies.foresight import Foreseen, Product, evenness
 from algorithms.speculative.policies.heuristic import Heuristic
@@ -35,6 +35,9 @@ def rounds(policy, accept, count: int) -> list[int]:
     for index in range(count):
         limit = int(policy.limit(state)[0])
         limits.append(limit)
+        if limit == 0:
+            state = policy.rest(state, ALL)
+            continue
         taken = jnp.array([accept(index, limit)], jnp.int32)
         state = policy.update(state, jnp.array([limit], jnp.int32), taken, ALL)
     return limits
@@ -59,24 +62,23 @@ def test_a_fixed_depth_stays() -> None:
 def test_the_depth_of_the_greatest_rate(alpha: float, drafting: float, depth: int) -> None:
     policy = CostAware(FLAT, drafting, acceptance=alpha)
     rate = [sum(alpha**i for i in range(d + 1)) / (1 + drafting * d) for d in range(len(FLAT))]
-    np.testing.assert_allclose(policy.rates(policy.init(1))[0], rate, 1e-5)
+    state = policy.init(1)
+    np.testing.assert_allclose(policy.rates(state.held, state.tested)[0], rate, 1e-5)
     assert int(np.argmax(rate)) == depth
-    assert int(policy.best(policy.init(1))[0]) == depth
+    assert int(policy.best(state.held, state.tested)[0]) == depth
 
 
 def test_dear_passes_make_shallow_drafts() -> None:
     dear = CostAware((2.0, 3.0, 6.0, 9.0), 0.0, acceptance=0.9)  # relative to its first
     np.testing.assert_allclose(dear.passes, [1.0, 1.5, 3.0, 4.5])
-    assert int(dear.best(dear.init(1))[0]) == 1
+    assert int(dear.init(1).depth[0]) == 1
 
 
-def test_a_row_that_rejects_rests_and_probes_after_growing_pauses() -> None:
-    policy = CostAware(FLAT, 0.5, longest=16)
+def test_a_row_that_rejects_rests_and_probes_at_multiples_of_growing_pauses() -> None:
+    policy = CostAware(FLAT, 0.5, shortest=4, longest=16)
     limits = np.array(rounds(policy, lambda *_: 0, 80))
     drafts = np.flatnonzero(limits)
-    rests = np.diff(drafts) - 1
-    rests = rests[rests > 0]
-    assert rests[:4].tolist() == [FIRST_PAUSE, 2 * FIRST_PAUSE, 16, 16]
+    assert drafts.tolist() == [0, 4, 8, 16, 32, 48, 64]
     assert (limits[drafts[-2:]] == 1).all()  # a probe is as shallow as it can be
 
 
@@ -88,14 +90,27 @@ def test_a_probe_that_holds_ends_the_rest() -> None:
 
 
 def test_a_drafter_with_nothing_to_offer_is_left_alone_for_longer_and_longer() -> None:
-    policy = CostAware(FLAT, 0.1)
+    policy = CostAware(FLAT, 0.1, shortest=4)
     state = policy.init(1)
     none = jnp.zeros((1,), jnp.int32)
     limits = []
     for _ in range(40):
         limits.append(int(policy.limit(state)[0]))
         state = policy.update(state, none, none, ALL)
-    assert np.diff(np.flatnonzero(limits)).tolist() == [5, 9, 17]
+    assert np.flatnonzero(limits).tolist() == [0, 4, 8, 16, 32]
+
+
+def test_rows_that_decide_together_go_by_the_acceptance_of_all() -> None:
+    """One row of three whose drafts hold: alone it drafts on, together all of them rest."""
+    drafted, accepted = jnp.full((3,), 2, jnp.int32), jnp.array([2, 0, 0], jnp.int32)
+    limits = {}
+    for together in (False, True):
+        policy = CostAware(FLAT, 0.6, together=together)
+        state = policy.init(3)
+        for _ in range(3):
+            state = policy.update(state, drafted, accepted, jnp.ones((3,), bool))
+        limits[together] = policy.limit(state).tolist()
+    assert limits == {False: [3, 0, 0], True: [0, 0, 0]}
 
 
 def test_rows_are_on_their_own() -> None:
@@ -108,8 +123,8 @@ def test_rows_are_on_their_own() -> None:
         state = policy.update(state, drafted, jnp.array([taken, 1], jnp.int32), active)
     still = jax.tree.map(lambda x: x[1], state)
     assert jax.tree.leaves(still) == jax.tree.leaves(jax.tree.map(lambda x: x[0], policy.init(1)))
-    held = 0.9 * (0.9 * (0.9 * 2.8 + 6) + 0) + 2
-    tested = 0.9 * (0.9 * (0.9 * 4 + 6) + 1) + 3
+    held = 0.9 * (0.9 * (0.9 * 1.2 + 6) + 0) + 2
+    tested = 0.9 * (0.9 * (0.9 * 2 + 6) + 1) + 3
     np.testing.assert_allclose([state.held[0], state.tested[0]], [held, tested], 1e-5)
 
 
@@ -202,6 +217,7 @@ def test_bad_input_is_refused() -> None:
         lambda: CostAware((1.0, -1.0), 0.1),
         lambda: CostAware(FLAT, -0.1),
         lambda: CostAware(FLAT, 0.1, acceptance=1.5),
+        lambda: CostAware(FLAT, 0.1, shortest=0),
         lambda: CostAware(FLAT, 0.1, longest=0),
         lambda: Confidence(1.5),
         lambda: Product(-0.1),

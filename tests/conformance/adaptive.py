@@ -33,7 +33,7 @@ def foreseen(generator: Generator, draft: EnumerableLM) -> Speculator:
 
 def resting(generator: Generator, draft: EnumerableLM) -> Speculator:
     """Depths by cost, where speculation hardly pays: rows rest and probe."""
-    drafter = Chain(draft, 3, generator.transform, generator.sampler, Confidence(0.4))
+    drafter = Chain(draft, 3, generator.transform, generator.sampler, Confidence(0.4), 4)
     costs = CostAware((1.0, 1.2, 1.4, 1.6), 0.3, acceptance=0.5, longest=4)
     return Speculator(generator, drafter, Residual(), costs)
 

@@ -50,6 +50,9 @@ class Alternate:
     def update(self, state, drafted, accepted, active):
         return state + active
 
+    def rest(self, state, active):
+        return state + active
+
 
 def test_a_resting_row_emits_one_token_a_pass() -> None:
     """The text is the same, and the rounds without a draft are counted as such."""

@@ -17,7 +17,7 @@ from jaxdecode import struct
 from jaxdecode.cache import Cache, truncate
 from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.drafter import Now, Outcome
-from jaxdecode.follower import Follower, catch_up, charge, rewind
+from jaxdecode.follower import CHUNK, Follower, catch_up, charge, rewind
 from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.logits import Identity, LogitsTransform
@@ -138,6 +138,8 @@ class Chain:
       length: static, the most tokens of a draft.
       transform, sampler: how it draws; with the target's own, acceptance is highest.
       halt: see `Halt`.
+      stride: static, tokens that it reads at once to make up for rounds without a draft; worth
+        its compilation under a policy that rests.
     """
 
     model: LanguageModel
@@ -145,6 +147,7 @@ class Chain:
     transform: LogitsTransform = Identity()
     sampler: Sampler = Categorical()
     halt: Halt = Never()
+    stride: int = struct.field(pytree_node=False, default=CHUNK)
 
     drawn = True
 
@@ -178,7 +181,7 @@ class Chain:
         self, target: LanguageModel, state: Remembered, now: Now
     ) -> tuple[Draft, Remembered]:
         going = now.active & (now.limit > 0)
-        standing = catch_up(self.model, state.follower, going)
+        standing = catch_up(self.model, state.follower, going, self.stride)
         stood, batch = standing.cache.length, now.root.shape[0]
         keys = stream(now.key, 0)
 

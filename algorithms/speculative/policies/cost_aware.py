@@ -7,8 +7,10 @@ to yield 1 + a + ... + a^d tokens (Leviathan et al. 2023, arXiv:2211.17192) and 
 
 so the best depth is the one with the greatest ratio of the two. Where that is d = 0 the row
 rests, at the price of plain decoding, and drafts again after a pause, to see whether the text
-has become more predictable; each such probe that fails doubles the pause. The acceptance is a
-row's own running estimate, in which old rounds fade.
+has become more predictable; each such probe that fails doubles the pause. Rows count their
+rounds, and probe at multiples of their pause: neighbours then tend to probe in the same round,
+and a round in which one row drafts costs all of them the same. The acceptance is a row's own
+running estimate, in which old rounds fade.
 """
 
 from __future__ import annotations
@@ -16,14 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.rows import where_rows
 from jaxdecode.types import Array, Bool, Float, Int
-
-FIRST_PAUSE = 4  # rounds between resting and the first probe
 
 
 @struct.dataclass
@@ -32,14 +32,18 @@ class Estimate:
 
     Attributes:
       held, tested: faded counts of draft tokens that were accepted, and that were tried.
-      pause: rounds that the next rest lasts.
-      wait: rounds that this one still lasts.
+      depth: of the next draft.
+      resting: whether it drafts in probes only.
+      pause: rounds between probes.
+      round: rounds so far.
     """
 
     held: Float[Array, "B"]
     tested: Float[Array, "B"]
+    depth: Int[Array, "B"]
+    resting: Bool[Array, "B"]
     pause: Int[Array, "B"]
-    wait: Int[Array, "B"]
+    round: Int[Array, "B"]
 
 
 @struct.dataclass
@@ -54,15 +58,20 @@ class CostAware:
       acceptance: what a row is taken to accept before it has been seen.
       trust: how many tests that is worth.
       fade: weight of a round in the round after it.
-      longest: the most rounds of a pause.
+      shortest, longest: rounds of the first pause, and the most that one comes to.
+      together: static; rows draft and rest as one, by the acceptance of all. A batch ends with
+        its slowest row, so drafts that speed up a few rows only slow the batch down. Verifiers
+        that draw then take other draws, of the same law, beside other rows.
     """
 
     passes: Float[Array, "D+1"] | Sequence[float]
     drafting: Float[Array, ""] | float
-    acceptance: Float[Array, ""] | float = 0.7
-    trust: Float[Array, ""] | float = 4.0
+    acceptance: Float[Array, ""] | float = 0.6
+    trust: Float[Array, ""] | float = 2.0
     fade: Float[Array, ""] | float = 0.9
+    shortest: Int[Array, ""] | int = 16
     longest: Int[Array, ""] | int = 64
+    together: bool = struct.field(pytree_node=False, default=False)
 
     rests = True
 
@@ -80,6 +89,7 @@ class CostAware:
             ("acceptance", 0.0, 1.0),
             ("trust", 0.0, np.inf),
             ("fade", 0.0, 1.0),
+            ("shortest", 1, np.inf),
             ("longest", 1, np.inf),
         ):
             value = getattr(self, name)
@@ -88,29 +98,27 @@ class CostAware:
 
     def init(self, rows: int) -> Estimate:
         tested = jnp.broadcast_to(jnp.asarray(self.trust, jnp.float32), (rows,))
-        return Estimate(
-            held=tested * self.acceptance,
-            tested=tested,
-            pause=jnp.full((rows,), FIRST_PAUSE, jnp.int32),
-            wait=jnp.zeros((rows,), jnp.int32),
-        )
+        zero = jnp.zeros((rows,), jnp.int32)
+        held = tested * self.acceptance
+        depth = jnp.maximum(self.best(held, tested), 1)
+        pause = jnp.broadcast_to(jnp.asarray(self.shortest, jnp.int32), (rows,))
+        return Estimate(held, tested, depth, zero > 0, pause, zero)
 
-    def rates(self, state: Estimate) -> Float[Array, "B D+1"]:
+    def rates(self, held: Float[Array, "B"], tested: Float[Array, "B"]) -> Float[Array, "B D+1"]:
         """Tokens for each unit of time that drafts of depth 0..D are expected to make."""
-        alpha = state.held / jnp.maximum(state.tested, 1e-6)
+        alpha = held / jnp.maximum(tested, 1e-6)
         passes = jnp.asarray(self.passes)
         depth = jnp.arange(passes.shape[0])
         tokens = jnp.cumsum(alpha[:, None] ** depth, axis=1)
         return tokens / (passes + self.drafting * depth)
 
-    def best(self, state: Estimate) -> Int[Array, "B"]:
+    def best(self, held: Float[Array, "B"], tested: Float[Array, "B"]) -> Int[Array, "B"]:
         """The depth of the greatest rate, the least of a tie."""
-        return jnp.argmax(self.rates(state), axis=1).astype(jnp.int32)
+        return jnp.argmax(self.rates(held, tested), axis=1).astype(jnp.int32)
 
     def limit(self, state: Estimate) -> Int[Array, "B"]:
-        probe = 1 + jnp.argmax(self.rates(state)[:, 1:], axis=1).astype(jnp.int32)
-        best = self.best(state)
-        return jnp.where(state.wait > 0, 0, jnp.where(best > 0, best, probe))
+        pauses = state.resting & (state.round % state.pause > 0)
+        return jnp.where(pauses, 0, state.depth)
 
     def update(
         self,
@@ -119,19 +127,31 @@ class CostAware:
         accepted: Int[Array, "B"],
         active: Bool[Array, "B"],
     ) -> Estimate:
-        rested = state.wait > 0
+        asked = (self.limit(state) > 0) & active
         tests = jnp.minimum(accepted + 1, drafted).astype(jnp.float32)
-        some = tests > 0
-        fresh = replace(
-            state,
-            held=jnp.where(some, self.fade * state.held + accepted, state.held),
-            tested=jnp.where(some, self.fade * state.tested + tests, state.tested),
-        )
-        gives_up = ~rested & ((self.best(fresh) == 0) | ~some)
-        pause = jnp.where(gives_up, jnp.minimum(2 * state.pause, self.longest), FIRST_PAUSE)
-        fresh = replace(
-            fresh,
-            pause=jnp.where(rested, state.pause, pause),
-            wait=jnp.where(rested, state.wait - 1, jnp.where(gives_up, state.pause, 0)),
-        )
-        return jax.tree.map(lambda new, old: jnp.where(active, new, old), fresh, state)
+        held = jnp.where(tests > 0, self.fade * state.held + accepted, state.held)
+        tested = jnp.where(tests > 0, self.fade * state.tested + tests, state.tested)
+        fresh = self.decide(state, held, tested, drafted, active)
+        return self.rest(where_rows(asked, fresh, state), active)
+
+    def rest(self, state: Estimate, active: Bool[Array, "B"]) -> Estimate:
+        return replace(state, round=state.round + active)
+
+    def decide(
+        self,
+        state: Estimate,
+        held: Float[Array, "B"],
+        tested: Float[Array, "B"],
+        drafted: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> Estimate:
+        """Draft on or give up, on new counts."""
+        sums = [jnp.where(active, x, 0) for x in (held, tested, drafted)]
+        if self.together:
+            sums = [jnp.broadcast_to(jnp.sum(x), x.shape) for x in sums]
+        rates = self.rates(sums[0], sums[1])
+        probe = 1 + jnp.argmax(rates[:, 1:], axis=1).astype(jnp.int32)
+        gives_up = (jnp.argmax(rates, axis=1) == 0) | (sums[2] == 0)
+        longer = jnp.where(state.resting, jnp.minimum(2 * state.pause, self.longest), state.pause)
+        pause = jnp.where(gives_up, longer, self.shortest)
+        return Estimate(held, tested, probe, gives_up, pause, state.round)

@@ -33,3 +33,6 @@ class Fixed:
 
     def update(self, state, drafted, accepted, active) -> Any:
         return state
+
+    def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:
+        return state

@@ -46,3 +46,6 @@ class Heuristic:
     ) -> Any:
         held = jnp.where(accepted >= state, state + 2, jnp.maximum(state - 1, 1))
         return jnp.where(active, held, state)
+
+    def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:
+        return state
