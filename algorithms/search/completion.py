@@ -1,8 +1,10 @@
-"""The expander of a tree of tokens: a node of a given token, and the greedy text behind it.
+"""The expander of a tree of tokens: a node of a given token, and the model's text behind it.
 
-The node's token is run once, in a slot of its own; what completes it is run in the slots that
-follow and leaves nothing behind. The first node of a row is the prompt's last token, whose
-text is empty.
+A completion is run in the slots that follow the node's own and leaves nothing behind but what is
+noted of it: the k tokens most probable after each of its tokens. A node that begins a text noted
+before need not be run at all. Nodes that were left out so are run, in their order, when
+something below them first is. The first node of a row is the prompt's last token, whose text is
+empty.
 """
 
 from __future__ import annotations
@@ -13,39 +15,35 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from algorithms.search.texts import Ahead, Text
 from jaxdecode import struct
 from jaxdecode.arena import Choice
 from jaxdecode.cache import Cache, put
 from jaxdecode.lm import LanguageModel, View
 from jaxdecode.logits import Identity
-from jaxdecode.nodes import NONE, Arena, Fresh, look
+from jaxdecode.nodes import Arena, Fresh, look
 from jaxdecode.result import Status, Usage
-from jaxdecode.sampling import argmax
+from jaxdecode.sampling import Greedy, Sampler, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 
 class Order(NamedTuple):
-    """The token to make a node of, whether to complete it, and what is known to complete it."""
+    """What to make a node of.
+
+    Attributes:
+      token, logprob: its token and what that costs.
+      complete: whether the model is to complete it.
+      idle: whether it need not be run.
+      known: whether `text` is what completes it.
+    """
 
     token: Int[Array, "B"]
+    logprob: Float[Array, "B"]
     complete: Bool[Array, "B"]
-    known: Int[Array, "B"]
-    text: Int[Array, "B L"]
-    length: Int[Array, "B"]
-    logprob: Float[Array, "B"]
-
-
-class Outlook(NamedTuple):
-    """A node's completed text; the k tokens that may follow it, P and log-probs of theirs."""
-
-    text: Int[Array, "B L"]
-    length: Int[Array, "B"]
-    status: Int[Array, "B"]
-    logprob: Float[Array, "B"]
-    actions: Int[Array, "B k"]
-    prior: Float[Array, "B k"]
-    cost: Float[Array, "B k"]
+    idle: Bool[Array, "B"]
+    known: Bool[Array, "B"]
+    text: Text
 
 
 class _Run(NamedTuple):
@@ -53,18 +51,36 @@ class _Run(NamedTuple):
     cache: Cache
     feed: Int[Array, "B"]
     live: Bool[Array, "B"]
-    out: Outlook
+    text: Text
     usage: Usage
+
+
+class _Plan(NamedTuple):
+    """Of one round: slots in sight, slots taken before, nodes to be run first, keys."""
+
+    sees: Bool[Array, "B X"]
+    used: Int[Array, "B"]
+    late: Int[Array, "B"]
+    complete: Bool[Array, "B"]
+    keys: Key[Array, "B"]
 
 
 @struct.dataclass
 class Completion:
-    """The expander: one node of a given token, and the greedy completion behind it."""
+    """The expander: one node of a given token, and the completion behind it.
+
+    Attributes:
+      model, stop: who writes, and what ends a text.
+      max_tokens: static, of a text.
+      branch: static, k.
+      sampler: draws the tokens of a completion among the k most probable.
+    """
 
     model: LanguageModel
     stop: StopRule
     max_tokens: int = struct.field(pytree_node=False)
     branch: int = struct.field(pytree_node=False)
+    sampler: Sampler = Greedy()
 
     @property
     def transform(self) -> Identity:
@@ -81,103 +97,118 @@ class Completion:
     def grow(self, key: Key[Array, ""], arena: Arena, choice: Choice) -> tuple[Arena, Fresh]:
         parents, order = choice.parents, choice.order
         asked, opening = parents[:, 0] >= 0, parents[:, 0] == 0
-        begun = look(arena.length, parents)[:, 0]
-        longest, sees = self.max_tokens, arena.sees(parents)
+        begun, longest = look(arena.length, parents)[:, 0], self.max_tokens
         at = jnp.where(opening, longest, begun)[:, None]
         text = put(look(arena.tokens, parents)[:, 0], at, order.token[:, None])
         length = jnp.where(opening, 0, begun + 1)
         status = jnp.where(length >= longest, Status.LENGTH, Status.RUNNING)
         status = jnp.where(self.stop(text, length), Status.EOS, status)
         status = jnp.where(opening, Status.RUNNING, status)
-        batch = status.shape[0]
-        out = Outlook(
-            text=text,
-            length=length,
-            status=status,
-            logprob=look(arena.logprob, parents)[:, 0] + order.logprob,
-            actions=jnp.full((batch, self.branch), NONE, jnp.int32),
-            prior=jnp.zeros((batch, self.branch), jnp.float32),
-            cost=jnp.zeros((batch, self.branch), jnp.float32),
+        logprob = look(arena.logprob, parents)[:, 0] + order.logprob
+        live = asked & (status == Status.RUNNING) & ~order.idle
+        sees, used, (arena, late) = (
+            arena.sees(parents)[:, 0],
+            arena.used,
+            _late(arena, parents, live),
         )
+        blank = jnp.zeros((*text.shape, self.branch), jnp.float32)
+        ahead = Ahead(blank.astype(jnp.int32), blank, blank)
+        first = jnp.take_along_axis(text, jnp.maximum(begun - late, 0)[:, None], axis=1)[:, 0]
+        keys = row_keys(key, arena.prompt.id, arena.nodes)
+        plan = _Plan(sees, used, late, order.complete, keys)
         run = jax.lax.while_loop(
             lambda run: jnp.any(run.live),
-            lambda run: self._token(arena, sees, order.complete, run),
+            lambda run: self._token(arena, plan, run),
             _Run(
                 time=jnp.zeros((), jnp.int32),
                 cache=arena.cache,
-                feed=order.token,
-                live=asked & (status == Status.RUNNING),
-                out=out,
+                feed=jnp.where(opening, order.token, first),
+                live=live,
+                text=Text(text, length, status, logprob, ahead),
                 usage=arena.usage,
             ),
         )
-        known = order.known >= 0
-        text_said = jnp.where(known[:, None], order.text, run.out.text)
-        length_said = jnp.where(known, order.length, run.out.length)
+        said = jnp.where(order.known[:, None], order.text.tokens, run.text.tokens)
+        count = jnp.where(order.known, order.text.length, run.text.length)
         fresh = Fresh(
             parent=parents,
             alive=asked[:, None],
-            size=asked[:, None].astype(jnp.int32),
+            size=live.astype(jnp.int32)[:, None],
             tokens=text[:, None],
             length=length[:, None],
-            logprob=out.logprob[:, None],
+            logprob=logprob[:, None],
             status=status.astype(jnp.int8)[:, None],
-            sees=sees,
+            sees=sees[:, None],
             transform=(),
-            outlook=(text_said[:, None], length_said[:, None]),
-            note=run.out,
+            outlook=(said[:, None], count[:, None]),
+            note=run.text,
         )
         named = (asked & ~opening).astype(jnp.int32)  # the token that the strategy chose
         usage = run.usage.add(emitted=named, bonus=named)
         return replace(arena, cache=run.cache, usage=usage), fresh
 
-    def _token(self, arena: Arena, sees: Array, complete: Array, run: _Run) -> _Run:
-        """Run one token of every living row, and append the most probable next one."""
-        width, longest, out = arena.prompt.tokens.shape[1], self.max_tokens, run.out
-        slot = jnp.arange(sees.shape[2]) - arena.used[:, None]
+    def _token(self, arena: Arena, plan: _Plan, run: _Run) -> _Run:
+        """Run one token of every living row, and once its node is run append the next one."""
+        width, longest, text = arena.prompt.tokens.shape[1], self.max_tokens, run.text
+        slot = jnp.arange(plan.sees.shape[1]) - plan.used[:, None]
         own = (slot >= 0) & (slot < run.time)
-        position = arena.cache.length + out.length
+        position = arena.cache.length + text.length - jnp.maximum(plan.late - run.time, 0)
         view = View(
             position=position[:, None],
-            start=width + arena.used + run.time,
+            start=width + plan.used + run.time,
             prefix=arena.cache.length,
             valid=run.live[:, None],
-            beyond=jnp.pad(sees | own[:, None], ((0, 0), (0, 0), (width, 0))),
+            beyond=jnp.pad((plan.sees | own)[:, None], ((0, 0), (0, 0), (width, 0))),
         )
         output = self.model(run.feed[:, None], run.cache, view)
         raw = output.logits[:, 0]
-        logp = jax.nn.log_softmax(raw)
-        opening = (run.time == 0) & run.live
         value, actions = jax.lax.top_k(raw, self.branch)
-        goes = run.live & complete
-        token = argmax(raw)
-        text = put(out.text, jnp.where(goes, out.length, longest)[:, None], token[:, None])
-        length = out.length + goes
-        status = jnp.where(goes & (length >= longest), Status.LENGTH, out.status)
-        status = jnp.where(goes & self.stop(text, length), Status.EOS, status)
-        chosen = jnp.take_along_axis(logp, jnp.maximum(token, 0)[:, None], axis=1)[:, 0]
-        one, said = run.live.astype(jnp.int32), goes.astype(jnp.int32)
+        cost = jnp.take_along_axis(jax.nn.log_softmax(raw), actions, axis=1)
+        told = run.live & (run.time >= plan.late)
+        goes = told & plan.complete
+        place = jnp.where(told, text.length, longest)[:, None]
+        ahead = Ahead(
+            put(text.ahead.actions, place, actions[:, None]),
+            put(text.ahead.prior, place, jax.nn.softmax(value)[:, None]),
+            put(text.ahead.cost, place, cost[:, None]),
+        )
+        drawn = jnp.maximum(self.sampler(step_keys(plan.keys, text.length), value), 0)[:, None]
+        token = jnp.take_along_axis(actions, drawn, axis=1)
+        chosen = jnp.take_along_axis(cost, drawn, axis=1)[:, 0]
+        tokens = put(text.tokens, jnp.where(goes[:, None], place, longest), token)
+        length = text.length + goes
+        status = jnp.where(goes & (length >= longest), Status.LENGTH, text.status)
+        status = jnp.where(goes & self.stop(tokens, length), Status.EOS, status)
+        # What comes next: a node that was left out, the node itself, then what was drawn.
+        rest = jnp.maximum(text.length - plan.late + run.time, 0)[:, None]
+        waiting = jnp.take_along_axis(tokens, jnp.minimum(rest, longest - 1), axis=1)
+        feed = jnp.where(told[:, None], token, waiting)[:, 0]
+        one, more = run.live.astype(jnp.int32), goes.astype(jnp.int32)
+        logprob = text.logprob + jnp.where(goes, chosen, 0.0)
         return _Run(
             time=run.time + 1,
             cache=output.cache,
-            feed=token,
-            live=goes & (status == Status.RUNNING),
-            out=Outlook(
-                text=text,
-                length=length,
-                status=status,
-                logprob=out.logprob + jnp.where(goes, chosen, 0.0),
-                actions=jnp.where(opening[:, None], actions, out.actions),
-                prior=jnp.where(opening[:, None], jax.nn.softmax(value), out.prior),
-                cost=jnp.where(
-                    opening[:, None], jnp.take_along_axis(logp, actions, axis=1), out.cost
-                ),
-            ),
+            feed=feed,
+            live=run.live & (status == Status.RUNNING) & (goes | ~told),
+            text=Text(tokens, length, status, logprob, ahead),
             usage=run.usage.add(
-                emitted=said,
-                bonus=said,
+                emitted=more,
+                bonus=more,
                 target_passes=one,
                 target_tokens=one,
                 attended=jnp.where(run.live, position + 1, 0).astype(float),
             ),
         )
+
+
+def _late(
+    arena: Arena, parents: Int[Array, "B 1"], live: Bool[Array, "B"]
+) -> tuple[Arena, Int[Array, "B"]]:
+    """Give the next slots to those nodes on the paths that were never run; how many they are."""
+    path = look(arena.path, parents)[:, 0]
+    owned = jnp.any(arena.owner[:, None] == path[:, :, None], axis=2)
+    waits = (path > 0) & ~owned & live[:, None]
+    late = jnp.sum(waits, axis=1, dtype=jnp.int32)
+    slot = arena.used[:, None] + jnp.cumsum(waits, axis=1) - 1
+    owner = put(arena.owner, jnp.where(waits, slot, arena.owner.shape[1]), path)
+    return replace(arena, owner=owner, used=arena.used + late), late

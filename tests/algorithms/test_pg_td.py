@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from algorithms.search.pg_td import TOP, Planner, PlanningGuided
+from algorithms.search.pg_td import PlanningGuided
+from algorithms.search.tree import TOP, Selection
 from jaxdecode.decoder import decode
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.prompt import Prompt
@@ -61,11 +62,11 @@ def planner() -> PlanningGuided:
 
 def follow(tree, rewards, reuse: bool):
     """Replays a row's rollouts on statistics of its own, and compares what it can."""
-    planner = Planner(2, 10, reuse, 4.0, 10.0, 99)
+    selection = Selection("p-ucb", 4.0, 10.0)
     visits, counts, values, written = 1, np.zeros(2), np.zeros(2), 0
     for rollout, (leaf, text, reward, asks, scores) in enumerate(KNOWN):
         node = tree.trail[0, rollout]
-        assert tuple(tree.text[0, node]) == text
+        assert tuple(tree.text.tokens[0, node]) == text
         np.testing.assert_allclose(rewards[0, node], reward, rtol=1e-5)
         edge = leaf[0]
         visits, counts[edge] = visits + 1, counts[edge] + 1
@@ -76,7 +77,7 @@ def follow(tree, rewards, reuse: bool):
             count=np.broadcast_to(counts, tree.count.shape),
             value=np.broadcast_to(values, tree.value.shape),
         )
-        found = planner.scores(root, jnp.array([TOP]))[0]
+        found = selection.scores(root, jnp.array([TOP]))[0]
         np.testing.assert_allclose(found, scores, atol=2e-4)
         written += asks if reuse else len(leaf) < 3
     assert tree.visits[0, TOP] == visits == 11 and (tree.count[0, TOP] == counts).all()
@@ -87,7 +88,7 @@ def follow(tree, rewards, reuse: bool):
 def test_known_rollouts(planner):
     """Ten rollouts, four completions, and the text of the largest reward."""
     result = jax.device_get(decode(planner, 0, PROMPT))
-    tree, rewards, nodes = result.trace
+    tree, rewards, nodes = result.trace.note, result.trace.reward, result.trace.nodes
     assert follow(tree, rewards, True) == tree.generations[0] == 4
     assert result.tokens[0].tolist() == [1, 1, 1] and result.status[0] == Status.LENGTH
     np.testing.assert_allclose(
@@ -97,12 +98,12 @@ def test_known_rollouts(planner):
         below = tree.count[0, node].sum()
         again = np.sum(tree.trail[0] == node)
         assert tree.visits[0, node] == 1 + again + below
-    np.testing.assert_allclose(tree.prior[0, TOP], [2 / 3, 1 / 3], atol=1e-5)
+    np.testing.assert_allclose(tree.edges.prior[0, TOP], [2 / 3, 1 / 3], atol=1e-5)
 
 
 def test_the_sequence_cache_changes_nothing_but_calls(planner):
     result = jax.device_get(decode(replace(planner, reuse=False), 0, PROMPT))
-    tree, rewards, _ = result.trace
+    tree, rewards = result.trace.note, result.trace.reward
     assert follow(tree, rewards, False) == tree.generations[0] == 6
     assert result.tokens[0].tolist() == [1, 1, 1]
 
@@ -122,7 +123,7 @@ def test_a_full_search_finds_the_optimum_and_stops_when_told(planner):
     best = np.unravel_index(np.asarray(table[:3, :3, :3]).argmax(), (3, 3, 3))
     assert tuple(result.tokens[0]) == best
     few = jax.device_get(decode(replace(search, generations=2), 0, PROMPT))
-    assert few.trace[0].generations[0] == 2
+    assert few.trace.note.generations[0] == 2
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "branch", "rollouts"])

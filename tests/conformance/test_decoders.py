@@ -15,6 +15,7 @@ from algorithms.search.controlled_decoding import Blockwise
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.particles import Particles
 from algorithms.search.pg_td import PlanningGuided
+from algorithms.search.smcg_td import SequentialMonteCarlo
 from algorithms.search.step_beams import StepBeams
 from algorithms.search.stochastic_beam_search import StochasticBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
@@ -135,6 +136,10 @@ def pg_td(model, stop, max_tokens):
     return PlanningGuided(model, stop, StepFunction(promise), max_tokens, 2, 6)
 
 
+def smcg_td(model, stop, max_tokens):
+    return SequentialMonteCarlo(sampler(model, stop, max_tokens), StepFunction(promise), 3)
+
+
 def guided(model, stop, max_tokens):
     return args(greedy(model, stop, max_tokens), FunctionScorer(worth), 1.5, 3)
 
@@ -168,6 +173,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "particles": {"make": particle_gibbs, "pooled": True},
     "pg_td": {"make": pg_td, "pooled": True},
+    "smcg_td": {"make": smcg_td, "pooled": True},
     "transfer_q_star": {"make": transfer_q_star, "pooled": True},
     "args": {"make": guided},
     "controlled_decoding, blockwise": {"make": blockwise, "pooled": True},
