@@ -1,13 +1,13 @@
 """Small list programs to be found from examples, with public and hidden unit tests.
 
-    prompt   [4,1,7]>[2,8,14];[3]>[6];[5,5,2,9]>[4,10,10,18];[8,0]>[0,16]:
-    target   sort,mul 2
+    prompt   4 1 7 > 2 8 14 ; 3 > 6 ; 5 5 2 9 > 4 10 10 18 ; 8 0 > 0 16 :
+    target   sort mul 2
 
 A program is a chain of operations on a list of integers. A problem is a set of pairs of input and
 output: the public ones are the prompt, the hidden ones are kept in ``meta`` and tell a program
 that found the rule from one that found a coincidence. Every operation of a reference program
 matters: no shorter chain made by leaving one out passes all tests. Values are kept within
--99..99, where the arithmetic saturates, so that lists stay short as text.
+-99..99, where the arithmetic saturates: every number is a word, and so is every operation's name.
 """
 
 import re
@@ -46,9 +46,14 @@ _WITH_NUMBER: dict[str, tuple[Callable[[Numbers, int], Numbers], str]] = {
 }
 _NUMBERS = {"add": range(1, 10), "mul": range(2, 5), "take": range(1, 5), "drop": range(1, 4)}
 _STEP = re.compile(r"([a-z]+)(?: (\d))?")
-_LIST = r"\[(?:-?\d+(?:,-?\d+)*)?\]"
-_PAIR = re.compile(rf"({_LIST})>({_LIST})")
-ALPHABET = "0123456789,-[]>;: " + "".join(sorted(set("".join([*_PLAIN, *_WITH_NUMBER]))))
+_PAIR = re.compile(r"((?:-?\d+ )*)>((?: -?\d+)*)")
+_FEEDBACK = ("best", "worst", "scores", "answer")  # as `experiments.tasks.refinement` words it
+_WORDS = (
+    *(">", ";", ":", *_PLAIN, *_WITH_NUMBER, *_FEEDBACK),
+    *map(str, range(-BOUND, BOUND + 1)),
+)
+
+_RESIZED = 0.15  # how often a near miss is shorter, and how often longer
 
 Pair = tuple[Numbers, Numbers]
 
@@ -79,8 +84,8 @@ class Programs:
         return "programs"
 
     def tokenizer(self) -> tokenizer.TaskTokenizer:
-        """One token a character; the same for every difficulty."""
-        return tokenizer.characters(ALPHABET)
+        """One token a word; the same for every difficulty."""
+        return tokenizer.words(_WORDS)
 
     def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
         """``meta``: ``operations``, ``answer`` (the reference), ``hidden`` (its hidden pairs)."""
@@ -109,11 +114,11 @@ class Programs:
         """A program of which no operation can be left out, with its pairs."""
         while True:
             steps = [_draw(rng) for _ in range(size)]
-            program = ",".join(steps)
+            program = " ".join(steps)
             lengths = rng.integers(1, self.longest + 1, self.public + self.hidden)
             inputs = [rng.integers(0, 10, length).tolist() for length in lengths]
             pairs = [(x, run(program, x)) for x in inputs]
-            shorter = [",".join(steps[:i] + steps[i + 1 :]) for i in range(size)]
+            shorter = [" ".join(steps[:i] + steps[i + 1 :]) for i in range(size)]
             if all(passed(other, pairs[: self.public]) < 1.0 for other in shorter):
                 return program, pairs
 
@@ -162,33 +167,50 @@ def passed_in_sandbox(code: str, pairs: Sequence[Pair], limits: Limits | None = 
     return run_program(test, limits=limits).stdout.splitlines().count(mark) / len(pairs)
 
 
+def near_miss(rng: np.random.Generator, program: str, anew: float) -> str:
+    """A program like another: steps drawn anew with a chance each, at times one less or more."""
+    steps = [_draw(rng) if rng.random() < anew else step for step in split_steps(program)]
+    change = rng.random()
+    if change < _RESIZED and len(steps) > 1:
+        del steps[int(rng.integers(len(steps)))]
+    elif change > 1 - _RESIZED:
+        steps.insert(int(rng.integers(len(steps) + 1)), _draw(rng))
+    return " ".join(steps)
+
+
+def split_steps(program: str) -> list[str]:
+    """The operations of a program, each with its number; none where the text is no program."""
+    return [
+        name if number is None else f"{name} {number}" for name, number in _steps(program) or ()
+    ]
+
+
 def show(pairs: Sequence[Pair]) -> str:
     """Pairs as a prompt."""
-    texts = (f"[{','.join(map(str, x))}]>[{','.join(map(str, y))}]" for x, y in pairs)
-    return ";".join(texts) + ":"
+    texts = (" ".join([*map(str, x), ">", *map(str, y)]) for x, y in pairs)
+    return " ; ".join(texts) + " :"
 
 
 def parse(prompt: str) -> list[Pair]:
     """The pairs of a prompt; ValueError where it is none."""
-    found = [_PAIR.fullmatch(text) for text in prompt.removesuffix(":").split(";")]
-    if not prompt.endswith(":") or not all(found):
-        raise ValueError(f"prompt {prompt!r} is not 'list>list;...:' over lists of integers")
+    found = [_PAIR.fullmatch(text) for text in prompt.removesuffix(" :").split(" ; ")]
+    if not prompt.endswith(" :") or not all(found):
+        raise ValueError(f"prompt {prompt!r} is not 'x > y ; ... :' over integers x and y")
     return [(_numbers(match[1]), _numbers(match[2])) for match in found if match]
 
 
 def _numbers(text: str) -> Numbers:
-    return [int(number) for number in text[1:-1].split(",") if number]
+    return [int(number) for number in text.split()]
 
 
 def _steps(program: str) -> list[tuple[str, int | None]] | None:
-    if not program:
-        return []
-    found = [_STEP.fullmatch(step) for step in program.split(",")]
-    steps = [(m[1], None if m[2] is None else int(m[2])) for m in found if m]
-    sound = len(steps) == len(found) and all(
-        name in (_PLAIN if number is None else _WITH_NUMBER) for name, number in steps
+    """None where the text is no program: a name or number is wrong, or a space too many."""
+    found = [(m[1], None if m[2] is None else int(m[2])) for m in _STEP.finditer(program)]
+    words = [name if number is None else f"{name} {number}" for name, number in found]
+    sound = " ".join(words) == program and all(
+        name in (_PLAIN if number is None else _WITH_NUMBER) for name, number in found
     )
-    return steps if sound else None
+    return found if sound else None
 
 
 def _draw(rng: np.random.Generator) -> str:

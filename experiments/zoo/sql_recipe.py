@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.tasks.refinement import Refinements
+from experiments.tasks.batches import ExampleBatches
+from experiments.tasks.refinement import Refinements, guess_query
 from experiments.tasks.sql import Sql
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.losses import next_token
@@ -14,10 +15,10 @@ TASK = Sql()
 
 def agent() -> Recipe:
     """The same weights answer bare questions and questions with feedback."""
-    codec = TASK.tokenizer()
+    codec, refined = TASK.tokenizer(), Refinements(TASK, guess_query)
 
     def stream(split, seed):
-        return as_dict(Refinements(TASK, codec, 64, 80, seed, split))
+        return as_dict(ExampleBatches(refined, codec, 64, (80,), seed, split))
 
     return Recipe(
         name="sql",

@@ -14,6 +14,7 @@ from experiments.tasks.programs import (
     python,
     run,
     show,
+    split_steps,
 )
 from experiments.tasks.task import SPLITS, split_of
 
@@ -32,7 +33,7 @@ KNOWN = {
     "take 2": [2, 9],
     "drop 3": [9],
     "over 4": [9, 9],
-    "mul 4,mul 4,neg": [-32, -99, -64, -99],
+    "mul 4 mul 4 neg": [-32, -99, -64, -99],
     "": [2, 9, 4, 9],
 }
 
@@ -57,26 +58,26 @@ def test_examples_are_right_and_need_every_operation():
             assert show(pairs) == example.prompt and len(pairs) == TASK.public
             assert TASK.verify(example.prompt, example.target) == 1.0
             assert passed(example.target, example.meta["hidden"]) == 1.0
-            steps = example.target.split(",")
+            steps = split_steps(example.target)
             assert len(steps) == example.meta["operations"]
             for i in range(len(steps)):
-                assert TASK.verify(example.prompt, ",".join(steps[:i] + steps[i + 1 :])) < 1.0
+                assert TASK.verify(example.prompt, " ".join(steps[:i] + steps[i + 1 :])) < 1.0
             codec = TASK.tokenizer()
             assert codec.decode(codec.encode(example.prompt)) == example.prompt
             assert codec.decode(codec.encode(example.target)) == example.target
 
 
 def test_partial_credit_and_what_is_no_program():
-    prompt = "[1,2]>[2,1];[3]>[3];[]>[];[4,5]>[4,5]:"
+    prompt = "1 2 > 2 1 ; 3 > 3 ; > ; 4 5 > 4 5 :"
     assert TASK.verify(prompt, "rev") == 0.75
-    for text in ("reverse", "rev,", "add", "rev 3", "add 12", "rev sort"):
+    for text in ("reverse", "rev ", "rev, sort", "add", "rev 3", "add 12", "rev  sort", "3"):
         assert TASK.verify(prompt, text) == 0.0
         assert TASK.extract(text) is None
-    assert TASK.extract("rev,add 3") == "rev,add 3"
+    assert TASK.extract("rev add 3") == "rev add 3"
     with pytest.raises(ValueError, match="is no chain of"):
         run("boom", [1])
-    for bad in ("[1]>[2]", "1>2:", "[1]>[2];:", "[1,]>[2]:"):
-        with pytest.raises(ValueError, match="is not 'list>list"):
+    for bad in ("1 > 2", "1>2:", "1 > 2 ; :", "1  > 2 :"):
+        with pytest.raises(ValueError, match="is not 'x > y"):
             TASK.verify(bad, "rev")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.tasks.batches import Batch
-from experiments.tasks.refinement import Refinements, review, tenths
+from experiments.tasks.batches import Batch, ExampleBatches
+from experiments.tasks.refinement import Refinements, guess_query, review, tenths
 from experiments.tasks.sql import MEANINGS, ODDS, Question, Sql, intent, meant, similarity
 from experiments.tasks.task import SPLITS, split_of
 
@@ -80,7 +80,8 @@ def test_reviews_read_as_described():
 
 
 def test_lessons_show_true_scores_and_ask_for_the_query_meant():
-    stream = Refinements(TASK, TASK.tokenizer(), 24, 80, seed=0)
+    lessons = Refinements(TASK, guess_query)
+    stream = ExampleBatches(lessons, TASK.tokenizer(), 24, (80,), seed=0)
     batch, again = stream(5), stream(5)
     np.testing.assert_array_equal(batch.tokens, again.tokens)
     assert isinstance(batch, Batch) and batch.tokens.shape == (24, 80)
