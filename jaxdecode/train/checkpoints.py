@@ -57,8 +57,7 @@ class Store:
 
     def __exit__(self, *_) -> None:
         if self.manager is not None:
-            with self._writing():
-                self.manager.wait_until_finished()
+            self.settle()
             self.manager.close()
 
     def restore(self, state: dict, steps: int, data: Any = None) -> tuple[int, dict]:
@@ -106,15 +105,20 @@ class Store:
         with self._writing():
             self.manager.save(step, args=ocp.args.Composite(**items), force=True)
 
-    @property
-    def newest(self) -> str:
-        """Where a run that stops now can be taken up again, in words."""
-        step = None if self.manager is None else self.manager.latest_step()
-        return "nothing is saved" if step is None else f"the checkpoint of step {step} is kept"
+    def settle(self) -> str:
+        """Wait for what is being written, and say where the run can be taken up again."""
+        if self.manager is not None:
+            with self._writing():
+                self.manager.wait_until_finished()
+        return self._newest()
+
+    def _newest(self) -> str:
+        steps = ocp.utils.checkpoint_steps(self.where.folder) if self.where is not None else ()
+        return f"the checkpoint of step {max(steps)} is kept" if steps else "nothing is saved"
 
     def log(self, step: int, means: Mapping[str, float]) -> None:
         if self.metrics is not None:
-            with self.metrics.open("a") as file:
+            with self._writing(), self.metrics.open("a") as file:
                 file.write(json.dumps({"step": step, **means}) + "\n")
 
     @contextmanager
@@ -126,8 +130,8 @@ class Store:
         except (OSError, ValueError) as error:
             # What the storage layer cannot write it reports as either.
             raise OSError(
-                f"a checkpoint could not be written to {self.where.folder}: {error}; "
-                f"{self.newest}; make room and run again to go on from there"
+                f"{self.where.folder} could not be written to: {error}; {self._newest()}; "
+                "make room and run again to go on from there"
             ) from error
 
     def _forget(self, newest: int) -> None:

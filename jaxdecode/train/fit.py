@@ -124,7 +124,7 @@ def _means(seen: list[dict[str, Array]], done: int, store: Store) -> dict[str, f
             if not math.isfinite(value):
                 step = done - len(seen) + index + 1
                 raise FloatingPointError(
-                    f"{name} became {value} at step {step}; {store.newest}; "
+                    f"{name} became {value} at step {step}; {store.settle()}; "
                     "lower the learning rate or clip the gradient, and resume"
                 )
     return {name: float(values.mean()) for name, values in found.items()}

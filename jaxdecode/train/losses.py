@@ -43,7 +43,13 @@ def next_token(
     """
     valid = jnp.arange(tokens.shape[1]) < length[:, None]
     logits, _ = model.forward(tokens[:, :-1], valid[:, :-1])
-    target, weight = tokens[:, 1:], loss_mask[:, 1:].astype(jnp.float32)
+    return cross_entropy(logits, tokens[:, 1:], loss_mask[:, 1:].astype(jnp.float32))
+
+
+def cross_entropy(
+    logits: Float[Array, "B T V"], target: Int[Array, "B T"], weight: Float[Array, "B T"]
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The weighted mean over tokens, in nats, with the metrics of `next_token`."""
     chosen = jnp.take_along_axis(logits, target[..., None], axis=2)[..., 0]
     loss = jax.nn.logsumexp(logits, axis=2) - chosen
     total = jnp.maximum(weight.sum(), 1.0)

@@ -1,7 +1,12 @@
-"""One step of `fit` as one compiled program: roll out, differentiate, update."""
+"""One step of `fit` as one compiled program: roll out, differentiate, update.
+
+Runs whose loss, rollout, optimiser (the same object) and structure of the model are equal share
+one compiled program: what differs between them, a coefficient or a reward, belongs in the batches.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +26,7 @@ GUARDED = ("loss", "gradient_norm", "update_norm")
 """Metrics that must be finite for the weights of a step to be sound."""
 
 
+@functools.lru_cache(maxsize=8)
 def updater(
     graph: Any,
     loss: Loss,

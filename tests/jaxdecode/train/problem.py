@@ -1,11 +1,15 @@
 """A tiny problem to train on, in this process or, as a script, in one that is killed.
 
-Usage: python -m tests.jaxdecode.train.problem FOLDER STEP_THAT_IT_DOES_NOT_SURVIVE
+Usage: python -m tests.jaxdecode.train.problem FOLDER STEP [full]
+
+The process does not survive that step; with `full`, nothing longer than a few bytes can be
+written from then on, as on a disk without room.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -70,7 +74,9 @@ if __name__ == "__main__":
 
     def deadly(step: int) -> dict[str, np.ndarray]:
         if step == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
+            if sys.argv[3:] != ["full"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8, resource.RLIM_INFINITY))
         return batches(step)
 
     train(Path(sys.argv[1]), deadly)

@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from jaxdecode.train.fit import Checkpoints
-from tests.jaxdecode.train.problem import EVERY, STEPS, Line, batches, train, weights
+from jaxdecode.train.fit import Checkpoints, fit
+from tests.jaxdecode.train.problem import (
+    EVERY,
+    STEPS,
+    Line,
+    batches,
+    loss,
+    optimizer,
+    train,
+    weights,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -141,3 +153,65 @@ def test_numbers_below_one_are_refused(tmp_path: Path, options, message) -> None
 
 def test_checkpoints_have_a_default_distance(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).every == 500
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(whole, tmp_path: Path) -> None:
+    """The error says which one is kept, and with room again the run goes on to the same bits."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.jaxdecode.train.problem", str(tmp_path), "22", "full"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "OSError" in run.stderr and "File too large" in run.stderr
+    named = re.findall(r"the checkpoint of step (\d+) is kept; make room and run ag", run.stderr)
+    # The one of step 20 may have been half written when the disk was full.
+    assert 15 <= int(named[-1]) <= max(saved(tmp_path)) <= 20
+    assert weights(train(tmp_path)) == whole[0]
+    assert metrics(tmp_path) == metrics(whole[1])
+
+
+def test_what_a_visit_finds_is_told_and_kept(tmp_path: Path) -> None:
+    told: list[tuple[int, set[str]]] = []
+
+    def visit(step: int, model: Line) -> dict[str, float]:
+        return {"held_out": float(abs(np.asarray(model.bias[...]) - 1).max())}
+
+    fit(
+        Line(nnx.Rngs(0)),
+        loss,
+        batches,
+        optimizer(),
+        2 * EVERY,
+        Checkpoints(tmp_path),
+        watch=lambda step, means: told.append((step, set(means))),
+        watch_every=EVERY,
+        visit=visit,
+    )
+    assert [step for step, _ in told] == [EVERY, EVERY, 2 * EVERY, 2 * EVERY]
+    assert told[1][1] == {"held_out"} and "loss" in told[0][1]
+    held = [line["held_out"] for line in metrics(tmp_path) if "held_out" in line]
+    assert len(held) == 2 and held[1] < held[0]
+
+
+def test_the_step_that_went_wrong_is_named_and_the_sound_checkpoint(tmp_path: Path) -> None:
+    """Between two reports and two saves, by its number; an update can be at fault too."""
+
+    def spoiled(index: int) -> dict[str, np.ndarray]:
+        data = batches(index)
+        return data | {"x": data["x"] * 1e25} if index == 12 else data
+
+    with pytest.raises(
+        FloatingPointError, match="loss became inf at step 13; the checkpoint of step 10 is kept"
+    ):
+        train(tmp_path, spoiled)
+
+    def reckless() -> optax.GradientTransformation:
+        return optax.scale_by_schedule(lambda count: jnp.where(count == 3, jnp.inf, -0.01))
+
+    with pytest.raises(
+        FloatingPointError, match=r"update_norm became (inf|nan) at step 4; nothing"
+    ):
+        fit(Line(nnx.Rngs(0)), loss, batches, reckless(), 5)
