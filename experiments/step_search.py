@@ -104,8 +104,10 @@ class Bench:
         distinct = replace(self.sampler, distinct=True)
         return AStar(distinct, evaluator or self.rewards, children, **options)
 
-    def particles(self, count: int, evaluator: Evaluator | None = None) -> Particles:
-        return Particles(self.sampler, evaluator or self.rewards, count)
+    def particles(
+        self, count: int, evaluator: Evaluator | None = None, iterations: int = 1
+    ) -> Particles:
+        return Particles(self.sampler, evaluator or self.rewards, count, iterations)
 
     def trees(self, samples: int, branch: int) -> StepBeams:
         return StepBeams.dvts(samples, branch, self.sampler, self.rewards)
@@ -141,6 +143,12 @@ class Bench:
             return found
 
         return score
+
+    def exactly(self, question: str, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The exact rewards of complete answers to one question."""
+        ids = np.asarray(self.codec.prompt(question), np.int32)
+        asked = np.broadcast_to(ids, (len(tokens), len(ids)))
+        return self.noisy(asked, np.full(len(tokens), len(ids)), tokens, lengths, 0.0)
 
     @cached_property
     def prompts(self) -> list[list[int]]:

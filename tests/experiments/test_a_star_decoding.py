@@ -24,7 +24,13 @@ from models.transformer import Transformer, abstract
 
 TASK = Arithmetic((2, 3))
 CONFIG = Config(
-    questions=2, batch=2, samples=4, particles=(1, 2), children=(2,), expansions=3, noises=()
+    questions=2,
+    batch=2,
+    samples=4,
+    particles=(1, 2),
+    children=(2,),
+    expansions=3,
+    noises=(1.0,),
 )
 
 
@@ -82,7 +88,7 @@ def drawn(share: float) -> dict:
             "answers": [("7" if r else str(w)) for r, w in zip(*rows, strict=True)],
             "reference": "7",
             "length": np.full(4, 30),
-            "scores": {"reward": rng.random(4)},
+            "scores": {"reward": rng.random(4), "exact": rng.random(4)},
             "greedy": None,
             "level": 2,
         }
@@ -104,9 +110,11 @@ def test_claims_follow_the_measurements(tmp_path: Path, better: bool) -> None:
         "particle filtering, N=2": method(0.6, 60, 10),
         "A*, k=2": method(0.6, 15, 5) if better else method(0.3, 400, 40),
     }
+    found |= {f"{name}, exact reward": one for name, one in found.items()}
+    found |= {f"{name}, noise 1": found[name] for name in ("A*, k=2", "particle filtering, N=2")}
     report = analyse(config, drawn(0.3), found, {"nodes/s": 9.0}, 2.0)
     verdicts = [claim.holds for claim in report.claims]
-    assert verdicts == [better] * 6, report.claims
+    assert verdicts == [better] * 12, report.claims
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     by_name = {row["method"]: row for row in report.rows}
     assert by_name["A*, k=2"]["nodes/s"] == 9.0
@@ -132,6 +140,7 @@ def test_refusals(tmp_path) -> None:
         ({"samples": 12}, "samples=12"),
         ({"particles": (4,)}, r"particles=\(4,\)"),
         ({"children": ()}, r"children=\(\)"),
+        ({"data": tmp_path}, "exact and noises"),
     ]
     for wrong, message in wrongs:
         with pytest.raises(ValueError, match=message):
