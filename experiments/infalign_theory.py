@@ -119,4 +119,4 @@ def hacked(
     base = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     clean = rng.normal(size=(prompts, outcomes))
     reward = clean + bonus * (rng.random((prompts, outcomes)) < share)
-    return compared("hacked", base, reward, clean, kl, n)
+    return [row | {"bonus": bonus} for row in compared("hacked", base, reward, clean, kl, n)]

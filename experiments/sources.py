@@ -94,6 +94,11 @@ def open_model(name: str) -> Source:
     return Source(name, model, codec, model.config.max_positions)
 
 
+def folder_of(name: str) -> Path:
+    """Where the files of a model are, by its zoo name or folder."""
+    return zoo.WEIGHTS / name if name in zoo.names() else Path(_folder(name))
+
+
 DRAFTS = ("prompt-lookup", "token-recycling")  # without a model
 
 
