@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.search.anti_language_model import AntiLanguageModel
 from algorithms.search.beam_search import BeamSearch, SiblingRank
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.diversity import Cumulative, Diversity, Embedded, Hamming, Ngram
@@ -172,6 +173,31 @@ def test_groups_keep_away_from_each_other_within_the_constraints() -> None:
             texts = zip(found.trace.tokens[row][own], found.trace.length[row][own], strict=True)
             spelt = {tuple(tokens[:length].tolist()) for tokens, length in texts if length}
             assert spelt == {one.tokens for one in expected}
+
+
+def test_what_is_likely_after_anything_is_weighed_down() -> None:
+    """The first two tokens cost their likelihood without the prompt; the model's own is told."""
+    weighing = AntiLanguageModel.of(MODEL, [4], 0.6, 2)
+    found = run(BeamSearch(replace(FREE, transform=weighing), 3, stopping="never"), RAGGED)
+
+    def weighed(row: int) -> naive.Law:
+        def scores(output: tuple[int, ...]) -> np.ndarray:
+            alone = np.log(next_probs(MODEL, [4, *output]))
+            return law(row)(output) - (0.6 * alone if len(output) < 2 else 0.0)
+
+        return scores
+
+    for row, prompt in enumerate(PROMPTS):
+        every = sequence_probs(MODEL, prompt, LENGTH, eos=[EOS])
+        for k, one in enumerate(naive.search(weighed(row), 3, LENGTH, [EOS])[0]):
+            length = found.trace.length[row, k]
+            assert tuple(found.trace.tokens[row, k, :length].tolist()) == one.tokens
+            np.testing.assert_allclose(found.trace.score[row, k], one.score, atol=2e-5)
+            np.testing.assert_allclose(
+                found.trace.logprob[row, k], np.log(every[one.tokens]), atol=2e-5
+            )
+    with pytest.raises(ValueError, match="begin"):
+        AntiLanguageModel.of(MODEL, [], 0.6, 2)
 
 
 def test_a_beam_as_wide_as_the_choices_ranks_them_all() -> None:

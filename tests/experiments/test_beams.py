@@ -15,7 +15,7 @@ from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
 from experiments import diverse_beam_search as diverse
 from experiments import superposed_decoding as superposed
-from experiments.passages import distinct, similarity
+from experiments.passages import Passages, distinct, similarity
 from experiments.sources import Codec, Source
 from experiments.tasks.arithmetic import Arithmetic
 from jaxdecode.autoregress import Generator
@@ -72,11 +72,13 @@ def test_verdicts_on_diverse_lists_follow_the_numbers(better, tmp_path: Path) ->
     )
     good, bad = lists(0.6, 0.5, -5.0, 0.2), lists(0.3, 0.2, -6.0)
     own, plain = (good, bad) if better else (bad, good)
-    test = {"beam search": plain, "sibling ranks": plain, "sampling": plain}
+    test = {"beam search": plain, "sibling ranks": plain, "MMI": plain, "sampling": plain}
     test |= {"Hamming 0.2": own, "Hamming 0.5": own, "2-grams 0.5": plain, "2 groups": plain}
     tuned = {"Hamming": [plain, own], "2-grams": [plain, plain]}
     chosen = {"Hamming": 0.5, "2-grams": 0.5}
-    report = diverse.analyse(config, tuned, chosen, 0.1, test, 1.0)
+    rates = {"sibling ranks": 0.1, "MMI": 0.25}
+    report = diverse.analyse(config, tuned, chosen, rates, test, 1.0)
+    assert [row["method"] for row in report.rows[1:3]] == ["sibling ranks 0.1", "MMI 0.25"]
     assert [claim.holds for claim in report.claims] == [better] * 8
     assert {"oracle@1", "oracle@4", "distinct-4", "unique"} <= set(report.rows[0])
     assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -118,10 +120,11 @@ def test_lists_of_an_untrained_model_are_measured() -> None:
         test=3, validation=2, beams=4, groups=(4,), strengths=(0.5,), max_tokens=3, batch=2
     )
     setting = diverse.Setting(config, Source("none", model, Codec(text, strict), 64))
-    passages = diverse.Passages(np.ones((3, 5), np.int32), np.asarray([[2, 3, 4]] * 3, np.int32))
+    passages = Passages(np.ones((3, 5), np.int32), np.asarray([[2, 3, 4]] * 3, np.int32))
     found = setting.judged(setting.diverse(0.5, 4), passages)
     assert found["worth"].shape == (3, 4) and np.shape(found["distinct"]) == (3, 4)
     assert max(found["unique"]) <= 4 and (np.asarray(found["logprob"]) < 0).all()
+    assert np.shape(setting.judged(setting.informed(0.3), passages)["worth"]) == (3, 4)
     same = replace(setting.diverse(0.5, 4), strength=0.0)
     assert setting.judged(same, passages)["unique"] == [1] * 3  # four groups of one beam
 
