@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from algorithms.alignment import base
 from algorithms.alignment.adversary import Negated
@@ -36,11 +37,15 @@ from algorithms.alignment.transforms import Table, Transform, tabulate
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
+from jaxdecode.distributed import primary
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.responses import judge
 from jaxdecode.scoring import Scorer
+from jaxdecode.sharding import own_rows, shard, shard_rows
+from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, Watcher, fit
+from jaxdecode.train.lora import LoRA, merged
 from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
 
 PAPER = Paper(
@@ -84,6 +89,11 @@ class Plan:
       learner: `Reinforce`, `PPO` or another of `jaxdecode.train.policy_gradient`.
       draws: times that a decoder without a closed form answers every prompt.
       batch: prompts decoded at a time in steps 1 and 2.
+      save: steps between checkpoints; by default a twentieth of the run, 100 at least.
+      lora: adapters to train in place of all weights.
+      accumulate, compute: see `jaxdecode.train.fit`.
+      mesh: devices to optimise on, the prompts of a step spread over them. Steps 1 and 2 are
+        done by every process for itself.
     """
 
     samples: int = 100
@@ -95,6 +105,11 @@ class Plan:
     draws: int = 4
     batch: int = 16
     seed: int = 0
+    save: int | None = None
+    lora: LoRA | None = None
+    accumulate: Accumulate | None = None
+    compute: str | None = None
+    mesh: Mesh | None = None
 
 
 def infalign(
@@ -149,7 +164,7 @@ def calibrate(
         return Calibration.load(stored, made)
     drawn = base.draw(generator, scorer, prompts, plan.samples, plan.seed, plan.batch)
     table = Calibration.of(drawn.reward, made)
-    if stored is not None:
+    if stored is not None and primary():
         table.save(stored)
     return table
 
@@ -221,29 +236,37 @@ def optimise(
       extra: (prompt numbers, step) -> further arguments of the learner's rollout.
     """
     setting = Setting(generator, reward, jnp.float32(beta), plan.group)
+    if plan.mesh is not None:
+        setting = shard(setting, plan.mesh)
     learner, width = plan.learner, bucket(max(map(len, prompts)))
     order = list(_order(len(prompts), plan))
 
     def batches(step: int) -> dict[str, Any]:
         ids = order[step]
         key = jax.random.fold_in(jax.random.key(plan.seed + 1), step)
-        prompt = Prompt.of([prompts[i] for i in ids], ids.tolist(), width)
+        own = ids if plan.mesh is None else ids[own_rows(plan.mesh, len(ids))]
+        prompt = Prompt.of([prompts[i] for i in own], own.tolist(), width)
+        if plan.mesh is not None:
+            prompt = shard_rows(prompt, plan.mesh)
         return {"setting": setting, "prompt": prompt, "key": key, **extra(ids, step)}
 
-    model: Any = generator.model
+    model: Any = setting.generator.model
+    every = plan.save or max(SAVE, plan.steps // 20)
     module = fit(
-        learner.module(model),
+        learner.module(model if plan.lora is None else plan.lora.adapt(model)),
         learner.loss,
         batches,
         plan.optimizer,
         plan.steps,
-        None if folder is None else Checkpoints(folder / "policy", max(SAVE, plan.steps // 20)),
+        None if folder is None else Checkpoints(folder / "policy", every),
         watch,
         watch_every=max(1, plan.steps // 10),
         rollout=learner.rollout,
         updates=learner.updates,
+        accumulate=plan.accumulate,
+        compute=plan.compute,
     )
-    return learner.policy(module)
+    return merged(learner.policy(module))
 
 
 def _order(count: int, plan: Plan) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from algorithms.alignment.infalign import Plan, infalign
+from algorithms.alignment.procedures import BestOf
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
@@ -29,11 +31,11 @@ from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode, decode_all
 from jaxdecode.distributed import initialize, primary
-from jaxdecode.logits import Temperature
+from jaxdecode.logits import Identity, Temperature
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical, Greedy
-from jaxdecode.scoring import LikelihoodScorer, RewardScorer
+from jaxdecode.scoring import FunctionScorer, LikelihoodScorer, RewardScorer
 from jaxdecode.sharding import Sharded, make_mesh, named_shardings, own_rows, shard, shard_rows
 from jaxdecode.stop import Stop
 from jaxdecode.stream import stream
@@ -51,6 +53,16 @@ CONFIG = TransformerConfig(
 )
 SEQUENCES = [[5 + row, 7, 9, 11][: 1 + row % 4] for row in range(8)]
 BATCH = 8
+
+
+def worth(prompt, prompt_length, tokens, length):
+    """More for high tokens and for short responses."""
+    said = jax.numpy.arange(tokens.shape[1]) < length[:, None]
+    return jax.numpy.sum(jax.numpy.where(said, tokens / 48 - 0.3, 0.0), axis=1)
+
+
+WORTH = FunctionScorer(worth)
+ALIGNING = Plan(samples=32, prompts=BATCH, group=4, optimizer=optax.adam(0.02), batch=8)
 
 
 def language_model() -> Transformer:
@@ -186,6 +198,25 @@ def training(folder: Path) -> dict[str, Any]:
     return {"alone": alone, "first": first, "second": second, "logged": len(lines)}
 
 
+def aligned(folder: Path | None, mesh: Mesh | None, steps: int) -> list[dict[str, float]]:
+    """What a policy aligned for best-of-4 told at every step."""
+    told: list[Mapping[str, float]] = []
+    generator = Generator(language_model(), Identity(), Categorical(), Stop.of(2), 6)
+    plan = dataclasses.replace(ALIGNING, steps=steps, mesh=mesh)
+    infalign(
+        generator, WORTH, SEQUENCES, 0.1, BestOf(4), None, plan, folder, lambda _, m: told.append(m)
+    )
+    return [{name: means[name] for name in ("loss", "reward", "kl")} for means in told]
+
+
+def aligning(folder: Path) -> dict[str, Any]:
+    """Calibrate, transform, optimise on one device and on a mesh, there with a stop."""
+    mesh = mesh_of("4x2")
+    alone = aligned(None, None, 6)
+    first, second = (aligned(folder / "aligned", mesh, steps) for steps in (3, 6))
+    return {"alone": alone, "mesh": [*first, *second], "resumed": len(second)}
+
+
 def together(folder: Path) -> dict[str, Any]:
     """What two processes do as one: decode, read rows of their own, refuse, train, resume."""
     mesh, sampling, prompt = mesh_of("4x2"), decoders()["sampling"], Prompt.of(SEQUENCES)
@@ -228,7 +259,7 @@ def refusals(folder: Path) -> dict[str, str]:
     return found
 
 
-TASKS = (decoding, layout, ragged, loading, training, together, refusals)
+TASKS = (decoding, layout, ragged, loading, training, aligning, together, refusals)
 
 
 def main(folder: Path, *names: str) -> None:

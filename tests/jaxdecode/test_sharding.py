@@ -103,9 +103,19 @@ def check_training(found: dict[str, Any]) -> None:
         assert run["parts"]["layers/q"] == [2, 16, 8] and run["parts"]["layers/down"] == [2, 16, 16]
 
 
+def check_aligning(found: dict[str, Any]) -> None:
+    assert len(found["alone"]) == 6 and found["resumed"] == 3
+    for name in ("loss", "reward", "kl"):
+        alone, mesh = ([means[name] for means in found[run]] for run in ("alone", "mesh"))
+        assert len(set(alone)) == 6
+        np.testing.assert_allclose(mesh, alone, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert found["alone"][-1]["kl"] > 1e-3, "the policy is to have moved"
+
+
 def test_training_on_a_mesh_is_training_and_resumes(tmp_path) -> None:
-    (found,) = run(tmp_path, "training")
-    check_training(found)
+    training, aligning = run(tmp_path, "training", "aligning")
+    check_training(training)
+    check_aligning(aligning)
 
 
 def test_two_processes_are_as_one(tmp_path) -> None:
@@ -114,7 +124,7 @@ def test_two_processes_are_as_one(tmp_path) -> None:
         address = f"localhost:{probe.getsockname()[1]}"
     shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
     processes = [
-        start(tmp_path, "together", devices=4, JAX_PROCESS_ID=str(index), **shared)
+        start(tmp_path, "together", "aligning", devices=4, JAX_PROCESS_ID=str(index), **shared)
         for index in range(2)
     ]
     try:
@@ -130,6 +140,8 @@ def test_two_processes_are_as_one(tmp_path) -> None:
         agree(found["same prompts"], found["one device"])
         agree(found["own prompts"], found["one device"])
         check_training(found["training"])
+    for name in ("aligning.json", "aligning.1.json"):
+        check_aligning(json.loads((tmp_path / name).read_text()))
     assert (first["own"], second["own"]) == ([0, 1, 2, 3], [4, 5, 6, 7])
     assert "outside the vocabulary" in first["refusal"]
     assert "process 0 refused" in second["refusal"]

@@ -75,7 +75,7 @@ def test_the_mean_of_means_is_another_gradient(at_once) -> None:
 def test_values_weigh_by_what_is_said() -> None:
     batch = ragged()
     said = batch["loss_mask"] & (np.arange(12) > 0)
-    sequences = Sequences(batch["tokens"], batch["length"], said)
+    sequences = Sequences(*map(jnp.asarray, (batch["tokens"], batch["length"], said)))
     given = {"sequences": sequences, "reward": np.arange(8, dtype=np.float32)}
     whole, parts = step(fudge, given, 1), step(fudge, given, 4)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-5, atol=1e-6)

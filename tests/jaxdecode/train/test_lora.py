@@ -26,7 +26,7 @@ from tests.jaxdecode.train import bigrams, small
 from tests.jaxdecode.train.test_policy_gradient import WORTH, batches
 
 LORA = LoRA(rank=2, alpha=4.0, projections=("q", "v", "down"))
-BATCH = small.padded([12, 9, 5, 7])
+BATCH = {name: jnp.asarray(a) for name, a in small.padded([12, 9, 5, 7]).items()}
 
 
 def train(steps: int, losses: list[float] | None = None, folder=None) -> Adapted:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 
 from jaxdecode.train.metrics import Events, Progress, several
 from tests.jaxdecode.train.problem import EVERY, train
 
+Event, SessionLog = (vars(event_pb2)[name] for name in ("Event", "SessionLog"))
 
-def records(path: Path) -> list[Event]:
+
+def records(path: Path) -> list[Any]:
     """The events of a file, every checksum held to."""
 
     def masked(data: bytes) -> int:
