@@ -120,6 +120,7 @@ class Planner:
         leaf = jnp.where(new, child[:, 0], note.leaf)
         running = look(arena.status, leaf[:, None])[:, 0] == Status.RUNNING
         wrote = new & ~opening & ~shared & running
+        generations = note.generations + wrote
         visits, counts, value = back_up(arena, note, leaf, ~opening)
         parent = jnp.where(new & ~opening, fresh.parent[:, 0], count)
         edge = look(note.edge, child)[:, 0]
@@ -138,7 +139,8 @@ class Planner:
             ),
             leaf=leaf,
             trail=put(note.trail, ordinal[:, None], leaf[:, None]),
-            generations=note.generations + wrote,
+            generations=generations,
+            when=put(note.when, node, generations[:, None]),
             looked=note.looked + run,
         )
 

@@ -25,6 +25,7 @@ from algorithms.search.texts import Text, beginning, best_text, noted
 from jaxdecode import struct
 from jaxdecode.arena import Choice, Evaluator, Search
 from jaxdecode.autoregress import Generator
+from jaxdecode.cache import put
 from jaxdecode.lm import LanguageModel
 from jaxdecode.logits import LogitsTransform
 from jaxdecode.nodes import Arena, Fresh, insert, look
@@ -88,11 +89,15 @@ class Foresight:
 
 @struct.dataclass
 class Population:
-    """The note: the particles, what completes every node, and completions that were new."""
+    """The note: the particles, what completes every node, and completions that were new.
+
+    `when` i32[B, N] are those until a node was made, its own included.
+    """
 
     swarm: Swarm
     text: Text
     generations: Int[Array, "B"]
+    when: Int[Array, "B N"]
 
 
 @struct.dataclass
@@ -108,7 +113,12 @@ class Growth:
     def init(self, arena: Arena) -> Population:
         status = jnp.full(arena.length.shape, Status.INVALID, jnp.int32)
         text = Text(arena.tokens, arena.length, status, arena.logprob)
-        return Population(self.resampling.init(arena), text, jnp.zeros_like(arena.nodes))
+        return Population(
+            self.resampling.init(arena),
+            text,
+            jnp.zeros_like(arena.nodes),
+            jnp.zeros_like(arena.length),
+        )
 
     def select(
         self, key: Key[Array, ""], arena: Arena, note: Population, step: Int[Array, ""]
@@ -126,10 +136,12 @@ class Growth:
         seen |= jnp.any(equal & before, axis=2)
         wrote = fresh.alive & (fresh.status == Status.RUNNING) & ~seen
         node = jnp.where(child >= 0, child, note.text.length.shape[1])
+        written = note.generations[:, None] + jnp.cumsum(wrote, axis=1)
         return Population(
             self.resampling.backup(arena, note.swarm, fresh, child),
             noted(note.text, node, fresh.note),
-            note.generations + jnp.sum(wrote, axis=1),
+            written[:, -1],
+            put(note.when, node, written),
         )
 
 

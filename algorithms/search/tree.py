@@ -42,7 +42,8 @@ class Tree:
       text: of every node, its completion; INVALID before.
       leaf: i32[B], the node that was last evaluated; `trail` i32[B, R] those of all rollouts.
       known: i32[B], the node whose completion the new one shares; NONE for none.
-      generations: i32[B], completions that the model wrote.
+      generations: i32[B], completions that the model wrote; `when` i32[B, N] those until a node
+        was made, its own included.
       looked: i32[B], nodes that were run for their priors, in a call of their own or not.
     """
 
@@ -57,6 +58,7 @@ class Tree:
     trail: Int[Array, "B R"]
     known: Int[Array, "B"]
     generations: Int[Array, "B"]
+    when: Int[Array, "B N"]
     looked: Int[Array, "B"]
 
     @classmethod
@@ -84,6 +86,7 @@ class Tree:
             trail=jnp.full((batch, rollouts), NONE, jnp.int32),
             known=none,
             generations=none + 1,
+            when=jnp.zeros((batch, nodes), jnp.int32),
             looked=none + 1,
         )
 

@@ -8,11 +8,12 @@ interpreter comes to the line after the tests: leaving early with exit status 0 
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,15 +73,20 @@ class HumanEval:
 
     def program(self, prompt: str, completion: str) -> tuple[str, str]:
         """The program to run, and what it prints last when it passes."""
+        body, record = self.body(prompt, completion)
+        mark = secrets.token_hex(16)
+        check = f"check({record['entry_point']})\nprint('\\n{mark}')\n"
+        return "\n".join([body, record["test"], check]), mark
+
+    def body(self, prompt: str, completion: str) -> tuple[str, Mapping[str, Any]]:
+        """The program without its tests, and the problem's record."""
         if prompt not in self._problems:
             raise ValueError(f"prompt {prompt[:60]!r} is no problem of {self.path}")
         record = self._problems[prompt].meta
-        code, mark = self.extract(completion) or "", secrets.token_hex(16)
+        code = self.extract(completion) or ""
         whole = re.search(rf"^def {record['entry_point']}\b", code, re.MULTILINE)
         # A whole function may use what the prompt imports; it then replaces the prompt's.
-        body = f"{prompt.rstrip()}\n    pass\n{code}" if whole else prompt + code
-        check = f"check({record['entry_point']})\nprint('\\n{mark}')\n"
-        return "\n".join([body, record["test"], check]), mark
+        return f"{prompt.rstrip()}\n    pass\n{code}" if whole else prompt + code, record
 
     @cached_property
     def _problems(self) -> dict[str, Example]:

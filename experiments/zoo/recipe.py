@@ -34,6 +34,8 @@ class Recipe:
       batches: step -> the loss's arguments, training split.
       score: the trained model's held-out scores, by name.
       steps, peak: length and peak learning rate of the run.
+      hold: steps that are run at the rates of a run of `horizon` steps, before the rate falls by
+        a cosine over what is left; 0 for one cosine over all steps.
       stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
       target: the shipped model that it serves, frozen while this one trains; a head's own.
     """
@@ -48,15 +50,25 @@ class Recipe:
     score: Score
     steps: int
     peak: float = 3e-3
+    hold: int = 0
+    horizon: int = 0
     seed: int = 0
     stored: str = "float32"
     target: str | None = None
 
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW under a clipped gradient: 5 % warm-up, then a cosine to a twentieth."""
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0, self.peak, max(1, self.steps // 20), self.steps, self.peak / 20
-        )
+
+        def cosine(steps: int) -> optax.Schedule:
+            warm = max(1, steps // 20)
+            return optax.warmup_cosine_decay_schedule(0.0, self.peak, warm, steps, self.peak / 20)
+
+        rate = cosine(self.steps)
+        if self.hold:
+            held = cosine(self.horizon)
+            top, rest = float(held(self.hold)), self.steps - self.hold
+            fall = optax.cosine_decay_schedule(top, rest, self.peak / 20 / top)
+            rate = optax.join_schedules([held, fall], [self.hold])
         return optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
         )

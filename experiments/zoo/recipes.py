@@ -12,7 +12,14 @@ from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
-from experiments.zoo import head_recipes, load, sql_recipe, stdlib_recipes, step_recipes
+from experiments.zoo import (
+    head_recipes,
+    load,
+    program_recipe,
+    sql_recipe,
+    stdlib_recipes,
+    step_recipes,
+)
 from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from jaxdecode.train.frozen import taught
@@ -139,6 +146,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "arithmetic": _arithmetic,
     "arithmetic-draft": _arithmetic_draft,
     "arithmetic-steps": step_recipes.arithmetic_steps,
+    "programs": program_recipe.writer,
     "sql": sql_recipe.agent,
     "stdlib": stdlib_recipes.target,
     "stdlib-acceptance": head_recipes.acceptance,
