@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxdecode import struct
 from jaxdecode.ngram import storage
+from jaxdecode.ngram.slots import fetch
 from jaxdecode.ngram.trie import Continuations
 from jaxdecode.text import Text
 from jaxdecode.types import Array, Int
@@ -84,8 +85,7 @@ class Corpus:
         def halve(_, bounds):
             low, high = bounds
             middle = (low + high) // 2
-            start = self.suffixes[jnp.minimum(middle, size - 1)][..., None]
-            held = self.tokens.at[start + order].get(mode="fill", fill_value=SEPARATOR)
+            held = self.continued(fetch(self.suffixes, middle), width)
             differ = (held != query) & asked
             at = jnp.argmax(differ, axis=-1, keepdims=True)
             less = jnp.take_along_axis(held < query, at, axis=-1)[..., 0]
@@ -95,6 +95,11 @@ class Corpus:
         zero = jnp.zeros((2, *query.shape[:2]), jnp.int32)
         found = jax.lax.fori_loop(0, size.bit_length() + 1, halve, (zero, zero + size))[0]
         return found[0], found[1]
+
+    def continued(self, start: Int[Array, "..."], count: int) -> Int[Array, "... count"]:
+        """`count` tokens from each place on, separators past the end."""
+        place = start[..., None] + jnp.arange(count)
+        return jnp.where(place < len(self.tokens), fetch(self.tokens, place), SEPARATOR)
 
     def longest(
         self, text: Text, longest: int, shortest: int
@@ -122,9 +127,8 @@ class Corpus:
         every = jnp.maximum(count / matches, 1.0)[:, None]
         rank = jnp.floor((order + 0.5) * every - 0.5 * (every == 1.0)).astype(jnp.int32)
         there = order < count[:, None]
-        start = self.suffixes[jnp.where(there, first[:, None] + rank, 0)] + matched[:, None]
-        index = start[..., None] + jnp.arange(length)
-        tokens = self.tokens.at[index].get(mode="fill", fill_value=SEPARATOR)
+        start = fetch(self.suffixes, jnp.where(there, first[:, None] + rank, 0))
+        tokens = self.continued(start + matched[:, None], length)
         inside = jnp.cumprod(tokens != SEPARATOR, axis=2).astype(bool) & there[..., None]
         ends = inside[..., 0]  # an occurrence at the end of its document goes nowhere
         return Continuations(jnp.where(inside, tokens, -1), ends.astype(jnp.float32))

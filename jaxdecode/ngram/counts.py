@@ -15,6 +15,7 @@ import numpy as np
 from jaxdecode import struct
 from jaxdecode.ngram import storage
 from jaxdecode.ngram.corpus import join
+from jaxdecode.ngram.slots import fetch
 from jaxdecode.ngram.table import FREE, Entry, scatter_keys
 from jaxdecode.types import Array, Float, Int
 
@@ -87,13 +88,13 @@ class Counts:
     def read(self, keys: Int[Array, "... n"]) -> Entry:
         """The successors of the keys, any leading axes."""
         bucket = scatter_keys(keys, self.keys.shape[0])
-        here = jnp.all(self.keys[bucket] == keys[..., None, :], axis=-1)
-        there = jnp.any(here, axis=-1)
-        row = jnp.take_along_axis(self.row[bucket], jnp.argmax(here, -1)[..., None], -1)[..., 0]
+        here = jnp.all(fetch(self.keys, bucket) == keys[..., None, :], axis=-1)
+        there, way = jnp.any(here, axis=-1), jnp.argmax(here, axis=-1)
+        row = fetch(self.row.reshape(-1), bucket * self.row.shape[1] + way)
         return Entry(
-            tokens=jnp.where(there[..., None], self.tokens[row], FREE),
-            values=jnp.where(there[..., None], self.share[row], 0.0),
-            count=jnp.where(there, self.count[row], 0),
+            tokens=jnp.where(there[..., None], fetch(self.tokens, row), FREE),
+            values=jnp.where(there[..., None], fetch(self.share, row), 0.0),
+            count=jnp.where(there, fetch(self.count, row), 0),
         )
 
     def save(self, path: Path | str, tokenizer: str) -> None:

@@ -8,13 +8,13 @@ tokens with a value each and how often it was observed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.ngram.slots import fetch_rows, store_rows
 from jaxdecode.types import Array, Bool, Float, Int
 
 WAYS = 8
@@ -72,19 +72,21 @@ class Table:
     ) -> tuple[Int[Array, "B Q"], Int[Array, "B Q"], Bool[Array, "B Q"]]:
         """Bucket and way of each key, and whether it is there."""
         bucket = scatter_keys(keys, self.count.shape[1])
-        rows = jnp.arange(keys.shape[0])[:, None]
-        here = jnp.all(self.keys[rows, bucket] == keys[:, :, None], axis=3)
-        here &= self.count[rows, bucket] > 0
+        here = jnp.all(fetch_rows(self.keys, bucket) == keys[:, :, None], axis=3)
+        here &= fetch_rows(self.count, bucket) > 0
         return bucket, jnp.argmax(here, axis=2), jnp.any(here, axis=2)
 
     def read(self, keys: Int[Array, "B Q n"]) -> Entry:
         """The entries of the keys."""
         bucket, way, there = self.locate(keys)
-        at = (jnp.arange(keys.shape[0])[:, None], bucket, way)
+
+        def held(array: Array) -> Array:
+            return fetch_rows(joined(array), bucket * WAYS + way)
+
         return Entry(
-            tokens=jnp.where(there[..., None], self.tokens[at], FREE),
-            values=jnp.where(there[..., None], self.values[at], 0.0),
-            count=jnp.where(there, self.count[at], 0),
+            tokens=jnp.where(there[..., None], held(self.tokens), FREE),
+            values=jnp.where(there[..., None], held(self.values), 0.0),
+            count=jnp.where(there, held(self.count), 0),
         )
 
     def write(self, keys: Int[Array, "B Q n"], entry: Entry, valid: Bool[Array, "B Q"]) -> Table:
@@ -95,27 +97,33 @@ class Table:
         """
         bucket, way, there = self.locate(keys)
         there &= valid
-        rows = jnp.arange(keys.shape[0])[:, None]
         beside = (bucket[:, :, None] == bucket[:, None]) & valid[:, None]  # [B, Q, other Q]
         ways = jnp.arange(WAYS)
         held = beside & there[:, None]
         taken = jnp.any(held[..., None] & (way[:, None, :, None] == ways), axis=2)
-        cost = jnp.where(taken, jnp.iinfo(jnp.int32).max, self.count[rows, bucket])
+        cost = jnp.where(taken, jnp.iinfo(jnp.int32).max, fetch_rows(self.count, bucket))
         cheapest = jnp.argsort(cost, axis=2, stable=True)
         order = jnp.arange(keys.shape[1])
         turn = jnp.sum(beside & ~there[:, None] & (order < order[:, None]), axis=2)
         fits = turn < WAYS - jnp.sum(taken, axis=2)
         free = jnp.take_along_axis(cheapest, jnp.minimum(turn, WAYS - 1)[..., None], axis=2)
         way = jnp.where(there, way, free[..., 0])
-        bucket = jnp.where(valid & (there | fits), bucket, self.count.shape[1])
-        at = (rows, bucket, way)
-        return replace(
-            self,
-            keys=self.keys.at[at].set(keys, mode="drop"),
-            tokens=self.tokens.at[at].set(entry.tokens, mode="drop"),
-            values=self.values.at[at].set(entry.values, mode="drop"),
-            count=self.count.at[at].set(entry.count, mode="drop"),
+        slot = jnp.where(valid & (there | fits), bucket * WAYS + way, self.count[0].size)
+
+        def stored(array: Array, new: Array) -> Array:
+            return store_rows(joined(array), slot, new).reshape(array.shape)
+
+        return Table(
+            keys=stored(self.keys, keys),
+            tokens=stored(self.tokens, entry.tokens),
+            values=stored(self.values, entry.values),
+            count=stored(self.count, entry.count),
         )
+
+
+def joined(array: Array) -> Array:
+    """[B, C, WAYS, ...] -> [B, C * WAYS, ...], the slots of all buckets in a row."""
+    return array.reshape(array.shape[0], -1, *array.shape[3:])
 
 
 def scatter_keys(keys: Any, buckets: int) -> Any:
