@@ -24,12 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.speculative.policies.cost_aware import CostAware
+from algorithms.speculative.policies.fixed import Fixed
 from experiments import curves, zoo
 from experiments.questions import read_questions, spread
 from experiments.sources import open_model
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.timing import interleaved
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.lm import LanguageModel
@@ -37,6 +40,7 @@ from jaxdecode.logits import Identity, LogitsTransform
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.result import Result
 from jaxdecode.sampling import Greedy, Sampler
+from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 from models.text import check_same_tokenizer
 from models.transformer import Transformer
@@ -250,3 +254,32 @@ def pass_seconds(
     """Seconds of one pass over n new tokens with `held` tokens cached, for each n."""
     rows = curves.verify(model, batch, widths, held, repeats)
     return {row["width"]: row["ms"] / 1e3 for row in rows}
+
+
+def cost_aware(field: Field, speculator: Speculator, batch: int = 1, repeats: int = 5) -> CostAware:
+    """A policy that knows this device and this drafter, for batches of `batch` rows.
+
+    Measured on whole runs, so that all the work of a round counts: what rounds with drafts of
+    depth 1 and of the greatest take over the first prompts, in steps of plain decoding, and how
+    many drafts of one token hold over all of them.
+    """
+    depth, prompts = speculator.drafter.depth, field.batches(batch)
+    bounded = {n: replace(speculator, policy=Fixed(n)) for n in (1, depth)}
+    decoders = {0: field.plain()} | {n: Autoregressive(bound) for n, bound in bounded.items()}
+    calls = {str(n): lambda d=d: decode(d, 0, prompts[0]) for n, d in decoders.items()}
+    usage = {n: calls[str(n)]().usage for n in decoders}
+    rounds = {n: int(usage[n].histogram.sum(1).max()) for n in bounded}
+    rounds[0] = int(usage[0].emitted.max())
+    taken = interleaved(calls, repeats)
+    plain, one, most = (min(taken[str(n)]) / rounds[n] for n in (0, 1, depth))
+    drafting = max(most - one, 0.0) / max(depth - 1, 1) / plain
+    single = [decode(decoders[1], 0, prompt).usage for prompt in prompts]
+    drafted, held = (sum(int(getattr(u, n).sum()) for u in single) for n in ("drafted", "accepted"))
+    return CostAware(
+        passes=[1.0] + [max(one / plain - drafting, 1.0)] * depth,
+        drafting=drafting,
+        acceptance=held / max(drafted, 1),
+        shortest=64,
+        longest=512,
+        together=True,
+    )

@@ -25,11 +25,11 @@ from algorithms.speculative.kangaroo import kangaroo
 from algorithms.speculative.lookahead import lookahead
 from algorithms.speculative.medusa import medusa
 from algorithms.speculative.pearl import pearl
-from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rasd import rasd
 from algorithms.speculative.rest import rest
 from algorithms.speculative.rsd import rsd_c, rsd_s
+from algorithms.speculative.s2d import s2d
 from algorithms.speculative.specdec_pp import specdec_pp
 from algorithms.speculative.specinfer import specinfer
 from algorithms.speculative.spectr import spectr
@@ -37,13 +37,16 @@ from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
-from experiments.speculation import Field, pass_seconds
+from experiments.s2d import PRESETS, Setting
+from experiments.speculation import Field, cost_aware
 from experiments.tasks.stdlib import StandardLibrary
+from jaxdecode.follower import CHUNK
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.ngram.counts import Counts
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
+from models.transformer import Transformer
 
 Kind = Literal["draft model", "training-free", "trained"]
 PLAIN = "plain decoding"
@@ -51,6 +54,7 @@ SMALL = (-1, -1, 0, 0, 2, 4)  # the most useful nodes of a tree of ranks
 PAIRS = Ranked.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])  # for two heads
 DRAWN: dict[str, Any] = {"transform": Temperature(0.6), "sampler": Categorical()}
 CORPUS = 400_000  # tokens of a datastore
+NESTED = replace(PRESETS["cpu"], prompts=1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Method:
     Attributes:
       kind: see the module.
       build: the speculator for a field.
+      careful: whether it drafts no deeper than pays on this machine, which is measured.
       weights: what the zoo must have for the field's task, such as "eagle".
       tasks: where it can be had; everywhere if None.
     """
@@ -68,37 +73,29 @@ class Method:
     build: Callable[[Field], Speculator]
     weights: str | None = None
     tasks: tuple[str, ...] | None = None
+    careful: bool = False
 
     def fits(self, field: Field) -> bool:
         """Whether the method can be had on a field."""
         ships = self.weights is None or f"{field.task}-{self.weights}" in zoo.names()
         return ships and (self.tasks is None or field.task in self.tasks)
 
-    def decoder(self, field: Field) -> Autoregressive:
-        return Autoregressive(self.build(field))
+    def decoder(self, field: Field, batch: int = 1) -> Autoregressive:
+        """For batches of so many rows."""
+        speculator = self.build(field)
+        if self.careful:
+            speculator = replace(speculator, policy=cost_aware(field, speculator, batch))
+        return Autoregressive(speculator)
 
     def nodes(self, field: Field) -> int:
         """Draft tokens of a verifying pass."""
         return self.build(field).drafter.nodes
 
 
-def draft_model(field: Field, length: int = 4) -> Speculator:
-    """The draft's most probable tokens."""
-    return Speculator(field.generator(), Chain(field.draft, length, sampler=Greedy()), Match())
-
-
-def careful(build: Callable[[Field], Speculator], drafts: bool) -> Callable[[Field], Speculator]:
-    """The same, no deeper than pays on this machine; `drafts` says whether a model drafts."""
-
-    def bounded(field: Field) -> Speculator:
-        speculator = build(field)
-        nodes, depth = speculator.drafter.nodes, speculator.drafter.depth
-        cost = pass_seconds(field.target, (1, nodes + 1))
-        drafting = pass_seconds(field.draft, (1,))[1] / cost[1] if drafts else 0.0
-        passes = [1.0] + [cost[nodes + 1] / cost[1]] * depth
-        return replace(speculator, policy=CostAware(passes, drafting))
-
-    return bounded
+def draft_model(field: Field, stride: int = CHUNK) -> Speculator:
+    """The draft's four most probable tokens in a row."""
+    drafter = Chain(field.draft, 4, sampler=Greedy(), stride=stride)
+    return Speculator(field.generator(), drafter, Match())
 
 
 def head(field: Field, name: str) -> Any:
@@ -134,6 +131,17 @@ def prompt_lookup_4(field: Field) -> Speculator:
     return prompt_lookup(field.generator(), 4)
 
 
+def sorted_draft(field: Field) -> Speculator:
+    """Sub-models of the target's first layers, fine-tuned first as the paper's experiment does."""
+    return s2d(field.generator(), nested(), NESTED.exits, (*NESTED.thresholds[0], 0.0), 4)
+
+
+@cache
+def nested() -> Transformer:
+    """One sorted draft for all fields of the standard library."""
+    return Setting.of(NESTED).tuned(NESTED.exits[-1], NESTED.exits)
+
+
 def retrieving(field: Field) -> Speculator:
     """EAGLE-2's tree and what is found in the corpus, within the same number of nodes."""
     source = Datastore(corpus(field.task), 32)
@@ -142,7 +150,9 @@ def retrieving(field: Field) -> Speculator:
 
 METHODS: dict[str, Method] = {
     "draft model": Method("draft model", draft_model),
-    "draft model, cost-aware": Method("draft model", careful(draft_model, drafts=True)),
+    "draft model, cost-aware": Method(
+        "draft model", lambda f: draft_model(f, stride=16), careful=True
+    ),
     "specinfer": Method(
         "draft model", lambda f: specinfer(f.generator(), f.draft, (2, 1, 1), **DRAWN)
     ),
@@ -158,9 +168,10 @@ METHODS: dict[str, Method] = {
         lambda f: specdec_pp(f.generator(), f.draft, head(f, "acceptance"), least=1, most=6),
         weights="acceptance",
     ),
+    "s2d": Method("draft model", sorted_draft, tasks=("stdlib",)),
     "pearl": Method("draft model", lambda f: pearl(f.generator(), f.draft, 4)),
     "prompt lookup": Method("training-free", prompt_lookup_4),
-    "prompt lookup, cost-aware": Method("training-free", careful(prompt_lookup_4, drafts=False)),
+    "prompt lookup, cost-aware": Method("training-free", prompt_lookup_4, careful=True),
     "rest": Method(
         "training-free", lambda f: rest(f.generator(), corpus(f.task), 6, 32), tasks=("stdlib",)
     ),

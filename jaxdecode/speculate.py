@@ -10,13 +10,12 @@ never does worse than one token a pass. The invariants are those of plain decodi
 rows can do, these can: pause at a bound, be gathered, forked, pruned and run on.
 
 A policy bounds the depth of the next draft from what became of earlier ones. Where it may
-bound it to nothing, rounds without a draft run in a loop of their own, at the price of plain
+bound it to nothing, rounds without a draft follow in a loop of their own, at the price of plain
 steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -124,21 +123,21 @@ class Speculator:
         def running(rows: Rows) -> Bool[Array, ""]:
             return jnp.any(active(rows))
 
-        def draft(going: Callable[[Rows], Bool[Array, ""]], rows: Rows) -> Rows:
-            return jax.lax.while_loop(
-                going, lambda rows: play(self, rows, active(rows), until), rows
-            )
-
-        def rest(rows: Rows) -> Rows:
-            return jax.lax.while_loop(
+        def rest(before: Rows) -> Rows:
+            rows = jax.lax.while_loop(
                 lambda rows: running(rows) & ~drafting(rows),
                 lambda rows: pause(self, rows, active(rows)),
-                rows,
+                before,
             )
+            rounds = rows.usage.target_passes - before.usage.target_passes
+            histogram = rows.usage.histogram.at[:, 0].add(rounds)
+            return replace(rows, usage=replace(rows.usage, histogram=histogram))
 
-        if not self.policy.rests:
-            return draft(running, rows)
-        return jax.lax.while_loop(running, lambda rows: rest(draft(drafting, rows)), rows)
+        def body(rows: Rows) -> Rows:
+            rows = play(self, rows, active(rows), until)
+            return rest(rows) if self.policy.rests else rows
+
+        return jax.lax.while_loop(running, body, rows)
 
 
 def play(spec: Speculator, rows: Rows, active: Bool[Array, "R"], until: Int[Array, "R"]) -> Rows:
@@ -172,7 +171,9 @@ def play(spec: Speculator, rows: Rows, active: Bool[Array, "R"], until: Int[Arra
 
 
 def pause(spec: Speculator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
-    """One round without a draft: a step of plain decoding, which drafter and policy see."""
+    """One round without a draft: a step of plain decoding, which drafter and policy see.
+
+    The histogram is left to the loop around it."""
     memory, policy = rows.speculation
     output = extend(spec.model, rows.root[:, None], rows.cache, valid=active[:, None])
     judge = hear(spec.generator, rows, output, active)
@@ -182,9 +183,7 @@ def pause(spec: Speculator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     outcome = Outcome(verdict, after.root[:, None], count, output.hidden, judge)
     memory = spec.drafter.commit(spec.model, memory, nothing(count.shape[0]), outcome)
     policy = spec.policy.rest(policy, active)
-    histogram = after.usage.histogram.at[:, 0].add(active)
-    usage = replace(after.usage, histogram=histogram)
-    return replace(after, usage=usage, speculation=(memory, policy))
+    return replace(after, speculation=(memory, policy))
 
 
 def hear(generator: Generator, rows: Rows, output: ModelOutput, active: Bool[Array, "R"]) -> Judge:

@@ -27,7 +27,7 @@ from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import Rows
 from jaxdecode.sampling import step_keys
-from jaxdecode.speculate import DRAFT, ROUND, VERIFY, Speculator, run
+from jaxdecode.speculate import DRAFT, ROUND, VERIFY, Speculator, verify
 from jaxdecode.types import Array, Bool, Int, Key
 
 
@@ -128,7 +128,7 @@ def _look(generator: Generator, rows: Rows, pending: Pending) -> ModelOutput:
     """The target on root and pending tokens."""
     active = rows.running & (rows.total < _until(rows, pending))
     draft = asked(pending, None, Spent.nothing(rows.length.shape[0]))
-    return run(generator.model, rows, draft, active)
+    return verify(generator.model, rows, draft, active)
 
 
 @jax.jit

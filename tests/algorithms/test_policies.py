@@ -82,6 +82,12 @@ def test_a_row_that_rejects_rests_and_probes_at_multiples_of_growing_pauses() ->
     assert (limits[drafts[-2:]] == 1).all()  # a probe is as shallow as it can be
 
 
+def test_a_row_that_is_not_expected_to_gain_begins_by_resting() -> None:
+    policy = CostAware(FLAT, 0.5, acceptance=0.2, shortest=4, longest=16)
+    limits = np.array(rounds(policy, lambda *_: 0, 40))
+    assert np.flatnonzero(limits).tolist() == [3, 7, 15, 31]
+
+
 def test_a_probe_that_holds_ends_the_rest() -> None:
     policy = CostAware(FLAT, 0.3, fade=0.5)
     limits = rounds(policy, lambda index, limit: limit if index > 30 else 0, 70)
@@ -101,16 +107,16 @@ def test_a_drafter_with_nothing_to_offer_is_left_alone_for_longer_and_longer() -
 
 
 def test_rows_that_decide_together_go_by_the_acceptance_of_all() -> None:
-    """One row of three whose drafts hold: alone it drafts on, together all of them rest."""
-    drafted, accepted = jnp.full((3,), 2, jnp.int32), jnp.array([2, 0, 0], jnp.int32)
+    """One row of four whose drafts hold: alone it drafts on, together all of them rest."""
+    drafted, accepted = jnp.full((4,), 2, jnp.int32), jnp.array([2, 0, 0, 0], jnp.int32)
     limits = {}
     for together in (False, True):
-        policy = CostAware(FLAT, 0.6, together=together)
-        state = policy.init(3)
+        policy = CostAware(FLAT, 0.5, together=together)
+        state = policy.init(4)
         for _ in range(3):
-            state = policy.update(state, drafted, accepted, jnp.ones((3,), bool))
-        limits[together] = policy.limit(state).tolist()
-    assert limits == {False: [3, 0, 0], True: [0, 0, 0]}
+            state = policy.update(state, drafted, accepted, jnp.ones((4,), bool))
+        limits[together] = (policy.limit(state) > 0).tolist()
+    assert limits == {False: [True, False, False, False], True: [False] * 4}
 
 
 def test_rows_are_on_their_own() -> None:

@@ -13,6 +13,7 @@ from experiments.report import Report
 from experiments.spec_bench import PRESETS, Config, claims, run
 from experiments.speculation import Field, counts, open_field
 from experiments.speculators import METHODS
+from experiments.widened import widened
 from jaxdecode.decoder import decode
 
 SMOKE = PRESETS["smoke"]
@@ -67,6 +68,22 @@ def test_claims_follow_their_rules() -> None:
     assert list(held.values()) == [True, False, True, True, True]
     wrong = [*rows, row("spectr", "draft model", 1.0, equal_rows=0.5)]
     assert not claims(wrong)[-1].holds
+
+
+def test_the_widened_target_has_goals_of_its_own() -> None:
+    rows = [row("plain decoding", "", 1.0), row("eagle", "trained", 0.9)]
+    rows += [dict(r, task="t, widened", speed_up=2 * r["speed_up"]) for r in rows]
+    assert [claim.holds for claim in claims(rows)[:2]] == [False, True]
+
+
+def test_a_widened_target_writes_the_same_text() -> None:
+    field = open_field("arithmetic", 2, 8)
+    wide = replace(field, target=widened(field.target, field.target.config.mlp + 64))
+    assert wide.target.cost.parameters > field.target.cost.parameters
+    one, two = (decode(f.plain(), 0, f.batches(2)[0]).tokens for f in (field, wide))
+    np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match="mlp=8"):
+        widened(field.target, 8)
 
 
 def test_counts_are_those_of_the_result() -> None:

@@ -35,7 +35,7 @@ class Estimate:
       depth: of the next draft.
       resting: whether it drafts in probes only.
       pause: rounds between probes.
-      round: rounds so far.
+      round: rounds so far, and one more on a row that began by resting.
     """
 
     held: Float[Array, "B"]
@@ -70,7 +70,7 @@ class CostAware:
     trust: Float[Array, ""] | float = 2.0
     fade: Float[Array, ""] | float = 0.9
     shortest: Int[Array, ""] | int = 16
-    longest: Int[Array, ""] | int = 64
+    longest: Int[Array, ""] | int = 128
     together: bool = struct.field(pytree_node=False, default=False)
 
     rests = True
@@ -100,9 +100,10 @@ class CostAware:
         tested = jnp.broadcast_to(jnp.asarray(self.trust, jnp.float32), (rows,))
         zero = jnp.zeros((rows,), jnp.int32)
         held = tested * self.acceptance
-        depth = jnp.maximum(self.best(held, tested), 1)
+        best = self.best(held, tested)
         pause = jnp.broadcast_to(jnp.asarray(self.shortest, jnp.int32), (rows,))
-        return Estimate(held, tested, depth, zero > 0, pause, zero)
+        rests = best == 0  # round 0 would be a probe
+        return Estimate(held, tested, jnp.maximum(best, 1), rests, pause, zero + rests)
 
     def rates(self, held: Float[Array, "B"], tested: Float[Array, "B"]) -> Float[Array, "B D+1"]:
         """Tokens for each unit of time that drafts of depth 0..D are expected to make."""

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.types import Array, Int
+from jaxdecode.types import Array, Bool, Int
 
 
 @struct.dataclass
