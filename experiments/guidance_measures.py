@@ -42,7 +42,7 @@ class Arm:
 
     Attributes:
       make: (world, setting) -> decoder.
-      settings: 1 / alpha, N or K; 0 where there is nothing to set.
+      settings: 1 / alpha, N, K, k or tokens of a rollout; 0 where there is nothing to set.
       bound: (setting, config) -> KL, where it is not measured.
     """
 
@@ -60,8 +60,8 @@ def arms(config: Config) -> dict[str, Arm]:
     def values(name: str) -> Callable[[World, float], Decoder]:
         return lambda w, a: tokenwise(w.generator(), w.values[name], 1 / a, k)
 
-    def ours(w: World, model: Any, a: float) -> Decoder:
-        return direct(w.generator(model), w.scorer, 1 / a, **many)
+    def ours(w: World, model: Any, a: float, **changes: Any) -> Decoder:
+        return direct(w.generator(model), w.scorer, 1 / a, **many | changes)
 
     found = {
         "base": Arm(lambda w, a: Autoregressive(w.generator())),
@@ -88,6 +88,12 @@ def arms(config: Config) -> dict[str, Arm]:
         "TQ*": Arm(lambda w, a: ours(w, w.aligned, a), weights),
         "TQ*, base tilted": Arm(
             lambda w, a: direct(w.generator(), w.scorer, 1 / a, w.aligned, **many), weights
+        ),
+        "TQ*, by width": Arm(
+            lambda w, k: ours(w, w.aligned, *middle, candidates=int(k)), config.widths
+        ),
+        "TQ*, by horizon": Arm(
+            lambda w, length: ours(w, w.aligned, *middle, horizon=int(length)), config.horizons
         ),
         "direct TQ*, wrong policy": Arm(lambda w, a: ours(w, w.misaligned, a), middle),
         "indirect TQ*": Arm(

@@ -7,34 +7,27 @@ values of CD are trained on the same texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
 from algorithms.alignment import base
 from algorithms.alignment.base import Responses
 from experiments import prompts, sources
+from experiments.guidance_training import Lessons, Plan
 from experiments.report import Out, Seed
 from experiments.tasks.dialog import Dialog
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
-from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer, Scorer, Spent
-from jaxdecode.train.fit import Checkpoints, fit
-from jaxdecode.train.preferences import dpo, pair_loss
-from jaxdecode.train.sequences import join
-from jaxdecode.train.values import cd_q, fudge, next_law
 from jaxdecode.types import Array, Float
 
 DIALOG = Dialog(typical=360, longest=500)
@@ -61,6 +54,8 @@ class Config:
       candidates, rollouts: k and n.
       weights: 1 / alpha of every guided method, rising; `value_weights` for trained values,
         which are fainter than rewards.
+      widths, horizons: other k, and other lengths of rollouts, that Transfer Q* is tried with at
+        the middle of `weights`; rising.
       sizes: N of best-of-N, rising.
       blocks: K of blockwise CD, rising; `block` tokens each.
       draws: responses of every method to each held-out prompt.
@@ -87,6 +82,8 @@ class Config:
     rollouts: int = 4
     weights: tuple[float, ...] = (0.2, 0.5, 1.2)
     value_weights: tuple[float, ...] = (0.5, 1.2, 3.0, 8.0)
+    widths: tuple[int, ...] = (2, 16)
+    horizons: tuple[int, ...] = (2, 8)
     sizes: tuple[int, ...] = (4, 32, 128)
     blocks: tuple[int, ...] = (4,)
     block: int = 5
@@ -95,7 +92,7 @@ class Config:
     out: Out = None
 
     def __post_init__(self):
-        for name in ("weights", "value_weights", "sizes", "blocks"):
+        for name in ("weights", "value_weights", "widths", "horizons", "sizes", "blocks"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)) or values[0] <= 0:
                 raise ValueError(f"{name}={values}: give positive numbers, rising")
@@ -198,76 +195,21 @@ class World:
         """The optimum for the other reward."""
         return self.align("misaligned", self.drawn_other)
 
+    @cached_property
+    def lessons(self) -> Lessons:
+        """What policies and values are trained from."""
+        c = self.config
+        runs = None if c.out is None else Path(c.out) / "runs"
+        return Lessons(self.source.model, self.tokens("train"), self.drawn, c.seed, runs)
+
     def align(self, name: str, reward: np.ndarray) -> Any:
-        """DPO on pairs labelled with P = sigmoid(r_1 - r_2), whose optimum is that of r at beta."""
-        found, c = self.drawn, self.config
-
-        def batch(rng: np.random.Generator, ids: np.ndarray, block: Prompt) -> dict[str, Any]:
-            pair = np.stack([rng.choice(found.length.shape[1], 2, replace=False) for _ in ids])
-            gap = reward[ids, pair[:, 0]] - reward[ids, pair[:, 1]]
-            swap = rng.random(len(ids)) > 1 / (1 + np.exp(-gap))
-            pair[swap] = pair[swap, ::-1]
-            made: dict[str, Any] = {"terms": dpo(c.beta)}
-            for side, index in zip(("chosen", "rejected"), pair.T, strict=True):
-                made[side] = self.joined(block, ids, index)
-                made[f"{side}_reference"] = jnp.asarray(found.logprob[ids, index])
-            return made
-
-        plan = (c.steps, c.batch, c.rate)
-        return self.trained(name, self.source.model, pair_loss, batch, plan)
+        """The base aligned to a reward of its responses."""
+        c = self.config
+        return self.lessons.align(name, reward, c.beta, Plan(c.steps, c.batch, c.rate))
 
     @cached_property
     def values(self) -> dict[str, Any]:
         """V of both kinds."""
-        return {name: self.value(name) for name in ("FUDGE", "CD-Q")}
-
-    def value(self, name: str) -> Any:
-        """V of prefixes under the base, by "FUDGE" or "CD-Q"; starts as a faint copy of it."""
-        model = nnx.clone(self.source.model)
-        model.norm[...] = 0.1 * model.norm[...]
-        found, c = self.drawn, self.config
-
-        def batch(rng: np.random.Generator, ids: np.ndarray, block: Prompt) -> dict[str, Any]:
-            index = rng.integers(found.length.shape[1], size=len(ids))
-            texts = self.joined(block, ids, index)
-            made = {"sequences": texts, "reward": jnp.asarray(found.reward[ids, index])}
-            if name == "CD-Q":
-                made["law"] = _law(self.source.model, texts)
-            return made
-
-        plan = (c.value_steps, c.value_batch, c.value_rate)
-        return self.trained(name, model, cd_q if name == "CD-Q" else fudge, batch, plan)
-
-    def joined(self, block: Prompt, ids: np.ndarray, index: np.ndarray) -> Any:
-        found = self.drawn
-        tokens, length = found.tokens[ids, index], found.length[ids, index]
-        return join(block, jnp.asarray(tokens), jnp.asarray(length))
-
-    def trained(
-        self,
-        name: str,
-        model: Any,
-        loss: Callable[..., Any],
-        batch: Callable[..., Mapping[str, Any]],
-        plan: tuple[int, int, float],
-    ) -> Any:
-        """`fit` on batches of training prompts, each a function of its step.
-
-        Args:
-          plan: steps, batch and learning rate.
-        """
-        c, tokens, (steps, count, peak) = self.config, self.tokens("train"), plan
-        width = bucket(max(map(len, tokens)))
-
-        def batches(step: int) -> Mapping[str, Any]:
-            rng = np.random.default_rng((c.seed, step))
-            ids = rng.integers(len(tokens), size=count)
-            return batch(rng, ids, Prompt.of([tokens[i] for i in ids], ids.tolist(), width))
-
-        rate = optax.warmup_cosine_decay_schedule(0, peak, 5, max(steps, 6), peak / 10)
-        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
-        where = None if c.out is None else Checkpoints(Path(c.out) / "runs" / name, steps)
-        return fit(model, loss, batches, optimizer, steps, where, watch_every=steps)
-
-
-_law = jax.jit(next_law)
+        c = self.config
+        plan = Plan(c.value_steps, c.value_batch, c.value_rate)
+        return {name: self.lessons.value(name, plan) for name in ("FUDGE", "CD-Q")}

@@ -90,6 +90,8 @@ def test_refusals() -> None:
         Config(sizes=())
     with pytest.raises(ValueError, match="blocks="):
         Config(blocks=(0, 2))
+    with pytest.raises(ValueError, match="widths="):
+        Config(widths=(8, 2))
     with pytest.raises(ValueError, match="rollouts=1"):
         Config(rollouts=1)
     with pytest.raises(ValueError, match="methods: no"):
