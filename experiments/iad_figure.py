@@ -24,8 +24,9 @@ SHOWN = {
 
 
 def draw(path: Path, curves: Curves, config: Config) -> None:
-    """Score and solved questions against calls, score against noise, and the exact toy."""
-    with figure(path, columns=2, rows=2) as (scores, solved, noise, toy):
+    """Score and solved questions against calls, score against noise, the exact toy, programs."""
+    with figure(path, columns=2, rows=3 if config.writer else 2) as (scores, solved, *others):
+        noise, toy, *programs = others
         for name, shown in SHOWN.items():
             values = curves[name]
             _against_calls(scores, values.mean(axis=0), config, label=shown)
@@ -46,6 +47,13 @@ def draw(path: Path, curves: Curves, config: Config) -> None:
                 _calls(config.rounds, config.samples), [score(law) for law in laws], label=label
             )
         toy.set(xlabel="calls", ylabel="mean score", title="exact: 12 hidden bits")
+        for axes, whole in zip(programs, (False, True), strict=False):
+            for name in ("best-of-N", "IAD", "IAD, another's feedback"):
+                values = curves[f"programs: {name}"]
+                mean = 100 * (values == 1 if whole else values).mean(axis=0)
+                _against_calls(axes, mean, config, label=SHOWN[name])
+            told = "all hidden tests, %" if whole else "hidden tests, %"
+            axes.set(ylabel=told, title="list programs")
 
 
 def _against_calls(axes: Axes, values: NDArray[np.float64], config: Config, **style: Any) -> None:

@@ -1,7 +1,8 @@
 """What the experiment on IAD runs on: a task, its verifier, and an agent that is asked in writing.
 
-The generated task is `experiments.tasks.sql`, the zoo's model its agent. With a path to HumanEval
-the agent is a published checkpoint and programs run in the sandbox.
+The generated tasks are `experiments.tasks.sql` and `experiments.tasks.programs`, models of the zoo
+their agents. With a path to HumanEval the agent is a published checkpoint and programs run in the
+sandbox.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from experiments.report import Out, Seed
 from experiments.sources import Codec, open_model
 from experiments.tasks import refinement
 from experiments.tasks.human_eval import HumanEval
+from experiments.tasks.programs import Programs, parse, passed
+from experiments.tasks.programs import run as run_list
 from experiments.tasks.sql import Sql
 from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
@@ -43,6 +46,11 @@ class Config:
       batch: questions decoded at a time.
       max_tokens, temperature: of an answer.
       longest: prompt tokens with all feedback.
+      writer: the model of a second task, list programs; None for none. Its verifier runs the
+        public tests, its scores are shares of the hidden ones.
+      problems: of those.
+      operations: fewest and most operations of theirs.
+      program_tokens, program_longest: as `max_tokens` and `longest`.
     """
 
     generator: str = "sql"
@@ -56,6 +64,11 @@ class Config:
     max_tokens: int = 20
     temperature: float = 1.0
     longest: int = 64
+    writer: str | None = "programs"
+    problems: int = 400
+    operations: tuple[int, int] = (1, 3)
+    program_tokens: int = 8
+    program_longest: int = 80
     seed: Seed = 0
     out: Out = None
 
@@ -77,13 +90,27 @@ class Setting:
     config: Config
     model: Any
     codec: Codec
-    task: Sql | HumanEval
+    task: Sql | HumanEval | Programs
 
     @classmethod
     def of(cls, config: Config) -> Setting:
         task = Sql(config.open_parts) if config.data is None else HumanEval(config.data)
         source = open_model(config.generator)
         return cls(config, source.model, source.codec, task)
+
+    @classmethod
+    def programs(cls, config: Config) -> Setting:
+        """The second task: list programs, asked of `config.writer`."""
+        if config.writer is None:
+            raise ValueError("writer=None: there is no second task; name a model of the zoo")
+        source = open_model(config.writer)
+        config = replace(
+            config,
+            questions=config.problems,
+            max_tokens=config.program_tokens,
+            longest=config.program_longest,
+        )
+        return cls(config, source.model, source.codec, Programs(config.operations))
 
     @property
     def agent(self) -> ModelAgent:
@@ -103,15 +130,27 @@ class Setting:
             batch=config.batch,
             longest=config.longest,
         )
-        if isinstance(task, Sql):
+        if not isinstance(task, HumanEval):
             width = bucket(config.longest)
-            agent = replace(agent, write=write_sql, read=task.extract, width=width)
+            agent = replace(agent, write=write_plain, read=task.extract, width=width)
         return agent
 
     @property
     def verify(self) -> Verifier:
-        """The exact verifier, which is the metric too."""
-        return Queries(self.task) if isinstance(self.task, Sql) else Code(self.task)
+        """The exact verifier, which is the metric too where no tests are hidden."""
+        match self.task:
+            case Sql():
+                return Queries(self.task)
+            case Programs():
+                return run_public
+            case _:
+                return Code(self.task)
+
+    def score(self, example: Example, text: str) -> float:
+        """What an answer is worth."""
+        if isinstance(self.task, Programs):
+            return passed(text, example.meta["hidden"])
+        return self.task.verify(example.prompt, text)
 
     def questions(self) -> list[Example]:
         rng = np.random.default_rng(self.config.seed)
@@ -131,6 +170,12 @@ class Queries:
         return Verdict(self.task.verify(prompt, text))
 
 
+def run_public(prompt: str, text: str) -> Verdict:
+    """The share of a prompt's pairs that a list program gets right; raises for what is none."""
+    run_list(text, [])
+    return Verdict(passed(text, parse(prompt)))
+
+
 @dataclass(frozen=True)
 class Code:
     """1 for a program that passes its tests; else 0, and the end of what Python said."""
@@ -142,8 +187,8 @@ class Code:
         return Verdict(float(right), "" if right else f"{run.status}: {run.stderr[-400:]}".strip())
 
 
-def write_sql(review: Review) -> str:
-    """As the zoo's model learned to read it."""
+def write_plain(review: Review) -> str:
+    """As the zoo's models learned to read it."""
 
     def scored(attempt: Attempt | None) -> refinement.Scored | None:
         return None if attempt is None else (attempt.text, attempt.score)

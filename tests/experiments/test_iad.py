@@ -13,11 +13,21 @@ import pytest
 
 from algorithms.agents.agent import Attempt, Reply, Review, Verdict
 from experiments.agents import Confused, ModelAgent, Noisy, Sparse, _draw
-from experiments.iad import PRESETS, arms, claims, run
-from experiments.iad_setting import Code, Config, Queries, Setting, write_code, write_sql
+from experiments.iad import ON_PROGRAMS, PRESETS, PROGRAMS, arms, claims, run
+from experiments.iad_setting import (
+    Code,
+    Config,
+    Queries,
+    Setting,
+    run_public,
+    write_code,
+    write_plain,
+)
 from experiments.sources import Codec
 from experiments.tasks.human_eval import HumanEval
+from experiments.tasks.programs import Programs
 from experiments.tasks.sql import Sql
+from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
@@ -54,11 +64,14 @@ def test_claims_are_decided_by_the_scores():
     config = Config(rounds=3, samples=2, sigmas=(0.4,))
     wins = {"IAD", "IAD, one at a time"}
     curves = {}
-    for name, arm in arms(config).items():
+    asked = arms(config)
+    asked |= {f"{PROGRAMS}{name}": asked[name] for name in ON_PROGRAMS}
+    for name, arm in asked.items():
         steps = arm.rounds if arm.rounds > 1 else arm.samples
         curves[name] = np.full((40, steps), 0.5)
-        curves[name][::2, -1] += 0.5 * (name in wins)
-    assert [claim.holds for claim in claims(config, curves)] == [True] * 6
+        curves[name][::2, -1] += 0.5 * (name.removeprefix(PROGRAMS) in wins)
+    assert [claim.holds for claim in claims(config, curves)] == [True] * 8
+    assert len(claims(replace(config, writer=None), curves)) == 6
     flat = {name: np.full_like(scores, 0.5) for name, scores in curves.items()}
     assert not any(claim.holds for claim in claims(config, flat))
 
@@ -70,8 +83,20 @@ def test_queries_are_verified_and_failures_raise():
     with pytest.raises(ValueError, match="refused: not authorized"):
         verify(example.prompt, "drop table items")
     best, worst = Attempt(example.target, 0.55), Attempt("select 1", -np.inf, error="x")
-    text = write_sql(Review(example.prompt, best, worst))
+    text = write_plain(Review(example.prompt, best, worst))
     assert text.endswith(f"best {example.target} scores 5 worst select 1 scores 0 answer")
+
+
+def test_list_programs_are_verified_by_what_is_public_and_scored_by_what_is_hidden():
+    here = Setting(Config(), None, codec(), Programs())
+    prompt, hidden = "1 2 > 2 1 ; 3 > 3 :", [([4, 5], [5, 4]), ([6], [7])]
+    assert here.verify(prompt, "rev").score == 1.0 == run_public(prompt, "rev").score
+    assert here.verify(prompt, "sort").score == 0.5
+    assert here.score(Example(prompt, "rev", {"hidden": hidden}), "rev") == 0.5
+    with pytest.raises(ValueError, match="is no chain of"):
+        here.verify(prompt, "rev 3")
+    with pytest.raises(ValueError, match="writer=None"):
+        Setting.programs(Config(writer=None))
 
 
 def test_programs_are_verified_with_a_critique(tmp_path: Path):
