@@ -8,6 +8,7 @@ import pytest
 from experiments.sandbox.program import Limits, run_program
 from experiments.tasks.programs import (
     Programs,
+    near_miss,
     parse,
     passed,
     passed_in_sandbox,
@@ -16,6 +17,7 @@ from experiments.tasks.programs import (
     show,
     split_steps,
 )
+from experiments.tasks.refinement import Refinements, guess_program, tenths
 from experiments.tasks.task import SPLITS, split_of
 
 TASK = Programs()
@@ -96,3 +98,28 @@ def test_bad_arguments_are_refused():
         Programs((2, 1))
     with pytest.raises(ValueError, match="hidden is 0"):
         Programs(hidden=0)
+
+
+def test_lessons_show_near_misses_with_true_scores_and_ask_for_the_reference():
+    lessons = Refinements(TASK, guess_program)
+    seen, codec = set(), TASK.tokenizer()
+    for example in lessons.sample(np.random.default_rng(1), 40, "train"):
+        question = example.meta["question"]
+        assert example.prompt.startswith(question) and example.target == example.meta["answer"]
+        assert lessons.verify(example.prompt, example.target) == 1.0
+        shown = example.prompt[len(question) :].split()
+        seen.add((shown.count("best"), shown.count("worst")))
+        assert codec.decode(codec.encode(example.prompt)) == example.prompt
+        for name in ("best", "worst"):
+            if name in shown:
+                stop = shown.index("scores", shown.index(name))
+                text = " ".join(shown[shown.index(name) + 1 : stop])
+                assert int(shown[stop + 1]) == tenths(TASK.verify(question, text))
+    assert seen == {(0, 0), (1, 0), (1, 1)}
+
+
+def test_a_near_miss_is_a_program():
+    rng = np.random.default_rng(2)
+    same = [near_miss(rng, "sort mul 2", 0.0) for _ in range(50)]
+    assert "sort mul 2" in same and {len(split_steps(text)) for text in same} == {1, 2, 3}
+    assert all(TASK.extract(text) == text for text in same)
