@@ -15,10 +15,13 @@ from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
 from experiments import diverse_beam_search as diverse
 from experiments import superposed_decoding as superposed
+from experiments import superposed_facts
 from experiments.passages import Passages, distinct, similarity
 from experiments.sources import Codec, Source
-from experiments.tasks.arithmetic import Arithmetic
+from experiments.superposed_facts import Facts, Knower
+from experiments.tasks.arithmetic import Arithmetic, check_steps
 from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
@@ -127,6 +130,43 @@ def test_lists_of_an_untrained_model_are_measured() -> None:
     assert np.shape(setting.judged(setting.informed(0.3), passages)["worth"]) == (3, 4)
     same = replace(setting.diverse(0.5, 4), strength=0.0)
     assert setting.judged(same, passages)["unique"] == [1] * 3  # four groups of one beam
+
+
+def test_facts_are_completed_and_judged() -> None:
+    """An untrained model's numbers, each place judged alone; claims follow the numbers."""
+    facts = Facts.of(6, 0)
+    for given, answer in zip(facts.given, facts.answers, strict=True):
+        question, _, solution = given.partition("=")
+        assert all(check_steps(question + "=", solution + answer))
+    strict = Arithmetic().tokenizer()
+    text = Tokenizer(strict.inner, strict.bos_id, (strict.eos_id,), strict.pad_id)
+    model = Transformer(small(strict.vocab_size, hidden=16, layers=1), rngs=nnx.Rngs(0))
+    knower = Knower(Source("none", model, Codec(text, strict), 64), facts, 3, 2, 0)
+    decoder = knower.superposed(0.3)
+    said = [
+        text.decode(row[:n].tolist()).strip()
+        for row, n in zip(*jax.device_get(first_list(knower, decoder)), strict=True)
+    ]
+    told = replace(knower, facts=replace(facts, answers=[said[1], *facts.answers[1:]]))
+    right = told.right(decoder, range(1))
+    np.testing.assert_array_equal(right, [[text == said[1] for text in said]])
+    found = told.measure((0.3,))
+    assert {name: np.shape(one) for name, one in found["right"].items()} == {
+        "superposed": (3, 3), "greedy": (3, 1), "beam search": (3, 3), "nucleus": (3, 3),
+    }  # fmt: skip
+    noise = np.random.default_rng(0).random((200, 3)) < 0.5
+    for own, greedy in ((noise, noise[:, :1]), (noise[:, :1] & False, noise[:, :1])):
+        made = {"temperature": 0.3, "right": {"superposed": own, "greedy": greedy}}
+        better = own is noise
+        assert [claim.holds for claim in superposed_facts.claims(made)] == [better] * 2
+        assert superposed_facts.rows(made)[0]["P@1, %"] == 100 * own[:, 0].mean()
+
+
+def first_list(knower: Knower, decoder: Any) -> tuple[Any, Any]:
+    """What a decoder lists for the first fact."""
+    width = max(map(len, knower.prompts))
+    found = decode(decoder, 0, Prompt.of(knower.prompts[:1] * 2, [0, 0], width)).trace
+    return found.tokens[0], found.length[0]
 
 
 def test_the_published_settings_trace() -> None:
