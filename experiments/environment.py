@@ -29,6 +29,7 @@ def environment() -> dict[str, Any]:
         "cpus": usable_cpus(),
         "dtype": str(jax.numpy.zeros(()).dtype),
         "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
+        "xla_flags": [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "/" not in flag],
         "commit": commit(),
     }
 
