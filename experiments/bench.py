@@ -42,7 +42,8 @@ class Config:
     """What is timed.
 
     Attributes:
-      models: sizes, of 0.2M, 5M, 30M and (bfloat16) 1B.
+      models: sizes, of 0.2M, 5M, 30M and (bfloat16) 1B; or models of the zoo, or folders of
+        published checkpoints.
       batches: rows decoded together.
       prompt, new: tokens of every row.
       cache_growth: cache sizes the engine grows through, see `Generator`.

@@ -16,6 +16,7 @@ from experiments.figures import MARKERS, PALETTE, figure
 Rows = Sequence[dict[str, Any]]
 Curve = tuple[NDArray, NDArray]
 LINES = ("-", "--", ":")
+COLORS = PALETTE[:-1]  # black is the optimum's
 
 
 def draw(
@@ -62,9 +63,9 @@ def styles_of(rows: Rows) -> dict[str, dict[str, Any]]:
     shown = [name for name in dict.fromkeys(methods) if name != "optimum"]
     return {
         name: {
-            "color": PALETTE[number % len(PALETTE)],
+            "color": COLORS[number % len(COLORS)],
             "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": LINES[number // len(PALETTE) % len(LINES)],
+            "linestyle": LINES[number // len(COLORS) % len(LINES)],
         }
         for number, name in enumerate(shown)
     }

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from algorithms.sampling.autoregressive import Autoregressive
-from experiments import curves, peers, timing
+from experiments import curves, peers, sources, timing
 from experiments.environment import usable_cpus
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
@@ -46,10 +46,13 @@ class Course:
 
 
 def build(name: str, seed: int) -> Transformer:
-    """A model of random weights; the embedding is scaled up so that few tokens nearly tie.
+    """A model of `SHAPES` with random weights, or a published checkpoint by its folder.
 
-    The layers are unstacked: what is compared is speed, and few layers compile soon enough.
+    A random model's embedding is scaled up so that few tokens nearly tie. The layers are unstacked:
+    what is compared is speed, and few layers compile soon enough.
     """
+    if name not in SHAPES:
+        return sources.open_model(name).model.unstacked()
     model = Transformer(SHAPES[name], rngs=nnx.Rngs(seed))
     model.embedding.set_value(4 * model.embedding[...])
     return model.unstacked()
