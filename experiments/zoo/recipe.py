@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -56,21 +57,24 @@ class Recipe:
     stored: str = "float32"
     target: str | None = None
 
-    def optimizer(self) -> optax.GradientTransformation:
-        """AdamW under a clipped gradient: 5 % warm-up, then a cosine to a twentieth."""
+    def rate(self) -> optax.Schedule:
+        """5 % warm-up, then a cosine to a twentieth."""
 
         def cosine(steps: int) -> optax.Schedule:
             warm = max(1, steps // 20)
             return optax.warmup_cosine_decay_schedule(0.0, self.peak, warm, steps, self.peak / 20)
 
-        rate = cosine(self.steps)
-        if self.hold:
-            held = cosine(self.horizon)
-            top, rest = float(held(self.hold)), self.steps - self.hold
-            fall = optax.cosine_decay_schedule(top, rest, self.peak / 20 / top)
-            rate = optax.join_schedules([held, fall], [self.hold])
+        if not self.hold:
+            return cosine(self.steps)
+        held, rest = cosine(self.horizon), self.steps - self.hold
+        top = np.asarray(held(self.hold)).item()
+        fall = optax.cosine_decay_schedule(top, rest, self.peak / 20 / top)
+        return optax.join_schedules([held, fall], [self.hold])
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW under a clipped gradient, at the rate of the step."""
         return optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
+            optax.clip_by_global_norm(1.0), optax.adamw(self.rate(), b2=0.98, weight_decay=0.01)
         )
 
 

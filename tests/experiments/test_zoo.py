@@ -85,6 +85,18 @@ def test_weights_are_scored_as_they_are_stored(shelf):
     assert size["target"] < 2 * count + 2000 < 4 * count < size["draft"]
 
 
+def test_a_rate_that_is_held_falls_over_what_is_left():
+    plain, held = tiny("a", steps=40).rate(), tiny("a", steps=40, hold=20, horizon=100).rate()
+    long = tiny("a", steps=100).rate()
+    peak = tiny("a").peak
+    for step in (0, 3, 19):
+        np.testing.assert_allclose(held(step), long(step), rtol=1e-5)
+    np.testing.assert_allclose(held(20), long(20), rtol=1e-5)
+    assert held(30) > plain(30)
+    for rate in (plain, held):
+        np.testing.assert_allclose(rate(40), peak / 20, rtol=1e-4)
+
+
 def test_a_card_says_what_a_draft_is_for(shelf):
     target, draft = zoo.read(shelf / "target"), zoo.read(shelf / "draft")
     assert draft.card["target"] == {"name": "target", "sha256": target.card["sha256"]}
