@@ -47,6 +47,7 @@ from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, Watcher, fit
 from jaxdecode.train.lora import LoRA, merged
 from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
+from jaxdecode.train.precision import cast
 
 PAPER = Paper(
     slug="infalign",
@@ -251,6 +252,9 @@ def optimise(
         return {"setting": setting, "prompt": prompt, "key": key, **extra(ids, step)}
 
     model: Any = setting.generator.model
+    # A reference rounded as the policy is, so that their KL is nothing at first.
+    reference = replace(setting.generator, model=cast(model, plan.compute))
+    setting = replace(setting, generator=reference)
     every = plan.save or max(SAVE, plan.steps // 20)
     module = fit(
         learner.module(model if plan.lora is None else plan.lora.adapt(model)),

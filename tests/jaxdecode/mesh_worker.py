@@ -30,7 +30,7 @@ from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode, decode_all
-from jaxdecode.distributed import initialize, primary
+from jaxdecode.distributed import from_all, initialize, primary
 from jaxdecode.logits import Identity, Temperature
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -39,6 +39,7 @@ from jaxdecode.scoring import FunctionScorer, LikelihoodScorer, RewardScorer
 from jaxdecode.sharding import Sharded, make_mesh, named_shardings, own_rows, shard, shard_rows
 from jaxdecode.stop import Stop
 from jaxdecode.stream import stream
+from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.losses import next_token
 from models.checkpoints import Checkpoint, load
@@ -202,7 +203,9 @@ def aligned(folder: Path | None, mesh: Mesh | None, steps: int) -> list[dict[str
     """What a policy aligned for best-of-4 told at every step."""
     told: list[Mapping[str, float]] = []
     generator = Generator(language_model(), Identity(), Categorical(), Stop.of(2), 6)
-    plan = dataclasses.replace(ALIGNING, steps=steps, mesh=mesh)
+    # In parts where there are many devices, and at once on one: the same gradient.
+    parts = Accumulate(1 if mesh is None else 2)
+    plan = dataclasses.replace(ALIGNING, steps=steps, mesh=mesh, accumulate=parts)
     infalign(
         generator, WORTH, SEQUENCES, 0.1, BestOf(4), None, plan, folder, lambda _, m: told.append(m)
     )
@@ -234,6 +237,7 @@ def together(folder: Path) -> dict[str, Any]:
         "own prompts": outcome(decode(sharded, 3, shard_rows(part, mesh))),
         "own": own,
         "refusal": refusal,
+        "from all": from_all("x" * (1 + jax.process_index())),
         "training": training(folder),
     }
 

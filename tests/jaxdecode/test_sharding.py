@@ -140,6 +140,7 @@ def test_two_processes_are_as_one(tmp_path) -> None:
         agree(found["same prompts"], found["one device"])
         agree(found["own prompts"], found["one device"])
         check_training(found["training"])
+        assert found["from all"] == ["x", "xx"]
     for name in ("aligning.json", "aligning.1.json"):
         check_aligning(json.loads((tmp_path / name).read_text()))
     assert (first["own"], second["own"]) == ([0, 1, 2, 3], [4, 5, 6, 7])

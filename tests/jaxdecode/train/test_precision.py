@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from algorithms.alignment.infalign import Plan, optimise
 from jaxdecode.train.checkpoints import Checkpoints
 from jaxdecode.train.fit import fit
 from jaxdecode.train.losses import next_token
 from jaxdecode.train.policy_gradient import Reinforce
 from jaxdecode.train.precision import cast
 from tests.jaxdecode.train import bigrams, small
-from tests.jaxdecode.train.test_policy_gradient import batches
+from tests.jaxdecode.train.test_policy_gradient import WORTH, batches
 
 
 def test_a_transformer_learns_as_in_single_precision() -> None:
@@ -69,6 +72,23 @@ def test_the_optimisers_state_is_wide_and_a_run_resumes(tmp_path) -> None:
     np.testing.assert_array_equal(resumed.table[...], whole.table[...])
     stored = (tmp_path / "4" / "default" / "_METADATA").read_text()
     assert "mu" in stored and "bfloat16" not in stored
+
+
+def test_a_policy_and_its_reference_are_rounded_alike() -> None:
+    """So that their KL is nothing at first."""
+    told: list[Mapping[str, float]] = []
+    base, reward = bigrams.random(), bigrams.Known(jnp.asarray(WORTH, jnp.float32))
+    plan = Plan(prompts=2, group=4, steps=2, optimizer=optax.adam(0.1), compute="bfloat16")
+    policy = optimise(
+        bigrams.generator(base),
+        reward,
+        [[bigrams.START]] * 2,
+        0.5,
+        plan,
+        watch=lambda _, means: told.append(means),
+    )
+    assert told[0]["kl"] == 0 and told[1]["kl"] != 0
+    assert policy.table.dtype == base.table.dtype == jnp.float32
 
 
 def test_narrow_weights_are_refused() -> None:
