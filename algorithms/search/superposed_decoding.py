@@ -22,13 +22,14 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.search.beam_search import check_beams, check_generator
-from algorithms.search.rereading import inputs, reread
+from algorithms.search.rereading import reread, restarted
 from jaxdecode import beam, struct
 from jaxdecode.autoregress import Generator
-from jaxdecode.cache import resize, truncate
+from jaxdecode.beam_state import Search, start
+from jaxdecode.cache import resize
 from jaxdecode.extension import Beam, Likeliest, pick, placed
 from jaxdecode.finished import Finished, LengthPenalty
-from jaxdecode.lm import LayeredModel, View, extend
+from jaxdecode.lm import LayeredModel, View
 from jaxdecode.logits import Identity
 from jaxdecode.logits.transform import check_number
 from jaxdecode.ngram.interpolation import Interpolation
@@ -123,7 +124,7 @@ class SuperposedDecoding:
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
         # Score over length orders the finished, and no draft is dropped that could lead.
         rules = Beam(self.generator, Likeliest(), LengthPenalty(1.0), self.drafts)
-        found = beam.start(rules, key, prompt, 1)
+        found = start(rules, key, prompt, 1)
         room = prompt.tokens.shape[1] + self.generator.max_tokens
         found = replace(found, cache=resize(found.cache, room))
         found = jax.lax.while_loop(
@@ -135,7 +136,7 @@ class SuperposedDecoding:
             found = reread(self.generator.model, prompt, found)
         return beam.finish(rules, found, found.finished.rank)
 
-    def step(self, rules: Beam, prompt: Prompt, search: beam.Search) -> beam.Search:
+    def step(self, rules: Beam, prompt: Prompt, search: Search) -> Search:
         """One pass on the superposition, and the best combinations."""
         model = cast(LayeredModel, self.generator.model)
         score = search.score[:, 0]
@@ -209,7 +210,7 @@ class SuperposedDecoding:
     def fused(
         self,
         prompt: Prompt,
-        search: beam.Search,
+        search: Search,
         logp: Float[Array, "B N"],
         token: Int[Array, "B N"],
     ) -> Float[Array, "B K N"]:
@@ -227,7 +228,7 @@ class SuperposedDecoding:
         first = (search.step == 0) & (not self.first_step_ngram)
         return jnp.where(first, plain, fused)
 
-    def newest(self, prompt: Prompt, search: beam.Search) -> Int[Array, "B K O"]:
+    def newest(self, prompt: Prompt, search: Search) -> Int[Array, "B K O"]:
         """The last tokens of prompt and draft; -1 before the prompt."""
         assert self.ngrams is not None
         index = search.step - self.ngrams.order + jnp.arange(self.ngrams.order)
@@ -237,46 +238,17 @@ class SuperposedDecoding:
         given = jnp.where(at >= 0, given, -1)[:, None]
         return jnp.where(index >= 0, own, given)
 
-    def rebased(self, prompt: Prompt, search: beam.Search) -> beam.Search:
+    def rebased(self, prompt: Prompt, search: Search) -> Search:
         """Every `reset` steps: one draft, on the cache of its own tokens."""
         if self.reset is None:
             return search
         count = self.reset
 
-        def one(search: beam.Search) -> beam.Search:
+        def one(search: Search) -> Search:
             weight = self.weights(search.score[:, 0])
             keys = step_keys(search.key, jnp.broadcast_to(search.step, prompt.length.shape))
-            drawn = jnp.maximum(Categorical()(keys, jnp.log(weight)), 0)[:, None]
-            text = jnp.take_along_axis(search.tokens[:, 0], drawn[..., None], axis=1)[:, 0]
-            before = prompt.length - 1 + search.step - count
-            index = search.step - count + jnp.arange(count)
-            tokens = jnp.take(inputs(prompt, text), index, axis=1)
-            valid = jnp.broadcast_to(search.active[:, None], tokens.shape)
-            output = extend(
-                self.generator.model, tokens, truncate(search.cache, before), valid=valid
-            )
-            alone = jnp.arange(self.drafts) == 0
-
-            def first(array: Float[Array, "B 1 K"]) -> Float[Array, "B 1 K"]:
-                own = jnp.take_along_axis(array[:, 0], drawn, axis=1)
-                return jnp.where(alone, own, -jnp.inf)[:, None]
-
-            active = search.active.astype(jnp.int32)
-            return replace(
-                search,
-                tokens=jnp.broadcast_to(text[:, None, None], search.tokens.shape),
-                score=first(search.score),
-                logprob=first(search.logprob),
-                root=jnp.broadcast_to(
-                    jnp.take_along_axis(search.root, drawn, axis=1), search.root.shape
-                ),
-                cache=output.cache,
-                usage=search.usage.add(
-                    target_passes=active,
-                    target_tokens=active * count,
-                    attended=active * count * (before + (count + 1) / 2.0),
-                ),
-            )
+            drawn = jnp.maximum(Categorical()(keys, jnp.log(weight)), 0)
+            return restarted(self.generator.model, prompt, search, drawn, count)
 
         due = (search.step > 0) & (search.step % count == 0)
         return jax.lax.cond(due, one, lambda search: search, search)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from algorithms.search.superposed_decoding import SuperposedDecoding
-from jaxdecode import beam
 from jaxdecode.autoregress import Generator
+from jaxdecode.beam_state import start
 from jaxdecode.decoder import decode
 from jaxdecode.extension import Beam, Likeliest
 from jaxdecode.finished import LengthPenalty
@@ -124,7 +124,7 @@ def fused(followers: dict[int, dict[int, int]]) -> tuple[np.ndarray, np.ndarray]
     prompt = Prompt.of([[0]], width=1)
     rules = Beam(decoder.generator, Likeliest(), LengthPenalty(), 2)
     search = replace(
-        beam.start(rules, jax.random.key(0), prompt, 1),
+        start(rules, jax.random.key(0), prompt, 1),
         step=jnp.asarray(1),
         tokens=jnp.asarray([[[[FIRST, 0], [SECOND, 0]]]]),
     )
