@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from experiments.figures import MARKERS, PALETTE, figure
-from experiments.pg_td_setting import Config
+from experiments.pg_td_setting import CACHES, Config
 
 
 def draw(path: Path, config: Config, found: Mapping[str, Any]) -> None:
@@ -70,16 +70,14 @@ def _bonus(axes: Axes, found: Mapping[str, Any]) -> None:
             label=label,
             **style,
         )
-    axes.margins(0.4)
+    axes.set_xlim(0.0, 1.3 * max(found[name].size.mean() for name in names))
+    rates = [100 * found[name].hidden[:, -1].mean() for name in names]
+    axes.set_ylim(min(rates) - 5, max(rates) + 5)
     axes.set(xlabel="size of the returned program", ylabel="hidden tests passed, %")
 
 
 def _caches(axes: Axes, found: Mapping[str, Any]) -> None:
-    bars = {
-        "none": "PG-TD, caches: none",
-        "sequence only": "PG-TD, caches: sequence",
-        "both": "PG-TD",
-    }
+    bars = {name: f"PG-TD, caches: {name}" for name in CACHES}
     values = [found[name].tokens.mean() for name in bars.values()]
     drawn = axes.bar(list(bars), values, color=PALETTE[5])
     axes.bar_label(drawn, fmt="%.0f", fontsize=8)

@@ -51,7 +51,7 @@ class Config:
       questions, batch: how many, and how many at a time; a whole number of batches.
       generations: the most completions of a search, and samples of sampling; budgets are the
         powers of 2 up to it.
-      rollouts: the most of a search.
+      rollouts: the most of a search; 6.5 for each completion is what the authors allow.
       branch: k, of every method that draws or branches.
       particles: n of the Monte-Carlo method, rising.
       beams: of beam search, rising.
@@ -68,7 +68,7 @@ class Config:
     questions: int = 192
     batch: int = 96
     generations: int = 32
-    rollouts: int = 96
+    rollouts: int = 208
     branch: int = 3
     particles: tuple[int, ...] = (4, 16)
     beams: tuple[int, ...] = (5,)
@@ -298,7 +298,8 @@ class Setting:
 # The tree structure cache saves nothing on its own.
 CACHES = {
     "none": {"reuse": False, "remember": False},
-    "sequence": {"reuse": True, "remember": False},
+    "sequence only": {"reuse": True, "remember": False},
+    "both": {},
 }
 Maker = Callable[[int], Any]  # the first problem of a batch -> a decoder
 
@@ -318,7 +319,8 @@ def drawn(here: Setting) -> dict[str, Maker]:
         makers["PG-TD, commented"] = partial(plan, commented=config.bonus)
     if config.ablations:
         for name, caches in CACHES.items():
-            makers[f"PG-TD, caches: {name}"] = partial(plan, **caches)
+            # As many rollouts for all, however many completions they take.
+            makers[f"PG-TD, caches: {name}"] = partial(plan, generations=2**30, **caches)
         makers["PG-TD, drawn completions"] = partial(plan, sampler=Categorical(), reuse=False)
         makers |= {f"PG-TD, {rule}": partial(plan, rule=rule) for rule in ("p-uct", "uct")}
         makers |= {f"PG-TD, c={c:g}": partial(plan, weight=c) for c in config.weights[1:]}

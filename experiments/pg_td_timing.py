@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from algorithms.search.pg_td import PlanningGuided
 from experiments.pg_td_setting import Setting, alone
@@ -15,12 +17,23 @@ from jaxdecode.lm import View
 from jaxdecode.nodes import start
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array
+from models.presets import small
+from models.transformer import Transformer
 
-RUNS = 8
+RUNS = 6
+LARGE = (768, 12)  # width and layers
 
 
-def share_outside(here: Setting) -> dict[str, float]:
-    """Of one problem's search: nodes a second, and shares of time outside the model.
+def speeds(here: Setting) -> dict[str, float]:
+    """One problem's search, by the model itself and by one of `LARGE` with random weights."""
+    hidden, layers = LARGE
+    config = small(here.model.vocab_size, hidden=hidden, layers=layers)
+    large = replace(here, model=Transformer(config, rngs=nnx.Rngs(0)))
+    return _speed(here, "the model") | _speed(large, "a model of 78 M")
+
+
+def _speed(here: Setting, told: str) -> dict[str, float]:
+    """Rollouts a second, and shares of time outside the model.
 
     The model's time is that of as many calls, of the same shapes, in a loop of its own; the
     tests' is taken where they run, with all programs new. By turns, and the best of each: others
@@ -44,9 +57,9 @@ def share_outside(here: Setting) -> dict[str, float]:
         models.append(time.perf_counter() - begun)
     seconds = min(searches)
     return {
-        "nodes/s": float(result.trace.nodes[0] - 1) / seconds,
-        "outside the model, %": 100 * (1 - min(models) / seconds),
-        "in the tests, %": 100 * min(tests) / seconds,
+        f"rollouts/s by {told}": float((result.trace.note.trail[0] >= 0).sum()) / seconds,
+        f"outside {told}, %": 100 * (1 - min(models) / seconds),
+        f"in the tests, by {told}, %": 100 * min(tests) / seconds,
     }
 
 

@@ -125,9 +125,10 @@ def test_claims_are_decided_by_the_scores():
     names += [f"beam search, b={b}" for b in config.beams]
     runs = {name: found(0.5, 9, 2) for name in [*names, "sampling"]}
     runs |= {"PG-TD": found(0.6, 5, 2), "PG-TD, caches: none": found(0.6, 10, 2)}
+    runs |= {"PG-TD, caches: both": found(0.6, 5, 2)}
     runs |= {"PG-TD, shorter": found(0.6, 5, 1)}
-    assert [claim.holds for claim in claims(config, runs)] == [True] * 5
-    runs["PG-TD"] = found(0.5, 7, 1)
+    assert [claim.holds for claim in claims(config, runs)] == [True] * 6
+    runs |= {"PG-TD": found(0.5, 7, 1), "PG-TD, caches: both": found(0.6, 7, 2)}
     assert not any(claim.holds for claim in claims(config, runs))
 
 
