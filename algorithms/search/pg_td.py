@@ -39,12 +39,32 @@ from jaxdecode.cache import put
 from jaxdecode.lm import LanguageModel
 from jaxdecode.logits.transform import check_number
 from jaxdecode.nodes import NONE, Arena, Fresh, look
+from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.rows import where_rows
 from jaxdecode.sampling import Greedy, Sampler
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Float, Int, Key
+
+PAPER = Paper(
+    slug="pg_td",
+    title="Planning with Large Language Models for Code Generation",
+    authors=(
+        "Shun Zhang",
+        "Zhenfang Chen",
+        "Yikang Shen",
+        "Mingyu Ding",
+        "Joshua B. Tenenbaum",
+        "Chuang Gan",
+    ),
+    year=2023,
+    arxiv="2303.05510",
+    venue="ICLR",
+    claim="Tree search over tokens under public tests passes more hidden tests than beam search, "
+    "sampling with filtering and a Monte-Carlo decoder at equally many completions.",
+    losslessness="not-applicable",
+)
 
 
 @struct.dataclass
