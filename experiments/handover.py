@@ -67,7 +67,7 @@ def per_call(found: Sequence[Counts]) -> float:
 def one_round(speculator: Speculator, rows: Rows) -> Rows:
     """A round on every row that runs."""
     until = jnp.full_like(rows.length, rows.cache.capacity - speculator.drafter.nodes)
-    return play(speculator, rows, rows.running & (rows.total < until), until, True)
+    return play(speculator, rows, rows.running & (rows.total < until), until)
 
 
 def by_round(speculator: Speculator, prompt: Prompt, seed: int = 0) -> NDArray[np.float64]:

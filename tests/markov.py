@@ -68,7 +68,7 @@ def generator(model, max_tokens: int, sampler: Sampler | None = None) -> Generat
 @jax.jit
 def one_round(speculator: Speculator, rows: Rows) -> Rows:
     until = jnp.full_like(rows.length, rows.cache.capacity - speculator.drafter.nodes)
-    return play(speculator, rows, rows.running & (rows.total < until), until, True)
+    return play(speculator, rows, rows.running & (rows.total < until), until)
 
 
 def rounds(speculator: Speculator, prompt: Prompt, seed: int = 0) -> list[Rows]:
