@@ -135,7 +135,8 @@ def excerpts(source: sources.Source, length: int, count: int) -> tuple[list[str]
     """
     text, texts, tokens = inspect.getsource(textwrap), [], []
     for start in range(0, len(text), len(text) // (8 * count)):
-        for end in range(start + 1, min(start + 16 * length, len(text))):
+        # A token has a character at least, but for the one that begins the text.
+        for end in range(start + length - 1, min(start + 16 * length, len(text))):
             ids = source.codec.prompt(text[start:end])
             if len(ids) == length:
                 texts.append(text[start:end])
