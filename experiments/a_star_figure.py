@@ -49,8 +49,9 @@ def draw(
                     _noisy(panel, config, found, column)
                 panel.set_xscale("log", base=2)
                 panel.set(xlabel=label, ylabel="accuracy, %", title=f"judged by {JUDGES[judge]}")
-                panel.set_ylim(0, min(100, 1.4 * highest))
-                panel.legend(loc="upper left", fontsize=7)
+                panel.set_ylim(0, min(100, 1.2 * highest))
+                # Under a judge that knows, curves rise and leave the lower right free.
+                panel.legend(loc="lower right" if judge else "upper left", fontsize=7)
 
 
 def _baselines(panel: Axes, curves: Curves, which: int) -> None:
