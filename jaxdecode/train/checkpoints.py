@@ -57,8 +57,10 @@ class Store:
 
     def __exit__(self, *_) -> None:
         if self.manager is not None:
-            self.settle()
-            self.manager.close()
+            try:
+                self.settle()
+            finally:
+                self.manager.close()
 
     def restore(self, state: dict, steps: int, data: Any = None) -> tuple[int, dict]:
         """The newest saved step and its state, or step 0 and the state given.

