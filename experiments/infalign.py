@@ -17,7 +17,8 @@ are judged by that reward, which also chooses within best-of-4 and worst-of-4, a
 reward. Some are judged under speculative rejection too, which one of them is aligned for by its
 samples alone. `hacked reward`: the learned reward likes hedging words besides, the judge does not.
 Every trained policy is to lie below the analytic frontier. Methods are compared at equal KL, by
-interpolation between the base policy and their own runs; intervals are 95 %, over prompts.
+interpolation in its root between the base policy and their own runs; intervals are 95 %, over
+prompts.
 
 With a file of preferences (see `experiments.preference_files`) the reward model and the judge are
 trained on it first, and its prompts are aligned on and judged. One policy of the run is written to
@@ -107,7 +108,7 @@ class Config:
         "GRPO",
     )
     rejected: tuple[str, ...] = ("raw", "identity", "rejection optimum", "BoNBoN")
-    kls: tuple[float, ...] = (0.25, 0.5, 1.0)
+    kls: tuple[float, ...] = (0.15, 0.4, 1.0)
     n: int = 4
     prompts: int = 64
     judged: int = 48

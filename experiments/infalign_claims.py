@@ -110,7 +110,10 @@ def resamples(count: int, seed: int) -> NDArray[np.int64]:
 def at_kl(
     runs: Sequence[dict[str, Any]], method: str, what: str, kl: float, index: NDArray
 ) -> NDArray[np.float64]:
-    """A method's win rate at a KL in every resample of prompts: f64[draws]."""
+    """A method's win rate at a KL in every resample of prompts: f64[draws].
+
+    Linear between its runs in the root of KL, by which win rates rise from the base's half.
+    """
     mine = [found for found in runs if found["method"] == method]
     kls = np.stack([np.array(found["kl"])[index].mean(axis=1) for found in mine])
     wins = np.stack([np.array(found[what])[index].mean(axis=1) for found in mine])
@@ -119,7 +122,7 @@ def at_kl(
     base = np.zeros((1, kls.shape[1]))
     kls, wins = np.concatenate([base, kls]), np.concatenate([base + 0.5, wins])
     columns = zip(kls.T, wins.T, strict=True)
-    return np.array([np.interp(kl, x, y) for x, y in columns])
+    return np.array([np.interp(kl**0.5, np.sqrt(np.maximum(x, 0)), y) for x, y in columns])
 
 
 def reached(runs: Sequence[dict[str, Any]]) -> float:

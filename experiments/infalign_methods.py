@@ -207,6 +207,6 @@ def methods(n: int, samples: int) -> list[Method]:
         paired("BoNBoN", lambda kl: (bonbon(n, margin=bonbon_margin(n) * kl), n)),
         paired("SFT", lambda kl: (imitation(), samples_of(kl))),
         paired("IPO", lambda kl: (ipo(0.25 / kl**0.5), 2)),
-        paired("DPO", lambda kl: (dpo(0.5 / kl), 2)),
+        paired("DPO", lambda kl: (dpo(2.0 / kl), 2)),
         Method("GRPO", grpo),
     ]
