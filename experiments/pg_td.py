@@ -18,6 +18,13 @@ something does so with a 95 % bootstrap interval over problems above zero. The c
 model runs at most 0.6 of the tokens that it runs without them for the same rollouts (the authors:
 1312 of 2206 seconds).
 
+About 4 minutes on two cores. To expect: 70 % of hidden tests from 14 completions, as many as
+sampling has from 32, and 41 % from beam search's likeliest; at the same budget planning is 4 to 11
+points ahead of sampling up to 16 completions, and at the end, where it hardly finds anything new to
+try, it is not. Without priors (`uct`) it goes on trying, and ends higher. The programs have two to
+five tokens, so that the caches save a fifth and not 40 %. By so small a model nearly all time is the
+search's own, and by one of 78 M parameters next to none.
+
 The preset `paper` takes a published checkpoint and HumanEval's file; half of a problem's unit
 tests are public, all programs run in the sandbox, and comments are a reward too:
     python -m experiments.pg_td --preset paper --config.generator DIR --config.data HumanEval.jsonl
