@@ -19,11 +19,11 @@ model runs at most 0.6 of the tokens that it runs without them for the same roll
 1312 of 2206 seconds).
 
 About 4 minutes on two cores. To expect: 70 % of hidden tests from 14 completions, as many as
-sampling has from 32, and 41 % from beam search's likeliest; at the same budget planning is 4 to 11
-points ahead of sampling up to 16 completions, and at the end, where it hardly finds anything new to
-try, it is not. Without priors (`uct`) it goes on trying, and ends higher. The programs have two to
-five tokens, so that the caches save a fifth and not 40 %. By so small a model nearly all time is the
-search's own, and by one of 78 M parameters next to none.
+sampling has from 32, and 41 % from beam search's likeliest. At equal budgets planning is 3 to 11
+points ahead of sampling up to 16 completions; at 32, where it hardly finds anything new to try, it
+is level. Without priors (`uct`) it goes on trying, and ends higher. The programs have two to five
+tokens, so that the caches save a fifth and not 40 %. By so small a model nearly all time is the
+search's own; by one of 78 M parameters too little to be told from the noise of a busy machine.
 
 The preset `paper` takes a published checkpoint and HumanEval's file; half of a problem's unit
 tests are public, all programs run in the sandbox, and comments are a reward too:
