@@ -18,8 +18,8 @@ Best-of-N does not stop gaining here, it gains less. IAD reads 2.5 times the tok
 panel of the figure is exact: a hidden string of 12 bits, see `experiments.refinement_chain`.
 Three arms are run once more on 400 list programs, by the zoo's model `programs`: there the verifier
 runs the public tests and the hidden ones are the score. Expect IAD to be level with best-of-N there
-(55 % of problems), and 9 points ahead of another problem's feedback: what four public tests say of a
-wrong program helps no more than a fresh draw does.
+(55 % of problems), and 9 points ahead of another problem's feedback: what four public tests say of
+a wrong program helps no more than a fresh draw does.
 
 The preset `paper` asks a published checkpoint for HumanEval's programs, run in the sandbox:
     python -m experiments.iad --preset paper --config.generator DIR --config.data HumanEval.jsonl.gz
