@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,12 +86,12 @@ def test_the_policy_is_a_checkpoint_that_others_open(aligned, made, tmp_path) ->
     source = sources.open_model(str(folder))
     text = list(source.codec.prompt("one plus"))
     for token in record["tokens"]:
-        logits, _ = source.model.forward(np.asarray([text]))
+        logits, _ = source.model.forward(jnp.asarray([text]))
         assert int(np.argmax(np.asarray(logits)[0, -1])) == token
         text.append(token)
     built = race.build(str(folder), seed=0)
-    got, _ = built.forward(np.asarray([text]))
-    np.testing.assert_allclose(got, source.model.forward(np.asarray([text]))[0], atol=1e-5)
+    got, _ = built.forward(jnp.asarray([text]))
+    np.testing.assert_allclose(got, source.model.forward(jnp.asarray([text]))[0], atol=1e-5)
 
 
 def test_what_does_not_fit_is_named_or_counted(made, capsys) -> None:
