@@ -23,8 +23,11 @@ prompts.
 With a file of preferences (see `experiments.preference_files`) the reward model and the judge are
 trained on it first, and its prompts are aligned on and judged. One policy of the run is written to
 OUT/policy in the published format, for `experiments.generate` and `experiments.bench`.
-About four minutes on two cores, nearly all of it 48 short runs of training; --config.methods
-chooses fewer.
+Nearly all of the time goes to 48 short runs of training, which share six compiled programs: nine
+minutes on two cores that others used as well, with the programs kept from a run before;
+--config.methods chooses fewer. To expect at KL 0.5: exp(10) wins 0.79 under best-of-4, 8 to 14
+points more than the raw reward and distillation; -exp(-10) learns slowly in so few steps and is
+not ahead under worst-of-4. Intervals do not cover the noise of training, which is one run each.
 """
 
 from __future__ import annotations
