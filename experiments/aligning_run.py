@@ -9,8 +9,8 @@ hash of its weights, bit for bit, to FOLDER/digest.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,4 +78,14 @@ def main(folder: Path, steps: int, save: int, *mesh: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    parser = argparse.ArgumentParser(
+        "python -m experiments.aligning_run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where the run is kept")
+    parser.add_argument("steps", type=int, help="of the whole run")
+    parser.add_argument("save", type=int, help="steps between checkpoints")
+    parser.add_argument("mesh", type=int, nargs="*", help="devices for rows and for the model")
+    options = parser.parse_args()
+    main(options.folder, options.steps, options.save, *options.mesh)
