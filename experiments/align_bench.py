@@ -8,7 +8,11 @@ and one step of Adam. Goal: three times TRL's steps a second. The peer is `trl.R
 core and on all, of which the faster counts; it needs the `parity` extra, and without it only our
 own numbers are stored. Rounds take turns, the first of each is not counted, medians do. A step's
 rollout is the drawing of its responses; the rest is reading, judging and learning from them.
-About three minutes on two cores with the peer.
+About two minutes on two cores with the peer.
+
+To expect: rollouts two to three times as fast as the peer's, and learning as fast, since on two
+cores both are bound by the arithmetic of the products, about 85 billion operations a second here.
+Learning is the larger part of a step at this length, so the whole gains a third.
 """
 
 from __future__ import annotations
