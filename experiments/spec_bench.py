@@ -12,7 +12,7 @@ assisted and prompt-lookup generation on the same weights, each against our meth
 and every method's text equal to plain decoding's. Batch 8 is measured and shown, whatever it is.
 A target that small sits in a CPU's cache, where a pass over five tokens costs half as much again
 as one over one, or twice; the same text is therefore also raced on a target of 16 M parameters
-that must be read from memory (`experiments.widened`). About 15 minutes on two cores, most of it
+that must be read from memory (`experiments.widened`). About 23 minutes on two cores, half of it
 compiling.
 
 All methods of a batch take turns on the same prompts, and medians count; compilation is apart.
