@@ -273,7 +273,7 @@ def cost_aware(field: Field, speculator: Speculator, batch: int = 1, repeats: in
     taken = interleaved(calls, repeats)
     plain, one, most = (min(taken[str(n)]) / rounds[n] for n in (0, 1, depth))
     drafting = max(most - one, 0.0) / max(depth - 1, 1) / plain
-    single = [decode(decoders[1], 0, prompt).usage for prompt in prompts]
+    single = [usage[1], *(decode(decoders[1], 0, prompt).usage for prompt in prompts[1:])]
     drafted, held = (sum(int(getattr(u, n).sum()) for u in single) for n in ("drafted", "accepted"))
     return CostAware(
         passes=[1.0] + [max(one / plain - drafting, 1.0)] * depth,
