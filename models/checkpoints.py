@@ -1,10 +1,10 @@
 """Opening published checkpoints.
 
-A checkpoint is a folder with config.json and safetensors: one `model.safetensors`, or shards
-listed by `model.safetensors.index.json`. Weights are read tensor by tensor from memory-mapped
-files into the stacked arrays of `Transformer`, or straight into the shards of a mesh, so that
-no second copy of the model is ever held. Every name, shape and size is checked against the
-config before anything is allocated. Pickled weights are never opened.
+A checkpoint is a folder with config.json and safetensors (`models.folders`), or one GGUF file
+(`models.gguf`). Weights are read tensor by tensor from memory-mapped files into the stacked
+arrays of `Transformer`, or straight into the shards of a mesh, so that no second copy of the
+model is ever held. Every name, shape and size is checked against the config before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -15,44 +15,60 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import safetensors
+from models import folders, gguf
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
+from models.safetensors import Entry
 from models.transformer import Transformer
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-JSON_LIMIT = 64_000_000
 # Ends of the names of published classes whose head gives something else than words.
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 
 
+class Tensors(Protocol):
+    """Stored tensors by name, as `models.safetensors.Reader` gives them."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]: ...
+
+    def read(self, name: str) -> np.ndarray: ...
+
+
 class Checkpoint:
-    """A folder, opened and checked: its config, and its tensors by name."""
+    """A folder or GGUF file, opened and checked: its config, and its tensors by name.
+
+    A GGUF file is seen as the folder that it was made of: `json` is the config.json of its
+    metadata, and tensors have their published names.
+    """
 
     def __init__(self, folder: str | os.PathLike, headless: bool = False):
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is no folder; give one with {CONFIG} and weights")
-        self.json = _read_json(self.folder / CONFIG)
+        single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
+        self.json = folders.read_config(self.folder) if single is None else single.config
+        where = self.folder / folders.CONFIG if single is None else self.folder
         self.family: Family = family_of(self.json)
-        self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
+        self.config = self.family.read(Fields(self.json, str(where)))
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
             raise ValueError(
-                f"{self.folder}: {CONFIG} names {named}, which is no language model; reward models "
+                f"{where} names {named}, which is no language model; reward models "
                 "are opened by models.reward_checkpoints.load_reward, others by load_backbone for "
                 "their hidden states"
             )
         if headless:  # a tied model has no head of its own
             self.config = dataclasses.replace(self.config, tied=True)
-        self.readers = _open(self.folder)
+        self.readers: Mapping[str, Tensors] = (
+            folders.open_weights(self.folder)
+            if single is None
+            else dict.fromkeys(single.entries, single)
+        )
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         self._check_shapes()
         used = {name for source in self.sources.values() for name in self._names(source)}
@@ -82,7 +98,7 @@ class Checkpoint:
                 if entry.shape != want:
                     raise ValueError(
                         f"{self.folder}: tensor {name!r} has shape {entry.shape}, but "
-                        f"{CONFIG} asks for {want}"
+                        f"the config asks for {want}"
                     )
                 if entry.dtype.kind not in "fV":  # bfloat16 counts as V
                     raise ValueError(
@@ -121,10 +137,11 @@ def load(
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
 ) -> Transformer:
-    """Open a published causal language model.
+    """Open a published causal language model: a folder, or a .gguf file.
 
     Args:
-      dtype: of the parameters in memory; by default the stored embedding table's.
+      dtype: of the parameters in memory; by default the stored embedding table's, and float32
+        where that is quantised.
       vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
       shardings: path of a parameter -> where its shards go; every process reads only what
         its devices hold.
@@ -182,8 +199,9 @@ def _build(
     shardings: Mapping[str, jax.sharding.Sharding] | None,
     check_finite: bool,
 ) -> Transformer:
-    embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
-    target = jnp.dtype(embedding.dtype if dtype is None else dtype)
+    name = next(checkpoint._names(checkpoint.sources["embedding"]))
+    stored = checkpoint.readers[name].entries[name].dtype
+    target = jnp.dtype(stored if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
     changes: dict[str, Any] = {"dtype": target.name}
     if vocab_size is None:
@@ -210,64 +228,6 @@ def _build(
             # Devices copy at their own pace: no weight is read before the last one is there.
             arrays[path] = jax.block_until_ready(array)
     return Transformer(config, arrays=arrays)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
-    if path.stat().st_size > JSON_LIMIT:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
-    return safetensors.parse_json(path.read_bytes(), path)
-
-
-def _open(folder: Path) -> dict[str, safetensors.Reader]:
-    """Tensor name -> the open file that holds it."""
-    index, single = folder / INDEX, folder / WEIGHTS
-    if index.is_file():
-        files = _index(index)
-    elif single.is_file():
-        files = {WEIGHTS: None}
-    else:
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        reason = f"neither {WEIGHTS} nor {INDEX} is there"
-        if pickled:
-            reason = (
-                f"only pickled weights ({pickled[0]}) are there. Opening a pickle runs code, so "
-                "it is never done; convert once, where you trust the file, with transformers: "
-                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
-            )
-        raise ValueError(f"{folder}: {reason}")
-    readers: dict[str, safetensors.Reader] = {}
-    for name, listed in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though {INDEX} lists it")
-        reader = safetensors.Reader(path)
-        if listed is not None and listed != set(reader.entries):
-            odd = sorted(listed ^ set(reader.entries))[0]
-            raise ValueError(f"{path} and {INDEX} disagree on whether it holds {odd!r}")
-        readers |= dict.fromkeys(reader.entries, reader)
-    for name in readers:
-        # Names end up in messages and in exported files; none of ours has such characters.
-        if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
-            raise ValueError(f"{folder}: {name!r} is no tensor name")
-    return readers
-
-
-def _index(path: Path) -> dict[str, set[str]]:
-    """File name -> tensors listed in it; files must lie in the index's own folder."""
-    weight_map = _read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{path}: weight_map is missing or empty")
-    files: dict[str, set[str]] = {}
-    for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
-            raise ValueError(
-                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
-                "folder was expected"
-            )
-        files.setdefault(file, set()).add(tensor)
-    return files
 
 
 def _resolve(

@@ -18,9 +18,9 @@ import jax
 import numpy as np
 
 from models import safetensors
-from models.checkpoints import CONFIG, INDEX, WEIGHTS
 from models.config import parameters
 from models.families import Source, family_of, to_hf
+from models.folders import CONFIG, INDEX, WEIGHTS
 from models.transformer import Transformer, arrays_of
 
 # Text files that travel with a model's weights.

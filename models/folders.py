@@ -1,0 +1,83 @@
+"""The files of a published folder: its config, and its tensors by name.
+
+There is one `model.safetensors`, or shards listed by `model.safetensors.index.json`. Pickled
+weights are never opened.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from models import safetensors
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+JSON_LIMIT = 64_000_000
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of config.json."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is no folder; give one with {CONFIG} and weights, or a .gguf file"
+        )
+    return _read_json(folder / CONFIG)
+
+
+def open_weights(folder: Path) -> dict[str, safetensors.Reader]:
+    """Tensor name -> the open file that holds it."""
+    index, single = folder / INDEX, folder / WEIGHTS
+    if index.is_file():
+        files = _index(index)
+    elif single.is_file():
+        files = {WEIGHTS: None}
+    else:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        reason = f"neither {WEIGHTS} nor {INDEX} is there"
+        if pickled:
+            reason = (
+                f"only pickled weights ({pickled[0]}) are there. Opening a pickle runs code, so "
+                "it is never done; convert once, where you trust the file, with transformers: "
+                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+            )
+        raise ValueError(f"{folder}: {reason}")
+    readers: dict[str, safetensors.Reader] = {}
+    for name, listed in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, though {INDEX} lists it")
+        reader = safetensors.Reader(path)
+        if listed is not None and listed != set(reader.entries):
+            odd = sorted(listed ^ set(reader.entries))[0]
+            raise ValueError(f"{path} and {INDEX} disagree on whether it holds {odd!r}")
+        readers |= dict.fromkeys(reader.entries, reader)
+    for name in readers:
+        # Names end up in messages and in exported files; none of ours has such characters.
+        if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
+            raise ValueError(f"{folder}: {name!r} is no tensor name")
+    return readers
+
+
+def _index(path: Path) -> dict[str, set[str]]:
+    """File name -> tensors listed in it; files must lie in the index's own folder."""
+    weight_map = _read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{path}: weight_map is missing or empty")
+    files: dict[str, set[str]] = {}
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
+            raise ValueError(
+                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
+                "folder was expected"
+            )
+        files.setdefault(file, set()).add(tensor)
+    return files
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
+    if path.stat().st_size > JSON_LIMIT:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
+    return safetensors.parse_json(path.read_bytes(), path)
