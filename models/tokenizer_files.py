@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models import gguf
 from models.chat import ChatTemplate
+from models.gguf import tokenizer as gguf_tokenizer
 from models.safetensors import parse_json
 from models.text import Tokenizer
 
@@ -29,12 +31,14 @@ FILE_LIMIT = 256_000_000
 
 
 def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
-    """The tokenizer of a published folder.
+    """The tokenizer of a published folder, or of a .gguf file.
 
     Raises:
       ValueError: a file is missing or damaged, or BOS, EOS or padding is not in the vocabulary.
     """
     path = Path(folder)
+    if gguf.is_file(path):
+        return gguf_tokenizer.load(path)
     inner = _open(path / "tokenizer.json")
     config = _read(path / "special_tokens_map.json") | _read(path / "tokenizer_config.json")
     model = _read(path / "config.json")
