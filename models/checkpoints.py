@@ -52,7 +52,7 @@ class Checkpoint:
         self.folder = Path(folder)
         single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
         self.json = folders.read_config(self.folder) if single is None else single.config
-        where = self.folder / folders.CONFIG if single is None else self.folder
+        self.where = where = self.folder / folders.CONFIG if single is None else self.folder
         self.family: Family = family_of(self.json)
         self.config = self.family.read(Fields(self.json, str(where)))
         named = architecture_of(self.json)
@@ -98,7 +98,7 @@ class Checkpoint:
                 if entry.shape != want:
                     raise ValueError(
                         f"{self.folder}: tensor {name!r} has shape {entry.shape}, but "
-                        f"the config asks for {want}"
+                        f"{self.where.name} asks for {want}"
                     )
                 if entry.dtype.kind not in "fV":  # bfloat16 counts as V
                     raise ValueError(

@@ -203,9 +203,9 @@ def _llama3(width: int, theta: float, factors: np.ndarray) -> dict[str, Any] | N
 
 
 def _longrope(short: np.ndarray, long: np.ndarray, amplitude: float | None) -> dict[str, Any]:
-    scaling: dict[str, Any] = {
+    scaling: dict[str, Any] = {  # the shortest decimals, as in Container
         "rope_type": "longrope",
-        "short_factor": [float(x) for x in short],
-        "long_factor": [float(x) for x in long],
+        "short_factor": [float(str(x)) for x in short],
+        "long_factor": [float(str(x)) for x in long],
     }
     return scaling if amplitude is None else scaling | {"attention_factor": amplitude}

@@ -18,9 +18,10 @@ import pytest
 from flax import nnx
 
 from models import safetensors
-from models.checkpoints import CONFIG, INDEX, WEIGHTS, Checkpoint, load, load_backbone
+from models.checkpoints import Checkpoint, load, load_backbone
 from models.config import parameters
 from models.export import save
+from models.folders import CONFIG, INDEX, WEIGHTS
 from models.presets import small
 from models.transformer import Transformer, arrays_of
 
