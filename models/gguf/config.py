@@ -6,6 +6,7 @@ of Gemma 3's local layers, which layers slide, and how the largest Gemmas scale 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -144,6 +145,8 @@ def _rope(fields: _Prefixed) -> dict[str, Any]:
     table: dict[str, Any] = {"rope_theta": fields.number("rope.freq_base", 1e4)}
     kind = fields.text("rope.scaling.type", "linear" if fields.has("rope.scale_linear") else "none")
     if kind in ("none", "longrope"):  # a longrope is known by its tensors
+        if fields.has("rope.scaling.attn_factor"):
+            table["attention_factor"] = fields.number("rope.scaling.attn_factor")
         return {"rope_parameters": table | {"rope_type": "default"}}
     if kind not in ("linear", "yarn"):
         raise ValueError(f"{fields.where}: rope.scaling.type={kind!r} is not supported")
@@ -186,9 +189,13 @@ def rotary_sets(
             raise ValueError(f"{where}: of rope_factors_long and rope_factors_short one is missing")
         scaling = _longrope(short, long, None)
     context = config["max_position_embeddings"]
-    scaling.setdefault(
-        "original_max_position_embeddings", config.get("original_max_position_embeddings", context)
-    )
+    trained = config.get("original_max_position_embeddings", context)
+    scaling.setdefault("original_max_position_embeddings", trained)
+    amplitude = table.pop("attention_factor", None)
+    if one is None and amplitude is not None and context > trained > 1:
+        natural = math.sqrt(1 + math.log(context / trained) / math.log(trained))
+        if abs(amplitude - natural) > 1e-6:  # more than the rounding of what follows anyway
+            scaling["attention_factor"] = amplitude
     return {"rope_parameters": table | scaling}
 
 

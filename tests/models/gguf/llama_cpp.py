@@ -39,11 +39,10 @@ class Server:
         del self._server
 
     def greedy(self, prompt: Sequence[int], new: int) -> list[int]:
-        """Up to `new` tokens after a prompt, fewer where it ends."""
-        body = {"prompt": list(prompt), "n_predict": new, "temperature": 0.0, "return_tokens": True}
-        return self._post("/completion", body | {"cache_prompt": False, "ignore_eos": True})[
-            "tokens"
-        ]
+        """Up to `new` tokens after a prompt, fewer where an end token comes, which is left out."""
+        body = {"prompt": list(prompt), "n_predict": new, "temperature": 0.0}
+        body |= {"return_tokens": True, "cache_prompt": False}
+        return self._post("/completion", body)["tokens"]
 
     def tokenize(self, text: str) -> list[int]:
         body = {"content": text, "add_special": True, "parse_special": True}

@@ -13,7 +13,7 @@ from models.rope import frequencies
 from models.transformer import arrays_of
 from tests.models.gguf.writing import FIXTURES, KINDS, convert, prepared, rotary, tensors_of
 
-pytest.importorskip("gguf")
+gguf = pytest.importorskip("gguf")
 
 # Settings that a file cannot say, where llama.cpp decides, and the fixture says otherwise.
 UNSAID = {"gemma2": {"query_scale"}, "gemma3": {"query_scale"}, "gemma3_linear": {"query_scale"}}
@@ -74,9 +74,7 @@ def test_published_rotary_factors_are_recognised(factor: float):
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_weights_of_every_kind_keep_their_places(kind: str, tmp_path: Path):
     """Blocks hold rows: the published tensor, stored and read back, in the same rows."""
-    from gguf import GGMLQuantizationType, quants
-
-    code = GGMLQuantizationType[kind]
+    code = gguf.GGMLQuantizationType[kind]
     path = convert("llama", tmp_path / "x.gguf", lambda name: "F32" if "down" in name else kind)
     checkpoint = Checkpoint(path)
     config = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -84,7 +82,7 @@ def test_weights_of_every_kind_keep_their_places(kind: str, tmp_path: Path):
         if tensor.ndim < 2 or "down" in name:
             continue
         stored = prepared("llama", name, tensor, config)
-        rounded = quants.dequantize(quants.quantize(stored, code), code)
+        rounded = gguf.quants.dequantize(gguf.quants.quantize(stored, code), code)
         order = prepared("llama", name, np.arange(len(tensor))[:, None] + 0 * tensor, config)
         published = np.zeros_like(tensor)
         published[order[:, 0].astype(int)] = rounded

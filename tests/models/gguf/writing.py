@@ -7,6 +7,7 @@ norms, and turn GPT-2's matrices.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -54,8 +55,7 @@ def convert(
 
     `change` replaces entries of metadata, None removing one.
     """
-    import gguf
-
+    gguf = importlib.import_module("gguf")
     folder, arch = FIXTURES / name, KINDS[name]
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, arch)
@@ -138,6 +138,10 @@ def metadata(arch: str, config: dict[str, Any]) -> dict[str, Any]:
     if arch == "phi3" and config.get("original_max_position_embeddings"):
         original = config["original_max_position_embeddings"]
         entries["rope.scaling.original_context_length"] = original
+        if scaling.get("short_factor"):
+            stretch = config["max_position_embeddings"] / original
+            amplitude = math.sqrt(1 + math.log(stretch) / math.log(original))
+            entries["rope.scaling.attn_factor"] = amplitude
     if arch == "gemma2":
         entries["attn_logit_softcapping"] = float(config["attn_logit_softcapping"])
         entries["final_logit_softcapping"] = float(config["final_logit_softcapping"])
