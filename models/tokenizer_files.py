@@ -14,6 +14,7 @@ without a word.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +67,35 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         pad=pads[0] if pads else None,
         template=None if source is None else ChatTemplate(source, tokens),
     )
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json into a folder, so
+    that `load_tokenizer` and `transformers` read the same tokenizer back."""
+    path = Path(folder)
+    spelled = tokenizer.inner.id_to_token
+    named = {"bos_token": tokenizer.bos, "pad_token": tokenizer.pad}
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{name: spelled(token) for name, token in named.items() if token is not None},
+    }
+    if tokenizer.eos:
+        template = tokenizer.template
+        first = None if template is None else template.tokens.get("eos_token")
+        config["eos_token"] = first or spelled(tokenizer.eos[0])
+    if tokenizer.template is not None:
+        config["chat_template"] = tokenizer.template.source
+    ends = {
+        "bos_token_id": tokenizer.bos,
+        "eos_token_id": list(tokenizer.eos),
+        "pad_token_id": tokenizer.pad,
+    }
+    generation = {name: value for name, value in ends.items() if value not in (None, [])}
+    tokenizer.inner.save(str(path / "tokenizer.json"))
+    for name, data in (("tokenizer_config", config), ("generation_config", generation)):
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        (path / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _open(file: Path) -> Any:

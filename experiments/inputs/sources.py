@@ -1,4 +1,4 @@
-"""Models by name: one of the zoo, or the folder of any published checkpoint."""
+"""Models by name: one of the zoo, or any published checkpoint, a folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from experiments import zoo
 from experiments.inputs.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.zoo import real
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.stop import Stop
-from models import checkpoints
+from models import checkpoints, gguf
 from models.reward_checkpoints import load_reward
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
@@ -76,7 +77,7 @@ class Source:
 
 
 def open_model(name: str) -> Source:
-    """A generator by its zoo name or folder.
+    """A generator by its zoo name, folder or .gguf file.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -88,15 +89,18 @@ def open_model(name: str) -> Source:
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
-        codec = Codec(load_tokenizer(_folder(name)))
-        rows = checkpoints.Checkpoint(name).config.rows
-        model = checkpoints.load(name, vocab_size=codec.text.check_rows(rows))
+        path = folder_of(name)
+        codec = Codec(load_tokenizer(path))
+        rows = checkpoints.Checkpoint(path).config.rows
+        model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
     return Source(name, model, codec, model.config.max_positions)
 
 
 def folder_of(name: str) -> Path:
-    """Where the files of a model are, by its zoo name or folder."""
-    return zoo.WEIGHTS / name if name in zoo.names() else Path(_folder(name))
+    """Where the files of a model are, by its zoo name, folder or .gguf file."""
+    if name in real.REAL:
+        return real.path(name)
+    return zoo.WEIGHTS / name if name in zoo.names() else _path(name)
 
 
 DRAFTS = ("prompt-lookup", "token-recycling")  # without a model
@@ -127,7 +131,7 @@ def open_reward(name: str, generator: Source) -> RewardScorer:
             raise ValueError(f"{name} is a {shipped.card['kind']}; a reward model was expected")
         model, pad, tokenizer = shipped.model, None, load_tokenizer(shipped.folder)
     else:
-        published, tokenizer = load_reward(_folder(name)), load_tokenizer(name)
+        published, tokenizer = load_reward(_path(name)), load_tokenizer(name)
         model, pad = published.model, published.pad
     check_same_tokenizer(generator.codec.text, tokenizer)
     # Where padding and end are one token, the model was trained to be read before it.
@@ -135,8 +139,10 @@ def open_reward(name: str, generator: Source) -> RewardScorer:
     return RewardScorer(model, unread=jnp.asarray(unread, jnp.int32))
 
 
-def _folder(name: str) -> str:
-    if not Path(name).is_dir():
-        known = ", ".join(zoo.names()) or "no models"
-        raise ValueError(f"{name!r} is neither a folder nor in the zoo, which has {known}")
-    return name
+def _path(name: str) -> Path:
+    if not Path(name).is_dir() and not gguf.is_file(name):
+        known = ", ".join([*zoo.names(), *real.REAL])
+        raise ValueError(
+            f"{name!r} is neither a folder, nor a .gguf file, nor in the zoo, which has {known}"
+        )
+    return Path(name)

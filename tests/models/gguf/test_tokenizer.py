@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.chat import ChatTemplate
 from models.families.fields import Fields
 from models.gguf.splits import SPLITS
 from models.gguf.tokenizer import read
 from models.text import Tokenizer
 from models.token_bytes import token_bytes
+from models.tokenizer_files import load_tokenizer, save_tokenizer
 from tests.models.vocabularies import TEXT, byte_level, sentencepiece
 
 TEXTS = [
@@ -101,7 +105,7 @@ def test_a_response_ends_at_every_end_token():
     inner = byte_level()
     inner.add_special_tokens(["<|im_end|>", "<|im_start|>"])
     found = read(fields(entries(inner, model="gpt2", eos_token_id=inner.token_to_id("<eos>"))))
-    assert found.eos == tuple(sorted(inner.token_to_id(t) for t in ("<eos>", "<|im_end|>")))
+    assert found.eos == tuple(sorted(inner.token_to_id(t) or 0 for t in ("<eos>", "<|im_end|>")))
     assert found.bos is None and found.pad is None
     turn = inner.token_to_id("<end>")
     assert turn in read(fields(entries(inner, model="gpt2", eot_token_id=turn))).eos
@@ -187,3 +191,21 @@ def test_metadata_that_do_not_fit(change: dict[str, Any], match: str):
 def test_scores_that_do_not_fit():
     with pytest.raises(ValueError, match="scores has 2 entries"):
         of_pieces(scores=[0.0, 1.0])
+
+
+@pytest.mark.parametrize("make", [of_bytes, of_pieces])
+def test_it_is_written_as_a_published_folder(make: Any, tmp_path: Path):
+    source = "{{ eos_token }}"
+    ours = make(add_bos_token=True)
+    ours = dataclasses.replace(ours, template=ChatTemplate(source, {"eos_token": "</s>"}))
+    if make is of_bytes:
+        ours = dataclasses.replace(ours, template=None)
+    save_tokenizer(ours, tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert (again.bos, again.eos, again.pad) == (ours.bos, ours.eos, ours.pad)
+    assert (again.template is None) == (ours.template is None)
+    for text in TEXTS:
+        ids = ours.encode(text, add_special=False)
+        assert again.encode(text, add_special=False) == ids
+        assert again.decode(ids) == ours.decode(ids)
+    assert again.encode("the") == ours.encode("the")
