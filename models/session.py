@@ -226,7 +226,7 @@ def open_session(path: str | os.PathLike, dtype: str | None = None) -> Session:
     Raises:
       ValueError: for anything that is missing, damaged or unsupported.
     """
-    tokenizer = load_tokenizer(path)
     rows = checkpoints.Checkpoint(path).config.rows
+    tokenizer = load_tokenizer(path)
     known = tokenizer.check_rows(rows)
     return Session(checkpoints.load(path, dtype=dtype, vocab_size=known), tokenizer)
