@@ -75,15 +75,3 @@ EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
     "eta": lambda x, _: logits.Eta(x),
     "begin_with": lambda x, to: logits.ForcedTokens.of(to.spelled("begin_with", [x])[0]),
 }
-# Searches are changed by these alone.
-RANKING = (
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "no_repeat_ngram_size",
-    "bad_words",
-    "allowed_token_ids",
-    "choices",
-    "min_tokens",
-    "begin_with",
-)

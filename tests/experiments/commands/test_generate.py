@@ -18,6 +18,7 @@ import pytest
 from experiments.commands import decoders
 from experiments.commands.decoders import Rules
 from experiments.commands.generate import main as generate
+from experiments.commands.generate import running
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from jaxdecode.decoder import decode
@@ -244,13 +245,13 @@ def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:
         capsys.readouterr()
         generate.main([*base, "--prompts", "the cat", *stops, "--stream"])
         expected = record["text"].partition(stop)[0] if stops else record["text"]
-        assert capsys.readouterr().out == generate.visible(expected) + "\n"
+        assert capsys.readouterr().out == running.visible(expected) + "\n"
 
 
 def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
     generate.main([*base, "--prompts", "the cat"])
     assert capsys.readouterr().out.strip()
-    assert generate.visible("a\x1b[2Jb\r\n\tü�") == "a\\x1b[2Jb\\r\n\tü�"
+    assert running.visible("a\x1b[2Jb\r\n\tü�") == "a\\x1b[2Jb\\r\n\tü�"
 
 
 @pytest.mark.parametrize(
