@@ -58,6 +58,10 @@ class Means:
     corpus: Sequence[Sequence[int]] | None = None
     length: int | None = None
 
+    def row(self, default: int) -> int:
+        """Tokens to guess in a row."""
+        return default if self.length is None else self.length
+
 
 @dataclass(frozen=True)
 class Way:
@@ -84,7 +88,7 @@ def _law(generator: Generator) -> dict[str, Any]:
 
 def _chain(generator: Generator, means: Means) -> Speculator:
     """The model's own tokens, drawn as the generator draws."""
-    drafter = Chain(means.model, means.length or 4, generator.transform, generator.sampler)
+    drafter = Chain(means.model, means.row(4), generator.transform, generator.sampler)
     return Speculator(generator, drafter, Residual())
 
 
@@ -94,7 +98,7 @@ def _store(means: Means, generator: Generator) -> Corpus:
 
 MODEL, CORPUS = ("draft_model",), ("corpus",)
 WAYS: dict[str, Way] = {
-    "prompt-lookup": Way(lambda g, m: prompt_lookup(g, m.length or 10)),
+    "prompt-lookup": Way(lambda g, m: prompt_lookup(g, m.row(10))),
     "token-recycling": Way(lambda g, m: token_recycling(g)),
     "lookahead": Way(lambda g, m: lookahead(g, 3, 3, 3)),
     "stand": Way(lambda g, m: stand(g, SMALL)),
@@ -107,7 +111,7 @@ WAYS: dict[str, Way] = {
     "rsd-s": Way(lambda g, m: rsd_s(g, m.model, 2, 3, **_law(g)), MODEL),
     "dyspec": Way(lambda g, m: dyspec(g, m.model, 6), MODEL),
     "dyspec-threshold": Way(lambda g, m: dyspec_threshold(g, m.model, 6), MODEL),
-    "pearl": Way(lambda g, m: pearl(g, m.model, m.length or 4), MODEL),
+    "pearl": Way(lambda g, m: pearl(g, m.model, m.row(4)), MODEL),
     "specdec-pp": Way(
         lambda g, m: specdec_pp(g, m.model, m.head, least=1, most=6),
         (*MODEL, "head"),
