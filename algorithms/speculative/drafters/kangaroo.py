@@ -66,9 +66,7 @@ class Adapter(Protocol):
     of one token, does not include."""
 
     @property
-    def layers(self) -> int:
-        """How many of the target's layers it reads from."""
-        ...
+    def layers(self) -> int: ...
 
     @property
     def vocab_size(self) -> int: ...
