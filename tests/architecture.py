@@ -58,7 +58,7 @@ def sources(root: Path, *houses: str) -> Iterator[tuple[Path, ast.Module]]:
             yield path, _parsed(path.read_text(encoding="utf-8"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parsed(text: str) -> ast.Module:
     """Every check reads the whole house; it is parsed once."""
     return ast.parse(text)
