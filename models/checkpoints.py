@@ -120,6 +120,7 @@ def load(
     vocab_size: int | None = None,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
+    longest: int = 0,
 ) -> Transformer:
     """Open a published causal language model.
 
@@ -129,6 +130,7 @@ def load(
       shardings: path of a parameter -> where its shards go; every process reads only what
         its devices hold.
       check_finite: refuse weights that are not finite.
+      longest: see `TransformerConfig`.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
@@ -139,7 +141,7 @@ def load(
             f"{' and more' if len(checkpoint.extra) > 4 else ''}; if they are a reward or value "
             "head, use load_backbone"
         )
-    return _build(checkpoint, dtype, vocab_size, shardings, check_finite)
+    return _build(checkpoint, dtype, vocab_size, shardings, check_finite, longest)
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,12 @@ def _build(
     vocab_size: int | None,
     shardings: Mapping[str, jax.sharding.Sharding] | None,
     check_finite: bool,
+    longest: int = 0,
 ) -> Transformer:
     embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
     target = jnp.dtype(embedding.dtype if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
-    changes: dict[str, Any] = {"dtype": target.name}
+    changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
         vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)

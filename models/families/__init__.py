@@ -77,7 +77,7 @@ def to_hf(config: TransformerConfig, family: Family | None = None) -> dict[str, 
 def differences(ours: TransformerConfig, theirs: TransformerConfig) -> list[str]:
     """Fields that change what a model computes and that differ between two configs."""
     # The valid vocabulary is the tokenizer's affair; the rest is how, not what, is computed.
-    aside = {"vocab_size", "dtype", "unroll", "remat"}
+    aside = {"vocab_size", "longest", "dtype", "unroll", "remat"}
     names = [name for name in ours.__dataclass_fields__ if name not in aside]
     return [name for name in names if not _same(getattr(ours, name), getattr(theirs, name))]
 
