@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import ban, keep, settle
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
@@ -33,7 +34,7 @@ class Ban:
         return cls(_ids("ids", ids))
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-        return logits.at[:, self.ids].set(-jnp.inf, mode="drop")
+        return ban(self.ids, logits)
 
 
 @struct.dataclass
@@ -51,15 +52,15 @@ class Allow:
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         allowed = jnp.zeros(logits.shape[1], bool).at[self.ids].set(True, mode="drop")
-        return jnp.where(allowed, logits, -jnp.inf)
+        return keep(allowed, logits)
 
 
 @struct.dataclass
 class ForcedTokens:
     """Dictates the first output tokens, i32[F]; -1 leaves a place free.
 
-    A forced token is certain whatever the model and the transforms before it say. The state
-    counts the tokens emitted.
+    A forced token is certain whatever the model and the transforms before it say, but that a
+    broken row stays unusable. The state counts the tokens emitted.
     """
 
     tokens: Int[Array, "F"]
@@ -75,7 +76,7 @@ class ForcedTokens:
         count = self.tokens.shape[0]
         due = jnp.where(state < count, self.tokens[jnp.minimum(state, count - 1)], -1)[:, None]
         certain = jnp.where(jnp.arange(logits.shape[1]) == due, 0.0, -jnp.inf)
-        return jnp.where(due >= 0, certain, logits)
+        return settle(due < 0, logits, certain)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         return state + active
@@ -99,8 +100,7 @@ class MinimumLength:
         return jnp.zeros((prompt.batch,), jnp.int32)
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-        endless = logits.at[:, self.eos].set(-jnp.inf, mode="drop")
-        return jnp.where((state < self.tokens)[:, None], endless, logits)
+        return jnp.where((state < self.tokens)[:, None], ban(self.eos, logits), logits)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         return state + active
@@ -136,7 +136,7 @@ class NoRepeatNgram:
 
     def apply(self, state: History, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         """The last n-1 tokens are sought at every place; what followed them is excluded."""
-        rows, capacity = state.tokens.shape
+        capacity = state.tokens.shape[1]
         before = self.n - 1
         places = capacity - before  # a follower stands at before, before + 1, ...
         if places < 1:
@@ -148,7 +148,7 @@ class NoRepeatNgram:
         for offset in range(before):
             match &= state.tokens[:, offset : offset + places] == tail[:, offset, None]
         follower = jnp.where(match, state.tokens[:, before:], logits.shape[1])
-        return logits.at[jnp.arange(rows)[:, None], follower].set(-jnp.inf, mode="drop")
+        return ban(follower, logits)
 
     def observe(self, state: History, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         rows, capacity = state.tokens.shape

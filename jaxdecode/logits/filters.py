@@ -13,14 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import keep
 from jaxdecode.logits.threshold import mass_threshold, rank_threshold
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.types import Array, Bool, Float, Int
-
-
-def keep(kept: Bool[Array, "R V"], logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-    """Exclude what is not kept. NaN is never cut away, so that a broken row is noticed."""
-    return jnp.where(kept | jnp.isnan(logits), logits, -jnp.inf)
 
 
 def relative(logits: Float[Array, "R V"]) -> Float[Array, "R V"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import ban, keep
 from jaxdecode.prompt import Prompt
 from jaxdecode.text import Text
 from jaxdecode.types import Array, Bool, Float, Int
@@ -55,8 +56,7 @@ class BanSequences:
         before, last = self.sequences[:, :-1], self.sequences[:, -1]
         begun = jnp.all((before == FREE) | (before == state[:, None]), axis=2)  # [R, Q]
         token = jnp.where(begun, last, logits.shape[1])
-        rows = jnp.arange(logits.shape[0])[:, None]
-        return logits.at[rows, token].set(-jnp.inf, mode="drop")
+        return ban(token, logits)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         newest = jnp.concatenate([state, token[:, None]], axis=1)[:, 1:]
@@ -108,7 +108,7 @@ class OneOf:
         ending = jnp.any(state.open & (due < 0), axis=1)[:, None]
         allowed = jnp.zeros(logits.shape, bool).at[rows, going].set(True, mode="drop")
         ends = jnp.zeros((vocab,), bool).at[self.eos].set(True, mode="drop")
-        return jnp.where(allowed | (ending & ends), logits, -jnp.inf)
+        return keep(allowed | (ending & ends), logits)
 
     def observe(self, state: Spelled, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Spelled:
         open_ = state.open & (self.due(state) == token[:, None])
