@@ -31,6 +31,8 @@ class NoCitation:
       followers: static, the most occurrences of an n-gram in the corpus.
     """
 
+    rises = False
+
     corpus: Corpus
     n: int = struct.field(pytree_node=False)
     followers: int = struct.field(pytree_node=False)

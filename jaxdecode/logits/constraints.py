@@ -24,6 +24,8 @@ def _ids(name: str, ids: Sequence[int], least: int = 0) -> Int[Array, "E"]:
 class Ban:
     """Excludes tokens `ids`, i32[E]."""
 
+    rises = False
+
     ids: Int[Array, "E"]
 
     init = no_state
@@ -40,6 +42,8 @@ class Ban:
 @struct.dataclass
 class Allow:
     """Excludes all tokens but `ids`, i32[E]."""
+
+    rises = False
 
     ids: Int[Array, "E"]
 
@@ -63,6 +67,8 @@ class ForcedTokens:
     broken row stays unusable. The state counts the tokens emitted.
     """
 
+    rises = False
+
     tokens: Int[Array, "F"]
 
     @classmethod
@@ -85,6 +91,8 @@ class ForcedTokens:
 @struct.dataclass
 class MinimumLength:
     """Excludes the end tokens `eos`, i32[E], from the first `tokens` output tokens."""
+
+    rises = False
 
     tokens: Int[Array, ""] | int
     eos: Int[Array, "E"]
@@ -122,6 +130,8 @@ class NoRepeatNgram:
       max_tokens: static; output tokens remembered, to be at least what is generated. Tokens
         past it are not remembered and then nothing more is excluded.
     """
+
+    rises = False
 
     n: int = struct.field(pytree_node=False)
     max_tokens: int = struct.field(pytree_node=False)

@@ -42,6 +42,8 @@ class BanSequences:
       sequences: i32[Q, W], padded on the left with -1.
     """
 
+    rises = False
+
     sequences: Int[Array, "Q W"]
 
     @classmethod
@@ -81,6 +83,8 @@ class OneOf:
       choices: i32[C, W], padded on the right with -1.
       eos: i32[E], end tokens.
     """
+
+    rises = False
 
     choices: Int[Array, "C W"]
     eos: Int[Array, "E"]

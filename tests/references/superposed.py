@@ -77,6 +77,7 @@ def decode(
         found.sort(key=lambda one: -one[1])
         found = found[: drafts * (1 + len(eos))]
         done += [one for one in found if one[0][-1] in eos]
+        done = sorted(done, key=lambda one: -one[1])[:drafts]
         alive = [one for one in found if one[0][-1] not in eos][:drafts]
         if not alive:
             break
