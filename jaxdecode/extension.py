@@ -83,8 +83,9 @@ class Beam:
       width: static, W hypotheses of each group.
       groups: static, G.
       stopping: static, when a prompt is done: "exact", no open hypothesis can enter a full pool
-        any more, which scores that may rise (see `falling`) never allow to say; "first", the pool is full; "heuristic", no open
-        one is better than its worst as they stand; "never", at the maximum of tokens.
+        any more, which scores that may rise (see `falling`) never allow to say; "first", the
+        pool is full; "heuristic", no open one is better than its worst as they stand; "never",
+        at the maximum of tokens.
       spare: static, see the module.
       leading: static; only one of the W best extensions may end.
       end_counts: whether the token of a hypothesis that ends counts for later groups.

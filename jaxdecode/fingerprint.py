@@ -53,7 +53,9 @@ def versioned(version: str) -> Callable[[T], T]:
     """Known by its name and `version` alone from now on: a function, a class or an object."""
 
     def mark(value: T) -> T:
-        setattr(value, MARK, f"{getattr(value, '__qualname__', type(value).__qualname__)} {version}")
+        setattr(
+            value, MARK, f"{getattr(value, '__qualname__', type(value).__qualname__)} {version}"
+        )
         return value
 
     return mark
@@ -228,7 +230,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {n: v for n, v in held.items() if n not in kept and not n.startswith(INNER)}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _foreign(root: str) -> bool:
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     return root in sys.stdlib_module_names or "site-packages" in file or "dist-packages" in file

@@ -8,9 +8,10 @@ The model runs once a step, on one token and one cache for each prompt; its most
 draft's own text, and the k best combinations are the next drafts. Of a draft whose n-grams know
 none of the tokens all are taken with a penalty `floor`; of others those unknown are excluded.
 Like the authors' code, a draft that ends is kept apart, the k best of them by score, and in the
-end the list, they and the k drafts that are full, is ordered by score over length. The first step reads the model alone, as the paper has it and its code does not
-(`first_step_ngram`). Passes see no real text, so what the model itself thinks of the drafts is
-read in one more pass over them at the end (`rescored`).
+end the list, they and the k drafts that are full, is ordered by score over length. The first
+step reads the model alone, as the paper has it and its code does not (`first_step_ngram`).
+Passes see no real text, so what the model itself thinks of the drafts is read in one more pass
+over them at the end (`rescored`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.rows import check_start, where_rows
-from jaxdecode.sampling import Categorical, step_keys
+from jaxdecode.sampling import Categorical, likeliest, step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 PAPER = Paper(
@@ -160,7 +161,7 @@ class SuperposedDecoding:
         hidden, cache = model.run_layers(mixed[:, None], search.cache, view)
         assert cache is not None
         logits = model.unembed(model.final(hidden))[:, 0]
-        top, token = jax.lax.top_k(logits / self.temperature, self.kept)
+        top, token = likeliest(logits / self.temperature, self.kept, "kept")
         fused = self.fused(prompt, search, jax.nn.log_softmax(top, axis=1), token)
         total = score[..., None] + fused
         total = jnp.where(jnp.isnan(total), -jnp.inf, total)

@@ -3,9 +3,9 @@
 Checkpoints are written beside the training by Orbax, every process its own shards, and appear
 under their step when they are whole; whatever stops a write, a full disk or a kill, the ones
 before it stay. A folder belongs to one run, which `jaxdecode.train.identity` tells from others by
-what it is made of, not by its place. A checkpoint is what is trained, the optimiser's state, the step, and, where the
-data are a stream, every process's position in it. Random keys are functions of the step and need
-no keeping.
+what it is made of, not by its place. A checkpoint is what is trained, the optimiser's state, the
+step, and, where the data are a stream, every process's position in it. Random keys are functions
+of the step and need no keeping.
 """
 
 from __future__ import annotations
