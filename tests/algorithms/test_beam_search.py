@@ -330,19 +330,20 @@ class Trusted:
         return self.of(front)
 
 
-LIFTED = replace(FREE, transform=PresencePenalty(-1.5, 5), max_tokens=6)
+FLAT = EnumerableLM.random(1, 5, sharpness=0.5)
+LIFTED = Generator(FLAT, PresencePenalty(-3.0, 5), Greedy(), Stop.of(1), 6)
 APART = Embedded(TABLE_OF_VECTORS)
 
 
 def diverse(term: Diversity) -> DiverseBeamSearch:
-    generator = replace(FREE, max_tokens=6)
-    return DiverseBeamSearch(generator, 4, 2, 2.0, term, rank_by="augmented", spare=True)
+    generator = Generator(FLAT, Identity(), Greedy(), Stop.of(2), 6)
+    return DiverseBeamSearch(generator, 2, 2, 4.0, term, rank_by="augmented", spare=True)
 
 
 @pytest.mark.parametrize(
     ("honest", "trusted", "rises"),
     [
-        (BeamSearch(LIFTED, 2), BeamSearch(LIFTED, 2, ranker=Trusted(Likeliest())), True),
+        (BeamSearch(LIFTED, 1), BeamSearch(LIFTED, 1, ranker=Trusted(Likeliest())), True),
         (diverse(APART), diverse(Trusted(APART)), True),
         (diverse(Hamming()), diverse(Trusted(Hamming())), False),
     ],
