@@ -40,6 +40,7 @@ MARK = "__fingerprint__"
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 BIG = 2**20  # bytes from which an array is summed where it lies instead of being fetched
 TOLD = ("__doc__", "__module__", "__qualname__", "__firstlineno__")
+WRITTEN = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__")
 INNER = ("_pytree__", "_object__", "__weakref__", "__dict__")  # bookkeeping of flax and of Python
 T = TypeVar("T")
 
@@ -192,7 +193,7 @@ class _Reader:
         for base in filter(_own, owner.__mro__):
             for name, value in sorted(vars(base).items()):
                 # What `dataclass` has written follows from the fields.
-                made = getattr(getattr(value, "__code__", None), "co_filename", "").startswith("<")
+                made = dataclasses.is_dataclass(base) and name in WRITTEN
                 if isinstance(value, (*kinds, *PLAIN)) and not made and name not in TOLD:
                     found += [name, self.of(value)]
         return _sha(*found)
@@ -217,8 +218,6 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(value):
-        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
     held = dict(getattr(value, "__dict__", {}))
     for base in type(value).__mro__:
         slots = base.__dict__.get("__slots__", ())

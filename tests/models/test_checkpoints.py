@@ -294,7 +294,11 @@ def test_damaged_configs(text: str, match: str, tmp_path: Path):
         ("llama", {"hidden_act": "mish"}, "hidden_act='mish' must be one of"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("llama", {"quantization_config": {"quant_method": "gptq"}}, "are gptq quantised, .* open"),
-        ("qwen2", {"is_causal": False}, "is_causal=False asks for another forward pass than a qwen2"),
+        (
+            "qwen2",
+            {"is_causal": False},
+            "is_causal=False asks for another forward pass than a qwen2",
+        ),
         ("llama", {"residual_multiplier": 0.22}, "residual_multiplier=0.22 asks for another"),
         ("llama", {"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers=.* asks for another"),
         ("mistral", {"num_local_experts": 8}, "num_local_experts=8 asks for another"),
