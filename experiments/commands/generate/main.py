@@ -172,7 +172,7 @@ def spoken(job: Job) -> Iterator[str]:
     """The one answer of a job, piece by piece; together they are its text."""
     assert isinstance(job.decoder, Autoregressive)
     prompt = Prompt.of([job.tokens[0]], [job.requests[0].number])
-    text = TextStream(job.codec.text, job.stop)
+    text = TextStream(job.codec.text, job.stop, after=job.tokens[0])
     for piece in stream(job.decoder.generator, job.seed, prompt, every=4):
         yield text.push(piece.tokens[0].tolist())
         if text.stopped is not None:

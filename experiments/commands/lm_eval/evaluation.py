@@ -118,7 +118,7 @@ class Evaluator:
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()
-                    text, _ = trim(self.source.codec.decode(tokens), until)
+                    text, _ = trim(self.source.codec.decode(tokens, prompts[place]), until)
                     found[members[place]] = text
                     progress.advance()
         return found
