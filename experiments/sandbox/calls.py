@@ -79,7 +79,7 @@ def examine_all(
 ) -> list[Examined]:
     """`examine` of (program, tests) pairs, `workers` (default: cores) at a time, in order."""
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda pair: examine(*pair, limits), pairs))
+        return list(pool.map(lambda pair: examine(pair[0], pair[1], limits), pairs))
 
 
 def _files(main: str) -> dict[str, str]:

@@ -144,8 +144,8 @@ def _run(connection: sqlite3.Connection, request: dict) -> dict:
     return _answer("ok", rows)
 
 
-def _answer(status: str, rows: list = (), error: str = "") -> dict:
-    return {"status": status, "rows": list(rows), "error": error}
+def _answer(status: str, rows: list | None = None, error: str = "") -> dict:
+    return {"status": status, "rows": rows or [], "error": error}
 
 
 def _show(cell: object) -> object:
@@ -170,7 +170,7 @@ def _complaint(error: Exception) -> str:
     return "refused" if denied or code == sqlite3.SQLITE_AUTH else "error"
 
 
-def _authorize(action: int, one: str, two: str, *_: str) -> int:
+def _authorize(action: int, one: str | None, two: str | None, *_: str | None) -> int:
     # The second argument of a function's use is its name.
     if action not in _ACTIONS:
         return sqlite3.SQLITE_DENY

@@ -8,16 +8,24 @@ bounded on both ways.
 """
 
 import json
+from typing import Any
 
 DEPTH, VALUES, MEMBERS, TEXT = 50, 100_000, 10_000, 1_000_000
 _BITS = 1_000_000  # of an integer
+
+
+# How the members of a kind are gone through, whatever a subclass makes of it.
+_KINDS: tuple[tuple[type, Any], ...] = (
+    *((list, list.__iter__), (tuple, tuple.__iter__)),
+    *((set, set.__iter__), (frozenset, frozenset.__iter__)),
+)
 
 
 class Unspeakable(ValueError):
     """A value that does not cross."""
 
 
-def dumps(value):
+def dumps(value: object) -> str:
     """One line of text. Raises Unspeakable."""
     text = json.dumps(_out(value, DEPTH, [VALUES]))
     if len(text) > TEXT:
@@ -25,7 +33,7 @@ def dumps(value):
     return text
 
 
-def loads(text):
+def loads(text: str) -> Any:
     """The value. Raises Unspeakable for whatever `dumps` does not write."""
     if len(text) > TEXT:
         raise Unspeakable(f"a text of {len(text)} characters; at most {TEXT} cross")
@@ -35,20 +43,20 @@ def loads(text):
         raise Unspeakable(f"no value: {type(error).__name__}") from error
 
 
-def _plain(digits):
+def _plain(digits: str) -> int:
     # Writers use JSON's own integers for short ones only; conversion of long ones is quadratic.
     if len(digits) > 20:
         raise ValueError("a long integer")
     return int(digits)
 
 
-def _count(left, depth):
+def _count(left: list[int], depth: int) -> None:
     left[0] -= 1
     if depth < 0 or left[0] < 0:
         raise Unspeakable(f"more than {VALUES} values, or {DEPTH} inside one another")
 
 
-def _out(value, depth, left):
+def _out(value: object, depth: int, left: list[int]) -> object:
     _count(left, depth)
     if value is None or value is True or value is False:
         return value
@@ -68,14 +76,13 @@ def _out(value, depth, left):
     if isinstance(value, dict):
         pairs = list(dict.items(value))
         return {"dict": [[_out(part, depth - 1, left) for part in pair] for pair in pairs]}
-    for kind in (list, tuple, set, frozenset):
+    for kind, members in _KINDS:
         if isinstance(value, kind):
-            members = [_out(member, depth - 1, left) for member in kind.__iter__(value)]
-            return {kind.__name__: members}
+            return {kind.__name__: [_out(member, depth - 1, left) for member in members(value)]}
     raise Unspeakable(f"a {type(value).__name__}, which is no literal")
 
 
-def _in(value, depth, left):
+def _in(value: Any, depth: int, left: list[int]) -> Any:
     _count(left, depth)
     if value is None or type(value) in (bool, int, str):
         return value
