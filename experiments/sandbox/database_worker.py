@@ -77,8 +77,11 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "make" in request:
-            databases[request["make"]] = _wall_in(_make(request["statements"], request["data"]))
-            answer = {"made": request["make"]}
+            try:
+                databases[request["make"]] = _wall_in(_make(request["statements"], request["data"]))
+                answer = {"made": request["make"]}
+            except (sqlite3.Error, ValueError) as error:
+                answer = {"error": str(error)}
         elif request["number"] not in databases:
             answer = {"missing": request["number"]}
         else:

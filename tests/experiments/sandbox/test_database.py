@@ -115,7 +115,7 @@ def test_hostile_queries_are_contained(tables, status, sql):
 
 def worker_memory(tables: Database) -> int | None:
     """The most that the process which ran it has held, in bytes; None where nothing says so."""
-    process = tables._worker._process
+    process = tables._worker.process
     status = Path(f"/proc/{process.pid if process else 0}/status")
     if not status.exists():
         return None
@@ -146,7 +146,7 @@ def test_an_answer_that_was_not_awaited_is_nobody_elses(tables, monkeypatch):
 
 def test_the_walls_around_queries(tables):
     tables.run("select 1")
-    walls = set(tables._worker.walls)
+    walls = set(tables.walls)
     assert {"limit AS", "limit FSIZE", "limit CORE"} <= walls
     if sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64"):
         assert "calls" in walls
@@ -168,7 +168,9 @@ def test_a_file_is_read_and_not_written(tmp_path: Path):
     with pytest.raises(ValueError, match="is not a file"):
         Database.open(tmp_path / "none.db")
     (tmp_path / "text.db").write_text("no database, but a text of some length " * 99)
-    with pytest.raises(ValueError, match="SQLite cannot open it"):
+    with pytest.raises(ValueError, match="SQLite cannot open"):
         Database.open(tmp_path / "text.db").run("select 1")
+    with pytest.raises(ValueError, match=r"cannot be built: near .creat."):
+        Database.of(["creat table x"]).run("select 1")
     with pytest.raises(ValueError, match="both limits must be positive"):
         Database.of(MAKE, DATA, rows=0)
