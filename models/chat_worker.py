@@ -22,6 +22,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from child_limits import give_up
 
+del sys.path[0]  # nothing of ours hides a module that a library asks for
+
 _LAZY = ("textwrap", "html", "html.entities", "pprint", "unicodedata", "encodings.idna")
 
 

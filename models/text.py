@@ -32,6 +32,7 @@ class Tokenizer:
       inner: the `tokenizers.Tokenizer`.
       bos: id that begins a text, where the model has one.
       eos: ids that end a text, in increasing order.
+      named_eos: the one of `eos` that the tokenizer itself names, where it names one.
       pad: id of padding, where the model has one; it may be one of `eos`.
       template: of chats, where the folder has one.
     """
@@ -41,6 +42,7 @@ class Tokenizer:
     eos: tuple[int, ...] = ()
     pad: int | None = None
     template: ChatTemplate | None = None
+    named_eos: int | None = None
 
     @cached_property
     def vocab_size(self) -> int:

@@ -69,6 +69,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         eos=tuple(sorted({*ends, *named})),
         pad=pads[0] if pads else None,
         template=None if source is None else ChatTemplate(source, tokens),
+        named_eos=ids.get("eos_token"),
     )
 
 
