@@ -30,9 +30,9 @@ from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
-from experiments.harness.keyed import keyed
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.statistics import keyed
 from experiments.speculative.carried_learning import field_of, per_call, relay
 from experiments.speculative.speculation import PROMPT_TOKENS, Counts, Field, decode_field
 from experiments.tasks.stdlib import StandardLibrary

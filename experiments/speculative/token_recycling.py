@@ -34,9 +34,9 @@ from algorithms.speculative.rest import rest
 from algorithms.speculative.token_recycling import SUCCESSORS
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
-from experiments.harness.keyed import keyed
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.statistics import keyed
 from experiments.speculative.carried_learning import by_round, field_of, per_call, relay
 from experiments.speculative.speculation import Field, decode_field, pass_seconds
 from experiments.tasks.stdlib import StandardLibrary

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.alignment.procedures import BestOf, Procedure, Single, WorstOf
-from experiments.harness.keyed import keyed
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 
 DRAWS = 1000  # of the bootstrap
 DISTILLED = ("raw", "BOND", "BoNBoN", "SFT")  # the uncalibrated reward, and distillation

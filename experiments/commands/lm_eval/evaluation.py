@@ -18,6 +18,7 @@ from experiments.harness.progress import Progress
 from experiments.inputs.sources import Source, open_draft, open_reward
 from jaxdecode.decoder import decode_all
 from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.result import Status
 from models.stream import trim
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -36,6 +37,7 @@ class Evaluator:
       seed: of random draws.
       truncated: texts so far that lost their beginning because the model cannot read them
         whole.
+      invalid: answers and scores so far that no finite numbers stand behind.
     """
 
     source: Source
@@ -44,6 +46,7 @@ class Evaluator:
     batch: int = 8
     seed: int = 0
     truncated: int = 0
+    invalid: int = 0
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -97,6 +100,7 @@ class Evaluator:
                 logprob, greedy = map(np.asarray, continuations(self.source.model, block, first))
                 for row, index in enumerate(rows):
                     found[index] = (float(logprob[row]), bool(greedy[row]))
+                    self.invalid += not np.isfinite(logprob[row])
                 progress.advance(len(rows))
         return found
 
@@ -118,6 +122,7 @@ class Evaluator:
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()
+                    self.invalid += int(result.status[0]) == Status.INVALID
                     text, _ = trim(self.source.codec.decode(tokens), until)
                     found[members[place]] = text
                     progress.advance()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.keyed import keyed
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 from experiments.speculative.kangaroo.setting import Config
 
 

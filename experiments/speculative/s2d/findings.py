@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.keyed import keyed
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 from experiments.speculative.s2d.setting import Config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.harness.keyed import keyed
+from experiments.harness.statistics import keyed
 from experiments.speculative.s2d.findings import claims
 from experiments.speculative.s2d.setting import Config
 
