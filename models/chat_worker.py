@@ -18,9 +18,9 @@ import re
 import sys
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from child_limits import give_up
+from models.child_limits import give_up
 
 del sys.path[0]  # nothing of ours hides a module that a library asks for
 

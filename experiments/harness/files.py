@@ -181,10 +181,9 @@ def _holder(file: int) -> str:
     """Who holds a lock on an open file, as far as the system says."""
     inode = os.fstat(file).st_ino
     try:
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        held = [
-            int(lock[4]) for lock in locks if lock[5].endswith(f":{inode}") and "->" not in lock
-        ]
+        listed = Path("/proc/locks").read_text().splitlines()
+        locks = [line.split() for line in listed if "->" not in line]  # an arrow only waits
+        held = [int(lock[4]) for lock in locks if lock[5].endswith(f":{inode}")]
         command = Path(f"/proc/{held[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         return f"process {held[0]} on {socket.gethostname()} ({command.strip()[:200]})"
     except (OSError, ValueError, IndexError):

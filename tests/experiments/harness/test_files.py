@@ -72,7 +72,7 @@ def test_a_log_is_a_regular_file(place: str) -> None:
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     with Lines(path, "id") as lines:
-        with pytest.raises(ValueError, match="log.jsonl is being written by") as error:
+        with pytest.raises(ValueError, match=r"log\.jsonl is being written by") as error:
             Lines(path, "id")
         if Path("/proc/locks").exists():
             assert f"process {os.getpid()} on " in str(error.value)

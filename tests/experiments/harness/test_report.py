@@ -120,8 +120,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None
     ],
 )
 def test_a_half_written_result_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
-    names = ("rows", "experiment", "preset", "seed", "seconds", "environment")
-    rest = ", ".join(f'"{name}": 0' for name in names)
+    rest = '"rows": [], "experiment": "", "preset": "", "seed": 0, "seconds": 0, "environment": {}'
     path = tmp_path / "result.json"
     path.write_text(text.replace("%s", rest))
     with pytest.raises(ValueError, match=complaint) as error:
@@ -171,9 +170,8 @@ def resumed(config: Config) -> tuple[int, list[str]]:
         for n in config.sizes:
             kept.row(str(n), lambda n=n: calls.append(n) or {"n": n})
     assert config.out is not None
-    return len(calls), [
-        line.get("key", "") for line in Lines(config.out / "metrics.jsonl", "fingerprint").records
-    ]
+    with Lines(config.out / "metrics.jsonl", "fingerprint") as lines:
+        return len(calls), [line.get("key", "") for line in lines.records]
 
 
 def test_a_journal_measures_only_what_is_missing(tmp_path: Path, monkeypatch) -> None:
