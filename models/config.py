@@ -132,6 +132,10 @@ class TransformerConfig:
             self.rope is None or self.rope_local.width != self.rope.width
         ):
             raise ValueError("rope_local: needs a `rope` of the same width")
+        if self.window < 0 or self.position_offset < 0:
+            raise ValueError(
+                f"window={self.window}, position_offset={self.position_offset}: must be >= 0"
+            )
         if self.sliding and (len(self.sliding) != self.layers or not self.window):
             raise ValueError(
                 f"sliding: {len(self.sliding)} flags for layers={self.layers} and window="
