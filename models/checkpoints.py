@@ -27,6 +27,7 @@ from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
 from models.safetensors import Entry
 from models.transformer import Transformer
+from models.tying import other_head
 
 # Ends of the names of published classes whose head gives something else than words.
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
@@ -36,9 +37,13 @@ class Tensors(Protocol):
     """Stored tensors by name, as `models.safetensors.Reader` gives them."""
 
     @property
-    def entries(self) -> Mapping[str, Entry]: ...
+    def entries(self) -> Mapping[str, Entry]:
+        """What there is, by name."""
+        ...
 
-    def read(self, name: str) -> np.ndarray: ...
+    def read(self, name: str) -> np.ndarray:
+        """One of them."""
+        ...
 
 
 class Checkpoint:
@@ -53,7 +58,7 @@ class Checkpoint:
         single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
         self.json = folders.read_config(self.folder) if single is None else single.config
         self.where = where = self.folder / folders.CONFIG if single is None else self.folder
-        self.family: Family = family_of(self.json)
+        self.family: Family = family_of(self.json, str(where))
         self.config = self.family.read(Fields(self.json, str(where)))
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
@@ -70,6 +75,10 @@ class Checkpoint:
             else dict.fromkeys(single.entries, single)
         )
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
+        table = self.sources["embedding"].name  # a head that is no copy is used, as published
+        if self.config.tied and not headless and other_head(self.readers, table, heads):
+            self.config = dataclasses.replace(self.config, tied=False)
+            self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         self._check_shapes()
         used = {name for source in self.sources.values() for name in self._names(source)}
         ignored = re.compile("|".join(self.family.ignored))
@@ -136,6 +145,7 @@ def load(
     vocab_size: int | None = None,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
+    longest: int = 0,
 ) -> Transformer:
     """Open a published causal language model: a folder, or a .gguf file.
 
@@ -146,6 +156,7 @@ def load(
       shardings: path of a parameter -> where its shards go; every process reads only what
         its devices hold.
       check_finite: refuse weights that are not finite.
+      longest: see `TransformerConfig`.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
@@ -156,7 +167,7 @@ def load(
             f"{' and more' if len(checkpoint.extra) > 4 else ''}; if they are a reward or value "
             "head, use load_backbone"
         )
-    return _build(checkpoint, dtype, vocab_size, shardings, check_finite)
+    return _build(checkpoint, dtype, vocab_size, shardings, check_finite, longest)
 
 
 @dataclass(frozen=True)
@@ -198,14 +209,17 @@ def _build(
     vocab_size: int | None,
     shardings: Mapping[str, jax.sharding.Sharding] | None,
     check_finite: bool,
+    longest: int = 0,
 ) -> Transformer:
     name = next(checkpoint._names(checkpoint.sources["embedding"]))
     stored = checkpoint.readers[name].entries[name].dtype
     target = jnp.dtype(stored if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
-    changes: dict[str, Any] = {"dtype": target.name}
+    changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
-        vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
+        vocab_size = Fields(checkpoint.json, str(checkpoint.where)).integer(
+            "valid_vocab_size", checkpoint.config.rows
+        )
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
     arrays: dict[str, jax.Array] = {}
     for path, want in parameters(config).items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models import safetensors
+from models.advice import advice
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 JSON_LIMIT = 64_000_000
@@ -19,9 +20,9 @@ JSON_LIMIT = 64_000_000
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of config.json."""
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder} is no folder; give one with {CONFIG} and weights, or a .gguf file"
-        )
+        known = folder.exists() and advice(folder)
+        known = known or f"give one with {CONFIG} and weights, or a .gguf file"
+        raise ValueError(f"{folder} is no folder; {known}")
     return _read_json(folder / CONFIG)
 
 
@@ -33,14 +34,7 @@ def open_weights(folder: Path) -> dict[str, safetensors.Reader]:
     elif single.is_file():
         files = {WEIGHTS: None}
     else:
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        reason = f"neither {WEIGHTS} nor {INDEX} is there"
-        if pickled:
-            reason = (
-                f"only pickled weights ({pickled[0]}) are there. Opening a pickle runs code, so "
-                "it is never done; convert once, where you trust the file, with transformers: "
-                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
-            )
+        reason = advice(folder) or f"neither {WEIGHTS} nor {INDEX} is there"
         raise ValueError(f"{folder}: {reason}")
     readers: dict[str, safetensors.Reader] = {}
     for name, listed in files.items():
@@ -55,7 +49,7 @@ def open_weights(folder: Path) -> dict[str, safetensors.Reader]:
     for name in readers:
         # Names end up in messages and in exported files; none of ours has such characters.
         if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
-            raise ValueError(f"{folder}: {name!r} is no tensor name")
+            raise ValueError(f"{folder}: {safetensors.brief(name)} is no tensor name")
     return readers
 
 
@@ -68,8 +62,8 @@ def _index(path: Path) -> dict[str, set[str]]:
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
             raise ValueError(
-                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
-                "folder was expected"
+                f"{path}: {safetensors.brief(tensor)} is said to be in {safetensors.brief(file)}; "
+                "a safetensors file of the same folder was expected"
             )
         files.setdefault(file, set()).add(tensor)
     return files
@@ -77,7 +71,8 @@ def _index(path: Path) -> dict[str, set[str]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
+        known = advice(path.parent) if path.name == CONFIG else None
+        raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
     if path.stat().st_size > JSON_LIMIT:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
     return safetensors.parse_json(path.read_bytes(), path)

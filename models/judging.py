@@ -36,7 +36,8 @@ def function_judge(function: Judging, tokenizer: Tokenizer) -> FunctionScorer:
         prompt: np.ndarray, prompt_length: np.ndarray, tokens: np.ndarray, length: np.ndarray
     ) -> np.ndarray:
         prompts = tokenizer.decode_rows(prompt, prompt_length, skip_special=False)
-        texts = tokenizer.decode_rows(tokens, length)
+        rows = zip(prompt, prompt_length, tokens, length, strict=True)
+        texts = [tokenizer.decode(row[:n], after=given[:p]) for given, p, row, n in rows]
         pairs = zip(prompts, texts, strict=True)
         return np.array([_number(function, *pair) for pair in pairs], np.float32)
 

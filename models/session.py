@@ -152,7 +152,7 @@ class Session:
 
     def complete_all(self, texts: Sequence[str]) -> list[Reply]:
         """`complete` of many at once, in batches."""
-        return self._replies([self._open(text) for text in texts])
+        return self._replies([self.tokenizer.encode_prompt(text) for text in texts])
 
     def stream(self, words: Words, chat: bool = True, every: int = 4) -> Iterator[str]:
         """The answer in pieces, as it is being written.
@@ -172,12 +172,12 @@ class Session:
         if chat:
             tokens = self.tokenizer.encode_chat(self._turns(words), add_generation_prompt=True)
         else:
-            tokens = self._open(str(words))
+            tokens = self.tokenizer.encode_prompt(str(words))
         self._check_room(0, tokens)
         return self._pieces(decoder.generator, tokens, every)
 
     def _pieces(self, generator: Expander, tokens: list[int], every: int) -> Iterator[str]:
-        written = TextStream(self.tokenizer, self.stops)
+        written = TextStream(self.tokenizer, self.stops, after=tokens)
         for piece in stream(generator, self.seed, Prompt.of([tokens]), every):
             yield written.push(piece.tokens[0])
             if written.stopped is not None:
@@ -187,11 +187,6 @@ class Session:
     def _turns(self, words: Words) -> Sequence[Message]:
         return [{"role": "user", "content": words}] if isinstance(words, str) else words
 
-    def _open(self, text: str) -> list[int]:
-        """Tokens of a text that is to go on: some tokenizers would close it."""
-        tokens = self.tokenizer.encode(text)
-        return tokens[:-1] if tokens and tokens[-1] in self.tokenizer.eos else tokens
-
     def _replies(self, prompts: Sequence[Sequence[int]]) -> list[Reply]:
         for index, tokens in enumerate(prompts):
             self._check_room(index, tokens)
@@ -199,7 +194,7 @@ class Session:
         if prompts:
             batch = min(self.batch, len(prompts))
             for index, result in decode_all(self.decoder, self.seed, prompts, batch):
-                found[index] = self._reply(result)
+                found[index] = self._reply(prompts[index], result)
         return [found[index] for index in range(len(prompts))]
 
     def _check_room(self, index: int, tokens: Sequence[int]) -> None:
@@ -210,9 +205,9 @@ class Session:
                 f"the {most} positions of the model; shorten it or lower max_tokens"
             )
 
-    def _reply(self, result: Result) -> Reply:
+    def _reply(self, prompt: Sequence[int], result: Result) -> Reply:
         tokens = result.tokens[0, : result.length[0]].tolist()
-        text, cut = trim(self.tokenizer.decode(tokens), self.stops)
+        text, cut = trim(self.tokenizer.decode(tokens, after=prompt), self.stops)
         status = Status(int(result.status[0])) if cut is None else Status.EOS
         usage = {name: np.asarray(value)[0].tolist() for name, value in vars(result.usage).items()}
         return Reply(text, status.name.lower(), usage, result)
@@ -227,6 +222,6 @@ def open_session(path: str | os.PathLike, dtype: str | None = None) -> Session:
       ValueError: for anything that is missing, damaged or unsupported.
     """
     rows = checkpoints.Checkpoint(path).config.rows
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path).fitted(rows)
     known = tokenizer.check_rows(rows)
     return Session(checkpoints.load(path, dtype=dtype, vocab_size=known), tokenizer)

@@ -55,7 +55,7 @@ def open_named(rules: Rules, source: Source) -> Opened:
     if rules.draft is not None and rules.draft not in WAYS:
         draft = rules.draft
     return Opened(
-        scorer=None if reward in (None, LIKELIHOOD) else sources.open_reward(reward, source),
+        scorer=None if reward in (None, LIKELIHOOD) else sources.open_judge(reward, source),
         means=Means(
             model=None if draft is None else sources.open_beside(draft, source),
             head=None if rules.head is None else sources.open_head(rules.head, source),
@@ -65,7 +65,7 @@ def open_named(rules: Rules, source: Source) -> Opened:
         ),
         judge=None
         if rules.process_reward is None
-        else sources.open_process_reward(rules.process_reward, source),
+        else sources.open_reward(rules.process_reward, source).model,
         aligned=None if rules.aligned is None else sources.open_beside(rules.aligned, source),
     )
 

@@ -17,7 +17,6 @@ from jaxdecode.stop import Stop
 from models import checkpoints, gguf
 from models.heads import files
 from models.judging import function_judge, reward_judge
-from models.rewards import RewardModel
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
@@ -41,9 +40,7 @@ class Codec:
             return self.text.encode_chat(prompt, add_generation_prompt=True)
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
-        tokens = self.text.encode(prompt)
-        # Some tokenizers close every text; a prompt is to be gone on with.
-        return tokens[:-1] if tokens and tokens[-1] in self.text.eos else tokens
+        return self.text.encode_prompt(prompt)
 
     def piece(self, text: str) -> list[int]:
         """Tokens of a text that goes on, or that writes its special tokens itself."""
@@ -51,9 +48,9 @@ class Codec:
             return self.strict.encode(text)
         return self.text.encode(text, add_special=False)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
-        return self.text.decode(tokens)
+    def decode(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
+        """Text of a response, without special tokens; `after` is the prompt that it follows."""
+        return self.text.decode(tokens, after=after)
 
     def stop(self, strings: Sequence[str] = ()) -> Stop:
         """Ends a response at the model's end tokens, and where one of `strings` is spelled."""
@@ -91,8 +88,8 @@ def open_model(name: str) -> Source:
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
         path = folder_of(name)
-        codec = Codec(load_tokenizer(path))
         rows = checkpoints.Checkpoint(path).config.rows
+        codec = Codec(load_tokenizer(path).fitted(rows))
         model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
     return Source(name, model, codec, model.config.max_positions)
 
@@ -137,17 +134,12 @@ def open_corpus(path: Path, generator: Source) -> list[list[int]]:
     return [generator.codec.piece(text.read_text(encoding="utf-8")) for text in texts]
 
 
-def open_reward(name: str, generator: Source) -> Scorer:
-    """What judges the texts of `generator`: a reward model by its zoo name or folder, or a
-    function of prompt and response as FILE.py:FUNCTION, which runs with all your rights.
+def open_reward(name: str, generator: Source) -> RewardScorer:
+    """A reward model by its zoo name or folder, for the texts of `generator`.
 
     Raises:
-      ValueError: as `open_model`, if the two mean different text by the same tokens, or if there
-        is no such function.
+      ValueError: as `open_model`, and if the two mean different text by the same tokens.
     """
-    file, colon, function = name.rpartition(":")
-    if colon and file.endswith(".py"):
-        return function_judge(_function(Path(file), function), generator.codec.text)
     if name not in zoo.names():
         return reward_judge(_path(name), generator.codec.text)
     shipped = zoo.load(name)
@@ -157,12 +149,17 @@ def open_reward(name: str, generator: Source) -> Scorer:
     return RewardScorer(shipped.model)
 
 
-def open_process_reward(name: str, generator: Source) -> RewardModel:
-    """A reward model that is read after every step; as `open_reward`."""
-    scorer = open_reward(name, generator)
-    if not isinstance(scorer, RewardScorer):
-        raise ValueError(f"{name!r} is a function; a process reward model was expected")
-    return cast(RewardModel, scorer.model)
+def open_judge(name: str, generator: Source) -> Scorer:
+    """What judges the texts of `generator`: a reward model as by `open_reward`, or a function of
+    prompt and response as FILE.py:FUNCTION, which runs with all your rights.
+
+    Raises:
+      ValueError: as `open_reward`, or if there is no such function.
+    """
+    file, colon, function = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return function_judge(_function(Path(file), function), generator.codec.text)
+    return open_reward(name, generator)
 
 
 def _function(file: Path, name: str) -> Any:

@@ -74,6 +74,7 @@ def read(fields: Fields) -> Tokenizer:
         bos=ids["bos"],
         eos=tuple(sorted(ends)),
         pad=ids["padding"],
+        named_eos=ids["eos"],
         template=None
         if source is None
         else ChatTemplate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands.generate.answers import Job
+from experiments.commands.terminal import visible
 from experiments.harness.progress import Progress
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
@@ -59,14 +60,14 @@ def lap(job: Job) -> Lap:
     result = jax.device_get(result)
     rows = range(len(job.requests))
     texts = [
-        job.record(request, jax.tree.map(lambda x, row=row: x[row : row + 1], result))["text"]
-        for row, request in zip(rows, job.requests, strict=True)
+        job.record(row, jax.tree.map(lambda x, row=row: x[row : row + 1], result))["text"]
+        for row in rows
     ]
     usage = {name: float(np.mean(value)) for name, value in vars(result.usage).items()}
     return Lap(texts, usage, taken[0], taken[1])
 
 
-def show(jobs: Mapping[Any, Job], visible: Callable[[str], str]) -> None:
+def show(jobs: Mapping[Any, Job]) -> None:
     """Run every job and print what each wrote, cost and took. Means are over the prompts,
     seconds are for all of them together."""
     laps = {}

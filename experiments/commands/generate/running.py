@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ import jax
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments.commands import decoders, opening
 from experiments.commands.generate import racing
-from experiments.commands.generate.answers import LISTING, Job
+from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
 from experiments.commands.rules import USES, Name, Rules
+from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress
 from experiments.harness.report import stopping
@@ -126,16 +128,11 @@ def shard(path: Path) -> Path:
     return path.with_suffix(f".{jax.process_index()}-of-{jax.process_count()}{path.suffix}")
 
 
-def visible(text: str) -> str:
-    """Text that cannot drive a terminal: control characters but newline and tab are shown."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
 def spoken(job: Job) -> Iterator[str]:
     """The one answer of a job, piece by piece; together they are its text."""
     assert isinstance(job.decoder, Autoregressive)
     prompt = Prompt.of([job.tokens[0]], [job.requests[0].number])
-    text = TextStream(job.codec.text, job.stop)
+    text = TextStream(job.codec.text, job.stop, after=job.tokens[0])
     for piece in stream(job.decoder.generator, job.seed, prompt, every=4):
         yield text.push(piece.tokens[0].tolist())
         if text.stopped is not None:
@@ -147,7 +144,7 @@ def run(options: Options) -> None:
     """Answer every request that has no answer yet."""
     if options.distributed:
         initialize(detect=True)
-    names: tuple[Name, ...] = options.decoder or ("sample",)
+    names: list[Name] = [*options.decoder] or ["sample"]
     if len(names) > 1:
         race(options, names)
         return
@@ -158,22 +155,42 @@ def run(options: Options) -> None:
         print()
         return
     if options.output is None:
+        broken = []
         for record in job.answers(range(len(job.requests))):
             for text in record.get("texts", [record["text"]]):
                 print(visible(text), flush=True)
+            broken += invalid([record])
+        warn(broken)
         return
-    with Lines(shard(options.output)) as lines:
+    with Lines(shard(options.output), FIRST) as lines:
         pending = job.pending(lines)
         kept = f"Finished prompts are kept in {lines.path}; the same command goes on."
+        broken = invalid(lines.records)
         with stopping(kept), Progress(names[0], len(job.requests)) as progress:
             progress.advance(len(job.requests) - len(pending))
             for record in job.answers(pending):
                 lines.append(record)
+                broken += invalid([record])
                 progress.advance()
     print(f"{len(pending)} new answers, {len(job.requests)} in all: {lines.path}")
+    warn(broken)
 
 
-def race(options: Options, names: tuple[Name, ...]) -> None:
+def warn(broken: Sequence[str | int]) -> None:
+    """Say which answers are none, and exit so."""
+    if broken:
+        shown = ", ".join(str(id)[:40] for id in broken[:8]) + ", ..." * (len(broken) > 8)
+        print(
+            visible(
+                f"warning: {len(broken)} answers are INVALID (ids {shown}): the model or what "
+                "judges it gave numbers that are not finite"
+            ),
+            file=sys.stderr,
+        )
+        raise SystemExit(INVALID)
+
+
+def race(options: Options, names: Sequence[Name]) -> None:
     """Answer by several decoders, each with the options that it uses.
 
     Raises:
@@ -193,4 +210,4 @@ def race(options: Options, names: tuple[Name, ...]) -> None:
         kept = {o: v for o, v in vars(options.rules).items() if o in (*USES[name], "max_tokens")}
         one = dataclasses.replace(options, decoder=(name,), rules=Rules(**kept))
         jobs[name] = prepare(one, name)
-    racing.show(jobs, visible)
+    racing.show(jobs)
