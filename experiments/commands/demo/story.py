@@ -26,7 +26,7 @@ from experiments.harness.statistics import paired
 from experiments.inputs.sources import open_model
 
 MODEL = "smollm2"
-STEPS = 9
+STEPS = 7  # and two for each turn of the rewriting
 NEXT = f"""python -m experiments generate --model {MODEL} --chat --decoder greedy \\
     --prompts "Tell me about the moon."
 python -m experiments generate --model {MODEL} --chat --decoder greedy --stream \\
@@ -79,7 +79,7 @@ def gained(what: str, better: np.ndarray, worse: np.ndarray) -> Claim:
 
 def run(course: Course, seed: int, out: Path | None) -> Report:
     """Decode, count, draw, write; what is done is printed as it is done."""
-    with Progress("demo", STEPS) as progress:
+    with Progress("demo", STEPS + 2 * course.turns) as progress:
         source = open_model(MODEL)
         progress.advance(note=f"{MODEL} is open")
         tour = Tour(source, course, seed, lambda method: progress.advance(note=method))
