@@ -38,8 +38,8 @@ from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
 from experiments.speculative.s2d.main import PRESETS
 from experiments.speculative.s2d.setting import Setting
-from experiments.speculative.small_trees import PAIRS, SMALL
 from experiments.speculative.speculation import Field, cost_aware
+from experiments.speculative.trees import PAIRS, SMALL
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.follower import CHUNK
 from jaxdecode.logits import Temperature

@@ -31,7 +31,7 @@ from algorithms.speculative.spectr import spectr
 from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.residual import Residual
-from experiments.speculative.small_trees import PAIRS, SMALL
+from experiments.speculative.trees import PAIRS, SMALL
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
