@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from jaxdecode.cache import Cache, place, read, write
 from jaxdecode.lm import View
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float
-from models.attention import Sight, attend, attend_fused, fused
+from models.attention import Sight, attend, attend_fused, attend_streaming
 from models.config import TransformerConfig
 from models.layers import Weights, linear, mlp, normalize
 from models.rope import rotate, rotation
@@ -30,9 +31,9 @@ class Call(NamedTuple):
 
     @classmethod
     def of(
-        cls, config: TransformerConfig, view: View, cache: Cache | None
+        cls, config: TransformerConfig, view: View, cache: Cache | None, hidden: Hidden
     ) -> tuple[Call, Cache | None]:
-        """Also records the tokens' positions in the cache.
+        """Also records the tokens' positions in the cache; `hidden` is the layers' input.
 
         Without a cache the view must be fresh, and nothing is stored.
         """
@@ -42,7 +43,7 @@ class Call(NamedTuple):
         if cache is not None:
             slot = view.slot(cache.capacity)
             cache = place(cache, view.position, slot)
-        sight = Sight.of(config, view, view.position if cache is None else cache.position)
+        sight = Sight.of(config, view, cache, hidden.dtype, target_of(hidden, cache))
         ropes = [rope for rope in (config.rope, config.rope_local) if rope is not None]
         tables = [rotation(rope, view.position, view.valid) for rope in ropes]
         return cls(view, slot, sight, tables), cache
@@ -80,9 +81,12 @@ def _attention(
             cos, sin = jnp.where(local, turned[0], cos), jnp.where(local, turned[1], sin)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if call.slot is not None:
-        cache = write(cache, index, k, v, call.slot)
-    if fused(c, call.view, x.dtype):
+        cache = write(cache, index, k, v, call.slot, call.view.fresh)
+    if call.sight.form == "cudnn":
         out = attend_fused(c, q, k, v, local)
+    elif call.sight.form == "stream":
+        assert cache is not None
+        out = attend_streaming(c, call.sight, q, cache, index, local)
     elif call.view.fresh:
         out = attend(c, call.sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
     else:

@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig, logical_axes, matmul_count, parameters
 from models.layer import Call, attention_half, mlp_half
@@ -141,7 +142,10 @@ class Transformer(nnx.Module):
         # With many rows the copy of a layer's part of one array for all costs up to a quarter of
         # a step; with one row it is nothing, and arrays of their own are the slower form.
         apart = isinstance(self.layers, nnx.List) and batch > 1
-        return allocate(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart)
+        target = target_of(self.embedding[...])
+        return allocate(
+            c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart, target
+        )
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
         hidden = self.embed(tokens, view.position)
@@ -233,7 +237,7 @@ class Transformer(nnx.Module):
         last = c.layers if last is None else last
         if not 0 <= first <= last <= c.layers:
             raise ValueError(f"layers {first}..{last} are outside 0..{c.layers}")
-        call, cache = Call.of(c, view, cache)
+        call, cache = Call.of(c, view, cache, hidden)
 
         def layer(carry, xs):
             hidden, cache = carry
