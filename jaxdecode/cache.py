@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.layout import Layout, fit, scatter
+from jaxdecode.layout import Layout, Places, fit, scatter
 from jaxdecode.shared import Shared
 from jaxdecode.target import Target, target_of
 from jaxdecode.types import Array, Int
@@ -97,19 +97,24 @@ def read(cache: Cache, layer) -> tuple[Array, Array]:
     return cache.layout.read((k, v), index, cache.capacity)
 
 
-def write(
-    cache: Cache, layer, k: Array, v: Array, slot: Int[Array, "B T"], fresh: bool = False
-) -> Cache:
-    """Store k, v [B, T, Kv, hd] of one layer; a slot >= capacity is dropped.
+def places(cache: Cache, slot: Int[Array, "B T"]) -> Places:
+    """Slots prepared for `write` in all layers; one >= capacity is dropped, and the others of a
+    row lie within T neighbours."""
+    k, v, _ = arrays(cache, 0)
+    return cache.layout.places((k, v), slot, cache.capacity)
 
-    The slots of a row lie within T neighbours. `fresh`: they are the first T of an empty cache,
-    and what is to be dropped comes last and may be stored all the same, as garbage.
+
+def write(cache: Cache, layer, k: Array, v: Array, slot: Places, fresh: bool = False) -> Cache:
+    """Store k, v [B, T, Kv, hd] of one layer in `places`.
+
+    `fresh`: these are the first T of an empty cache, and what is to be dropped comes last and
+    may be stored all the same, as garbage.
     """
     *held, index = arrays(cache, layer)
     if fresh:
         k, v = cache.layout.begin((held[0], held[1]), index, (k, v))
     else:
-        k, v = cache.layout.store((held[0], held[1]), index, (k, v), slot, cache.capacity)
+        k, v = cache.layout.store((held[0], held[1]), index, (k, v), slot)
     if not isinstance(cache.k, tuple):
         return replace(cache, k=k, v=v)
     return replace(cache, k=_with(cache.k, layer, k), v=_with(cache.v, layer, v))

@@ -26,7 +26,8 @@ from jaxdecode.target import PARTS, ROWS, Target, target_of
 from jaxdecode.types import Array, Int
 
 Held = tuple[Array, Array]  # keys and values of all layers, or of one
-DROPPED = 2**30
+Places = kernel.Places | Int[Array, "B T"]
+DROPPED = 2**30  # beyond any array that is filled up
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,21 @@ class Layout:
 
         return _both(map(begun, held, new, self.axes))
 
-    def store(self, held: Held, layer, new: Held, slot: Int[Array, "B T"], capacity: int) -> Held:
-        """Arrays with `new`, [B, T, Kv, hd] each, in `slot` of one layer; a slot >= capacity is
-        dropped, and the others of a row lie within T neighbours.
+    def places(self, held: Held, slot: Int[Array, "B T"], capacity: int) -> Places:
+        """Prepare slots for `store`; one >= capacity is dropped, and the others of a row lie
+        within T neighbours."""
+        if self.kernels(target_of(held, slot), held):
+            return kernel.Places.of((slot,), capacity, slot.shape[1])
+        return jnp.where(slot < capacity, slot, DROPPED) if self.lanes else slot
+
+    def store(self, held: Held, layer, new: Held, slot: Places) -> Held:
+        """Arrays with `new`, [B, T, Kv, hd] each, in the `places` of one layer.
 
         One device has no rows to keep apart, and there an index of rows makes a step of decoding
         1.3 times faster on a CPU than a batch of scatters does.
         """
-        target, slot = target_of(held, new, slot), self._dropped(slot, capacity)
-        if self.kernels(target, held):
+        target = target_of(held, new, slot)
+        if isinstance(slot, kernel.Places):
             rows, where = _parts(target, held)
             specs = (where, PartitionSpec(), PartitionSpec(rows, None, where[2]))
             run = functools.partial(kernel.store, interpret=target.interpreted)
@@ -113,15 +120,15 @@ class Layout:
         target = target_of(held, source, to)
         if reach is not None and self.kernels(target, held):
             rows, where = _parts(target, held)
-            run = functools.partial(kernel.move, reach=reach, interpret=target.interpreted)
-            run = target.per_device(run, (where, PartitionSpec(rows), PartitionSpec(rows)), where)
-            return run(held, source, self._dropped(to, capacity))
+            run = functools.partial(kernel.move, interpret=target.interpreted)
+            run = target.per_device(run, (where, PartitionSpec(rows)), where)
+            return run(held, kernel.Places.of((to, source), capacity, reach))
 
         def moved(array: Array, axis: int) -> Array:
             index = source[None, :, None, None, :]
             index = index if axis == 4 else jnp.swapaxes(index, 3, 4)
             kept = jnp.take_along_axis(array, index, axis=axis)
-            at = self._dropped(to, capacity)[..., None]
+            at = jnp.where(to < capacity, to, DROPPED)[..., None]
             return scatter(array, 1, (axis,), at, jnp.moveaxis(kept, (1, axis), (0, 1)))
 
         return _both(map(moved, held, self.axes))
@@ -135,10 +142,6 @@ class Layout:
         """Whether the kernels take arrays of this layout there."""
         tiled = target.interpreted or kernel.tiled(held[0].shape[3], held[0].dtype)
         return self.lanes and target.has_kernels and tiled
-
-    def _dropped(self, slot: Int[Array, "B T"], capacity: int) -> Int[Array, "B T"]:
-        """The slots, those to be dropped lying beyond any array that is filled up."""
-        return jnp.where(slot < capacity, slot, DROPPED) if self.lanes else slot
 
 
 def _parts(target: Target, held: Held) -> tuple[str | None, PartitionSpec]:

@@ -95,8 +95,12 @@ class Sight:
         tokens = view.position.shape[1]
         if how == "stream":
             seen, near = sight.masks(0, tokens)
-            sliding = None if near is None else kernel.Seen.of(seen & near)
-            return dataclasses.replace(sight, streamed=(kernel.Seen.of(seen), sliding))
+            each = config.heads // config.kv_heads
+            parts = target.size(PARTS) if target.axis(PARTS, config.kv_heads) else 1
+            numbers = each, config.kv_heads // parts, config.head_dim, jnp.dtype(dtype).itemsize
+            full = kernel.Seen.of(seen, *numbers)
+            sliding = None if near is None else kernel.Seen.of(seen & near, *numbers)
+            return dataclasses.replace(sight, streamed=(full, sliding))
         if sight.chunk(config.heads) >= tokens:
             seen, near = sight.masks(0, tokens)
             sight = dataclasses.replace(sight, seen=seen, near=near)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from jaxdecode.cache import Cache, place, read, write
+from jaxdecode.cache import Cache, Places, place, places, read, write
 from jaxdecode.lm import View
 from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float
@@ -25,7 +26,7 @@ class Call(NamedTuple):
     """Where the tokens of a call go, what they see, and their rotary tables."""
 
     view: View
-    slot: Array | None
+    slot: Places | None
     sight: Sight
     tables: list[tuple[Array, Array]]
 
@@ -43,6 +44,7 @@ class Call(NamedTuple):
         if cache is not None:
             slot = view.slot(cache.capacity)
             cache = place(cache, view.position, slot)
+            slot = places(cache, slot)
         sight = Sight.of(config, view, cache, hidden.dtype, target_of(hidden, cache))
         ropes = [rope for rope in (config.rope, config.rope_local) if rope is not None]
         tables = [rotation(rope, view.position, view.valid) for rope in ropes]
@@ -69,9 +71,14 @@ def _attention(
 ) -> tuple[Hidden, Cache | None]:
     """Project, rotate, store, attend, project back."""
     batch, tokens, _ = x.shape
-    q = linear(weights, "q", x).reshape(batch, tokens, c.heads, c.head_dim)
-    k = linear(weights, "k", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
-    v = linear(weights, "v", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
+    q, k, v = (linear(weights, name, x) for name in "qkv")
+    if call.sight.target.platform == "tpu":
+        # A product that ends in heads is laid out by them, and its weights, part of a stack, are
+        # turned about and copied for it in every layer of every step.
+        q, k, v = jax.lax.optimization_barrier((q, k, v))
+    q = q.reshape(batch, tokens, c.heads, c.head_dim)
+    k = k.reshape(batch, tokens, c.kv_heads, c.head_dim)
+    v = v.reshape(batch, tokens, c.kv_heads, c.head_dim)
     if c.qk_norm:
         q = normalize(c, weights, "q_norm", q)
         k = normalize(c, weights, "k_norm", k)

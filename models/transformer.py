@@ -142,7 +142,7 @@ class Transformer(nnx.Module):
         # With many rows the copy of a layer's part of one array for all costs up to a quarter of
         # a step; with one row it is nothing, and arrays of their own are the slower form.
         apart = isinstance(self.layers, nnx.List) and batch > 1
-        target = target_of(self.embedding[...])
+        target = target_of(self.embedding.get_value())
         return allocate(
             c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart, target
         )

@@ -37,32 +37,54 @@ class Seen:
 
     Attributes:
       mask: i8[B, T', S], T' is T filled up to whole tiles.
-      first, last: i32[B], the first and last tile of 128 slots that a query of the row sees.
+      first, last: i32[B], the first and last block that a query of the row sees.
+      block: static, slots of one.
     """
 
     mask: Int[Array, "B T S"]
     first: Int[Array, "B"]
     last: Int[Array, "B"]
+    block: int = struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, mask: Bool[Array, "B T S"]) -> Seen:
-        """Also where the slots do not fill their last tile."""
+    def of(cls, mask: Bool[Array, "B T S"], each: int, heads: int, width: int, size: int) -> Seen:
+        """Prepare a mask, also where the slots do not fill their last tile.
+
+        `each` query heads share one of `heads` key/value heads, which are `width` numbers of
+        `size` bytes wide.
+        """
         _, tokens, slots = mask.shape
-        rows = 0 if tokens == 1 else -tokens % 8
-        mask = jnp.pad(mask, ((0, 0), (0, rows), (0, -slots % LANES)))
-        tile = jnp.any(mask.reshape(*mask.shape[:2], -1, LANES), axis=(1, 3))
-        last = tile.shape[1] - 1 - jnp.argmax(tile[:, ::-1], axis=1)
-        there = jnp.any(tile, axis=1)
+        mask = jnp.pad(mask, ((0, 0), (0, padding(tokens)), (0, -slots % LANES)))
+        rows, slots = mask.shape[1:]
+        most = BLOCK // (together(heads) * width * LANES * size)
+        most = max(1, min(most, SCORES // (each * rows * LANES)))
+        blocks = -(-slots // LANES // most)
+        block = -(-slots // LANES // blocks) * LANES
+        seen = jnp.any(mask, axis=1)
+        slot, there = jnp.arange(slots), jnp.any(seen, axis=1)
+        first = jnp.min(jnp.where(seen, slot, slots - 1), axis=1)
+        last = jnp.max(jnp.where(seen, slot, 0), axis=1)
         return cls(
             mask=mask.astype(jnp.int8),
-            first=jnp.where(there, jnp.argmax(tile, axis=1), 0).astype(jnp.int32),
-            last=jnp.where(there, last, 0).astype(jnp.int32),
+            first=(jnp.where(there, first, 0) // block).astype(jnp.int32),
+            last=(last // block).astype(jnp.int32),
+            block=block,
         )
+
+
+def padding(tokens: int) -> int:
+    """What fills the queries of several tokens up to whole tiles."""
+    return 0 if tokens == 1 else -tokens % 8
+
+
+def together(heads: int) -> int:
+    """Key/value heads that pass together."""
+    return next(n for n in range(min(HEADS, heads), 0, -1) if heads % n == 0)
 
 
 def fits(tokens: int, heads: int, kv_heads: int) -> bool:
     """Whether the kernel takes as many queries of these heads."""
-    return heads // kv_heads * (tokens + (0 if tokens == 1 else -tokens % 8)) <= QUERIES
+    return heads // kv_heads * (tokens + padding(tokens)) <= QUERIES
 
 
 def attend(
@@ -85,33 +107,28 @@ def attend(
     shape, each = q.shape, q.shape[2] * padded
     q = q.reshape(batch, groups, each, width)
 
-    together = next(n for n in range(min(HEADS, groups), 0, -1) if groups % n == 0)
-    most = BLOCK // (together * width * LANES * k.dtype.itemsize)
-    most = max(1, min(most, SCORES // (each * LANES)))
-    blocks = -(-slots // LANES // most)
-    block = -(-slots // LANES // blocks) * LANES
-    first, last = (x // (block // LANES) for x in (seen.first, seen.last))
+    part, block = together(groups), seen.block
 
     def at(row, step, first, last):
         return jnp.minimum(first[row] + step, last[row])
 
-    def held(row, part, step, layer, first, last):
-        return layer[0], row, part, 0, at(row, step, first, last)
+    def held(row, heads, step, layer, first, last):
+        return layer[0], row, heads, 0, at(row, step, first, last)
 
-    keys = pl.BlockSpec((None, None, together, width, block), held)
-    queries = pl.BlockSpec((None, together, each, width), lambda row, part, *_: (row, part, 0, 0))
+    keys = pl.BlockSpec((None, None, part, width, block), held)
+    queries = pl.BlockSpec((None, part, each, width), lambda row, heads, *_: (row, heads, 0, 0))
     masks = pl.BlockSpec(
         (None, padded, block), lambda row, _, step, layer, *ends: (row, 0, at(row, step, *ends))
     )
-    column = pltpu.VMEM((together, each, 1), jnp.float32)
+    column = pltpu.VMEM((part, each, 1), jnp.float32)
     out = pl.pallas_call(
         functools.partial(_attend, scale=scale, cap=cap, slots=slots),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
-            grid=(batch, groups // together, blocks),
+            grid=(batch, groups // part, -(-slots // block)),
             in_specs=[queries, masks, keys, keys],
             out_specs=queries,
-            scratch_shapes=[column, column, pltpu.VMEM((together, each, width), jnp.float32)],
+            scratch_shapes=[column, column, pltpu.VMEM((part, each, width), jnp.float32)],
         ),
         out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
         compiler_params=pltpu.CompilerParams(
@@ -119,7 +136,7 @@ def attend(
         ),
         interpret=interpret,
         name="attend_slots",
-    )(jnp.asarray(layer, jnp.int32).reshape(1), first, last, q, seen.mask, k, v)
+    )(jnp.asarray(layer, jnp.int32).reshape(1), seen.first, seen.last, q, seen.mask, k, v)
     out = out.reshape(shape)[:, :, :, :tokens]
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, tokens, heads, width)
 

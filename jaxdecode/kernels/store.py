@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from jaxdecode import struct
 from jaxdecode.types import Array, Int
 
 LANES = 128
@@ -30,55 +31,68 @@ def tiled(width: int, dtype) -> bool:
     return dtype in (jnp.float32, jnp.bfloat16) and width % (32 // jnp.dtype(dtype).itemsize) == 0
 
 
+@struct.dataclass
+class Places:
+    """Where tokens go or come from, prepared for all layers.
+
+    Attributes:
+      slots: i32[B, T, 1] each, -1 for none.
+      first: i32[B], the tile that the ones of a row begin in.
+      across: static, tiles that they may touch.
+    """
+
+    slots: tuple[Int[Array, "B T 1"], ...]
+    first: Int[Array, "B"]
+    across: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, slots: tuple[Int[Array, "B T"], ...], capacity: int, reach: int) -> Places:
+        """Slots whose first ones are >= `capacity` are dropped; a row's others lie within
+        `reach` neighbours."""
+        tiles = -(-capacity // LANES)
+        dropped = slots[0] >= capacity
+        low = jnp.stack([jnp.where(dropped, capacity, slot) for slot in slots])
+        across = min((reach + LANES - 2) // LANES + 1, tiles)
+        first = jnp.clip(jnp.min(low, axis=(0, 2)) // LANES, 0, tiles - across)
+        each = tuple(jnp.where(dropped, -1, slot)[..., None] for slot in slots)
+        return cls(each, first.astype(jnp.int32), across)
+
+
 def store(
     held: Held,
     layer: Int[Array, ""] | int,
     new: Held,
-    slot: Int[Array, "B T"],
+    places: Places,
     interpret: bool = False,
 ) -> Held:
-    """The arrays with one layer's `new`, [B, T, Kv, hd] each, in `slot`.
-
-    A slot >= S is dropped; a row's others lie within T neighbours.
-    """
-    batch, tokens = slot.shape
+    """The arrays with one layer's `new`, [B, T, Kv, hd] each, in `places`."""
+    (slot,) = places.slots
+    batch, tokens, _ = slot.shape
     flat = [x.astype(a.dtype).reshape(batch, tokens, -1) for x, a in zip(new, held, strict=True)]
     layer = jnp.asarray(layer, jnp.int32).reshape(1)
-    return _call(held, layer, 1, (slot,), flat, tokens, interpret)
+    return _call(held, layer, 1, places, flat, interpret)
 
 
 def move(
     held: Held,
-    source: Int[Array, "B P"],
-    target: Int[Array, "B P"],
-    reach: int,
+    places: Places,
     interpret: bool = False,
 ) -> Held:
-    """The arrays with every layer's slots `target` as `source` was.
-
-    A target >= S is dropped; a row's others, and their sources, lie within `reach` neighbours.
-    """
+    """The arrays with every layer's first `places` as the second were."""
     zero, layers = jnp.zeros((1,), jnp.int32), held[0].shape[0]
-    return _call(held, zero, layers, (target, source), [], reach, interpret)
+    return _call(held, zero, layers, places, [], interpret)
 
 
 def _call(
     held: Held,
     layer: Int[Array, "1"],
     layers: int,
-    places: tuple[Int[Array, "B T"], ...],
+    places: Places,
     new: list[Array],
-    reach: int,
     interpret: bool,
 ) -> Held:
-    _, batch, heads, width, slots = held[0].shape
-    arrays, dtype = len(held), held[0].dtype
-    dropped = places[0] >= slots
-    low = jnp.min(jnp.stack([jnp.where(dropped, slots, place) for place in places]), axis=(0, 2))
-    places = tuple(jnp.where(dropped, -1, place)[..., None] for place in places)
-    # As many neighbours touch no more tiles than this.
-    across = min((reach + LANES - 2) // LANES + 1, slots // LANES)
-    first = jnp.clip(low // LANES, 0, slots // LANES - across).astype(jnp.int32)
+    _, batch, heads, width, _ = held[0].shape
+    arrays, dtype, across = len(held), held[0].dtype, places.across
     row = heads * width * LANES * dtype.itemsize * across * arrays
     fitting = [n for n in range(1, batch + 1) if batch % n == 0 and n * row <= MEMORY]
     count = max(fitting, default=1)
@@ -87,7 +101,7 @@ def _call(
         return pl.BlockSpec((count, *array.shape[1:]), lambda layer, i, *_: (i, 0, 0))
 
     whole = pl.BlockSpec(memory_space=pl.ANY)
-    given = [*places, *new]
+    given = [*places.slots, *new]
     buffer = pltpu.VMEM((count, heads, width, across * LANES), dtype)
     return tuple(
         pl.pallas_call(
@@ -103,7 +117,7 @@ def _call(
             input_output_aliases={2 + len(given) + i: i for i in range(arrays)},
             interpret=interpret,
             name="store_slots" if new else "move_slots",
-        )(layer, first, *given, *held)
+        )(layer, places.first, *given, *held)
     )
 
 
