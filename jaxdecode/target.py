@@ -79,6 +79,14 @@ class Target:
         )
 
 
+def by_rows(tree: Any) -> Any:
+    """A tree whose leaves lead with B, each row with the devices that hold its cache."""
+    target = target_of(tree)
+    if target.size(PARTS) == 1:
+        return tree
+    return jax.tree.map(lambda x: target.lay(x, target.axis(ROWS, x.shape[0])), tree)
+
+
 _aim = jax.make_user_context(default_value=None)
 
 

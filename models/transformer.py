@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
-from jaxdecode.target import target_of
+from jaxdecode.target import by_rows, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig, logical_axes, matmul_count, parameters
 from models.layer import Call, attention_half, mlp_half
@@ -148,7 +148,7 @@ class Transformer(nnx.Module):
         )
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
-        hidden = self.embed(tokens, view.position)
+        view, hidden = by_rows((view, self.embed(tokens, view.position)))
         hidden, filled = self.run_layers(hidden, cache, view)
         assert filled is not None
         hidden = self.final(hidden)
