@@ -115,6 +115,11 @@ class Transformer(nnx.Module):
         config = dataclasses.replace(self.config, **changes)
         return Transformer(config, arrays=arrays_of(self))
 
+    @property
+    def written(self) -> bool:
+        """Whether every layer has arrays of its own; see `models.form`."""
+        return isinstance(self.layers, nnx.List)
+
     def unstacked(self) -> Transformer:
         """The same weights with every layer's in arrays of their own, the layers written out.
 

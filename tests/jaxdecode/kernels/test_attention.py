@@ -54,7 +54,7 @@ def test_streaming_is_a_softmax_over_what_is_seen(tokens, slots, block, cap, dty
         outside = (outside < seen.first[:, None]) | (outside > seen.last[:, None])
         assert outside.any() == (slots > seen.block)
         v = jnp.where(outside[:, None, None], jnp.nan, v)
-        out = jax.jit(lambda *x: attend(*x, 1, seen, SCALE, cap, interpret=True))(q, k, v)
+        out = jax.jit(lambda q, k, v: attend(q, k, v, 1, seen, SCALE, cap, interpret=True))(q, k, v)
     expected = naive(q, k[1], np.nan_to_num(v[1].astype(jnp.float32)), mask, cap)
     error = 1e-2 if dtype == jnp.bfloat16 else 1e-6
     np.testing.assert_allclose(np.asarray(out, np.float64), expected, atol=error)

@@ -13,7 +13,8 @@ A, B, KV, HD = 2, 3, 2, 8
 def arrays(slots: int, dtype, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(seed)
     shape = (A, B, KV, HD, slots)
-    return tuple(jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
+    k, v = (jnp.asarray(rng.normal(size=shape), dtype) for _ in range(2))
+    return k, v
 
 
 @pytest.mark.parametrize(
