@@ -179,6 +179,30 @@ class EndsLast:
         return self.chooser(state, replace(sight, guess=replace(sight.guess, law=law)))
 
 
+@struct.dataclass
+class InTurn:
+    """Another chooser that is shown the first sub-block with an open place and none behind it.
+
+    Attributes:
+      size: static, places of a sub-block.
+    """
+
+    chooser: Any
+    size: int = struct.field(pytree_node=False)
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: at least one place")
+
+    def init(self, rows: int, block: int) -> Any:
+        return self.chooser.init(rows, block)
+
+    def __call__(self, state: Any, sight: Sight) -> tuple[Choice, Any]:
+        turn = jnp.arange(sight.open.shape[1]) // self.size
+        first = jnp.min(jnp.where(sight.open, turn, turn[-1] + 1), axis=1, keepdims=True)
+        return self.chooser(state, replace(sight, open=sight.open & (turn == first)))
+
+
 def leading(holds: Bool[Array, "R T"]) -> Int[Array, "R"]:
     """How many hold in a row, from the first on."""
     return jnp.sum(jnp.cumprod(holds.astype(jnp.int32), axis=1), axis=1)
