@@ -44,6 +44,9 @@ class Threshold:
 
     gamma: Float[Array, ""] | float = 0.9
 
+    def __post_init__(self):
+        check_share("gamma", self.gamma)
+
     def init(self, rows: int, block: int) -> tuple:
         return ()
 
@@ -201,6 +204,12 @@ class InTurn:
         turn = jnp.arange(sight.open.shape[1]) // self.size
         first = jnp.min(jnp.where(sight.open, turn, turn[-1] + 1), axis=1, keepdims=True)
         return self.chooser(state, replace(sight, open=sight.open & (turn == first)))
+
+
+def check_share(name: str, value: Any) -> None:
+    """Raises ValueError for a threshold on probabilities that is none."""
+    if isinstance(value, float | int) and not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} must lie in 0..1, as what it is compared with does")
 
 
 def leading(holds: Bool[Array, "R T"]) -> Int[Array, "R"]:
