@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.choose import Fixed, check_order
-from jaxdecode.guess import Choice, Order, Schedule, Sight, ranks
+from jaxdecode.guess import Choice, Order, Schedule, Sight, in_order, ranks
 from jaxdecode.types import Array, Bool, Float, Int
 
 SLACK = 1e-6
@@ -75,10 +75,9 @@ class Factor:
 
     def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
         rank = ranks(sight.guess.confidence, sight.open)
-        order = jnp.argsort(rank, axis=1)
-        sorted_ = jnp.take_along_axis(sight.guess.confidence, order, axis=1)
+        falling = in_order(sight.guess.confidence, rank)
         number = 1 + jnp.arange(rank.shape[1])
-        holds = (number + 1) * (1 - sorted_) <= self.factor + SLACK
+        holds = (number + 1) * (1 - falling) <= self.factor + SLACK
         count = leading(holds & (number <= sight.left[:, None]))
         if self.quirk:
             count += count == sight.left - 1
@@ -109,7 +108,7 @@ class EntropyBounded:
 
     def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
         rank = ranks(sight.score(self.proxy), sight.open)
-        entropy = jnp.take_along_axis(sight.guess.entropy, jnp.argsort(rank, axis=1), axis=1)
+        entropy = in_order(sight.guess.entropy, rank)
         entropy = jnp.where(jnp.arange(rank.shape[1]) < sight.left[:, None], entropy, 0.0)
         lost = jnp.cumsum(entropy, axis=1) - cumulative_max(entropy)
         count = leading(lost <= self.gamma + SLACK)

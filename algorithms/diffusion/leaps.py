@@ -18,7 +18,7 @@ from algorithms.diffusion.judging import accepted, judge
 from jaxdecode import struct
 from jaxdecode.autoregress import NoMeter
 from jaxdecode.cache import resize
-from jaxdecode.canvas import places
+from jaxdecode.canvas import Canvas, places
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.ending import EndOfText
 from jaxdecode.guess import Order
@@ -134,17 +134,22 @@ class Leaper:
             return active(rows) & rows.speculation.drafts.made
 
         def body(rows: Rows) -> Rows:
-            return jax.lax.cond(
+            made = jax.lax.cond(
                 jnp.any(planned(rows)),
                 lambda rows: leap(self, rows, planned(rows)),
                 lambda rows: enter(self, rows, active(rows)),
                 rows,
             )
+            return settled(self.unmasker, *made)
 
         return jax.lax.while_loop(lambda rows: jnp.any(active(rows)), body, rows)
 
 
-def enter(leaper: Leaper, rows: Rows, active: Bool[Array, "R"]) -> Rows:
+Made = tuple[Rows, Canvas, Bool[Array, "R"], Bool[Array, "R"]]
+"""Rows with what a pass cost, their new canvases, the rows that acted, and those lost in it."""
+
+
+def enter(leaper: Leaper, rows: Rows, active: Bool[Array, "R"]) -> Made:
     """The pass that enters a block: nothing is decided, and rows get a plan."""
     un = leaper.unmasker
     rows, seen, sight = pass_over(un, rows, active)
@@ -154,12 +159,12 @@ def enter(leaper: Leaper, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     canvas = rows.speculation
     canvas = replace(canvas, drafts=where_rows(seen.acting, plan, canvas.drafts))
     entered = seen.acting.astype(jnp.int32)
-    rows = settled(un, rows, canvas, seen.acting, seen.acting & ~usable)
     histogram = rows.usage.histogram.at[:, 0].add(entered)
-    return replace(rows, usage=replace(rows.usage, histogram=histogram))
+    rows = replace(rows, usage=replace(rows.usage, histogram=histogram))
+    return rows, canvas, seen.acting, seen.acting & ~usable
 
 
-def leap(leaper: Leaper, rows: Rows, acting: Bool[Array, "R"]) -> Rows:
+def leap(leaper: Leaper, rows: Rows, acting: Bool[Array, "R"]) -> Made:
     """One pass over the drafts of the acting rows, and as many steps as it proves."""
     un, canvas = leaper.unmasker, rows.speculation
     plan, at = canvas.drafts, places(canvas.first, un.block)
@@ -195,7 +200,6 @@ def leap(leaper: Leaper, rows: Rows, acting: Bool[Array, "R"]) -> Rows:
         passes=canvas.passes + steps,
         drafts=where_rows(acting, following, plan),
     )
-    rows = settled(un, rows, canvas, acting, lost)
     passed = jnp.any(live, axis=1)
     gained = jnp.where(passed, jnp.sum(final, axis=1) - size[:, 0], 0)
     hit = passed[:, None] & (gained[:, None] == jnp.arange(leaper.depth + 1))
@@ -208,4 +212,5 @@ def leap(leaper: Leaper, rows: Rows, acting: Bool[Array, "R"]) -> Rows:
         bonus=-gained,
         histogram=hit.astype(jnp.int32),
     )
-    return replace(rows, usage=usage.peak(jnp.where(acting, canvas.limit + ahead.tokens, 0)))
+    usage = usage.peak(jnp.where(acting, canvas.limit + ahead.tokens, 0))
+    return replace(rows, usage=usage), canvas, acting, lost

@@ -19,6 +19,7 @@ from jaxdecode import autoregress
 from jaxdecode.certainty import CertaintyMeter
 from jaxdecode.choose import Even, Fixed, Top
 from jaxdecode.ending import EndOfText
+from jaxdecode.logits import Temperature
 from jaxdecode.prompt import Prompt
 from jaxdecode.remask import Rework
 from jaxdecode.result import Status
@@ -26,19 +27,39 @@ from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop
 from jaxdecode.testing.hashed import Hashed
 from jaxdecode.unmask import Unmasker
+from tests.canvases import OneOf
 
 NEVER = Stop.of()
 CASES = Prompt.of([[*map(int, np.base_repr(i, 3).zfill(9))] for i in range(10_000)], width=9)
-FEW = jax.tree.map(lambda x: x[:400], CASES)
+FEW = jax.tree.map(lambda x: x[:1000], CASES)
+COLD = Temperature(1e-6)
 
 
-def static(chooser: Any = None, vocab=3, smooth=3.0, block=6, max_tokens=6, **options) -> Unmasker:
-    denoiser = Hashed.of(vocab, prompt=9, smooth=smooth)
-    if "causal" in options:
-        denoiser = replace(denoiser, causal_blocks=options.pop("causal"))
-    options = {"sampler": Greedy(), "stop": NEVER} | options
+def static(chooser: Any = None, smooth: float = 3.0, max_tokens=6, **options: Any) -> Unmasker:
+    denoiser = Hashed.of(3, prompt=9, smooth=smooth)
+    denoiser = replace(denoiser, causal_blocks=options.pop("causal", None))
+    options = {"sampler": Greedy(), "stop": NEVER, "block": 6} | options
     chooser = Top() if chooser is None else chooser
-    return Unmasker(denoiser, chooser, max_tokens=max_tokens, block=block, **options)
+    return Unmasker(denoiser, chooser, max_tokens=max_tokens, **options)
+
+
+CHOOSERS: dict[str, Any] = {
+    "one a step": Top(),
+    "two a step": Top(Fixed(2)),
+    "margin": Top(order="margin"),
+    "entropy": Top(order="entropy"),
+    "random": Top(order="random"),
+    "even": Top(Even(4)),
+    "threshold": Threshold(0.8),
+    "factor": Factor(1.0),
+    "bounded": EntropyBounded(0.2),
+}
+
+
+def chosen(name: str, transform: Any = COLD, **options: Any) -> Unmasker:
+    """All in one program: any chooser, and sampling that a temperature of nearly 0 freezes."""
+    which = OneOf(list(CHOOSERS).index(name), tuple(CHOOSERS.values()))
+    return static(which, sampler=Categorical(), transform=transform, **options)
 
 
 @jax.jit
@@ -92,46 +113,39 @@ def test_a_wrong_acceptance_is_caught(monkeypatch) -> None:
     monkeypatch.setattr(leaps, "accepted", by_tokens)
     # Another number of drafts than elsewhere: the right rule's program must not be found.
     wrong = run(freedave(static(), 3), FEW)
-    right = run(static(), FEW)
+    right = run(chosen("one a step"), FEW)
     assert np.mean(np.any(wrong.tokens != right.tokens, axis=1)) > 0.02
-
-
-CHOOSERS: dict[str, tuple[Any, Any]] = {
-    "two a step": (Top(Fixed(2)), {"growth": 2}),
-    "margin": (Top(order="margin"), {"order": "margin"}),
-    "entropy": (Top(order="entropy"), {"order": "entropy"}),
-    "random": (Top(order="random"), {"order": "random"}),
-    "even": (Top(Even(4)), {}),
-    "threshold": (Threshold(0.8), {}),
-    "factor": (Factor(1.0), {}),
-    "bounded": (EntropyBounded(0.2), {}),
-}
 
 
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_every_chooser_it_claims(name) -> None:
-    chooser, options = CHOOSERS[name]
-    one = run(static(chooser), FEW)
-    many = run(Leaper(static(chooser), 3, **options), FEW)
+    one, many = run(chosen(name), FEW), run(Leaper(chosen(name), 2), FEW)
     assert_lossless(one, many)
     assert many.usage.target_passes.sum() < one.usage.target_passes.sum()
 
 
 def test_sampled_guesses_keep_their_noise() -> None:
     """The noise belongs to place and state, so that drafts and steps share it."""
-    sampled = static(sampler=Categorical())
-    one, many = run(sampled, FEW), run(freedave(sampled, 3), FEW)
+    warm = chosen("one a step", Temperature(1.0))
+    one, many = run(warm, FEW), run(Leaper(warm, 2), FEW)
     assert_lossless(one, many)
-    assert np.any(np.asarray(one.tokens) != np.asarray(run(static(), FEW).tokens))
+    frozen = run(chosen("one a step"), FEW)
+    assert np.any(np.asarray(one.tokens) != np.asarray(frozen.tokens))
 
 
-@pytest.mark.parametrize("cache", ["prefix", "dual"])
-def test_caches_and_layouts(cache) -> None:
+def test_steps_of_several_places() -> None:
+    """Drafts that grow by a step's places; and those of one place are never worse than none."""
+    one = run(chosen("two a step"), FEW)
+    many = run(freedave(static(Top(Fixed(2))), 2), FEW)
+    assert_lossless(one, many)
+    assert many.usage.target_passes.mean() < one.usage.target_passes.mean() == 3
+
+
+def test_caches_and_layouts() -> None:
     """Equal to the same cached decoding, with branches in one row or a row for each."""
-    options = {"block": 4, "max_tokens": 8, "cache": cache}
-    one = run(static(**options), FEW)
-    tree = run(freedave(static(**options), 3), FEW)
-    rows = run(freedave(static(**options), 3, layout="batch"), FEW)
+    cached = static(block=3, cache="dual")
+    one = run(cached, FEW)
+    tree, rows = (run(freedave(cached, 3, layout=kind), FEW) for kind in ("tree", "batch"))
     assert_lossless(one, tree)
     assert_lossless(one, rows)
     np.testing.assert_array_equal(tree.usage.target_passes, rows.usage.target_passes)
@@ -139,24 +153,22 @@ def test_caches_and_layouts(cache) -> None:
 
 
 def test_eager_drafts_reach_into_the_next_block() -> None:
-    """The same text and order as block by block, in fewer passes than drafts kept inside."""
-    options: dict[str, Any] = {"max_tokens": 12, "smooth": 6.0, "causal": 3, "cache": "prefix"}
-    one = run(static(block=3, **options), FEW)
-    inside = run(freedave(static(block=3, **options), 6), FEW)
-    across = run(eager(static(block=3, **options), 6, blocks=2), FEW)
-    assert_lossless(one, inside)
+    """The same text and order as block by block; drafts kept inside a block would need at least
+    two passes for each of the two."""
+    blocks = static(block=3, smooth=6.0, causal=3, cache="prefix")
+    one, across = run(blocks, FEW), run(eager(blocks, 6, blocks=2), FEW)
     assert_lossless(one, across)
-    assert across.usage.target_passes.sum() < inside.usage.target_passes.sum()
+    assert (np.asarray(across.usage.target_passes) < 4).any()
     with pytest.raises(ValueError, match="causal_blocks"):
         eager(static())
 
 
 def test_passes_of_guesses_that_never_change() -> None:
-    """1 + ceil((L - 1) / d) passes a block, and d = 1 makes those of static decoding."""
-    for drafts, want in ((1, 8), (2, 5), (4, 3), (8, 2)):
-        steady = static(smooth=1e6, block=8, max_tokens=8)
-        rows = run(freedave(steady, drafts), jax.tree.map(lambda x: x[:8], CASES))
-        assert (rows.usage.target_passes == want).all()
+    """1 + ceil((L - 1) / d) passes a block."""
+    four = run(freedave(static(smooth=1e6), 4), CASES)
+    assert (four.usage.target_passes == 3).all()
+    two = run(Leaper(chosen("one a step", smooth=1e6), 2), FEW)
+    assert (two.usage.target_passes == 4).all()
 
 
 def test_order_counts() -> None:
@@ -175,8 +187,8 @@ def test_order_counts() -> None:
 
 
 def test_plus_is_near_threshold_decoding_in_fewer_passes() -> None:
-    base = static(Threshold(0.8))
-    one, many = run(base, CASES), run(freedave_plus(base, 4), CASES)
+    one = run(chosen("threshold"), FEW)
+    many = run(freedave_plus(static(Threshold(0.8)), 4), FEW)
     assert many.usage.target_passes.sum() < one.usage.target_passes.sum()
     assert np.mean(np.all(one.tokens == many.tokens, axis=1)) > 0.8
     assert (many.status == Status.LENGTH).all()
