@@ -11,8 +11,8 @@ is another program; what a row decides does not depend on it. An `Unmasker` is a
 a `Generator` is: best-of-N and whatever else takes one runs on it, and a row that is paused has
 as many tokens as its canvas has decided from the left.
 
-Places are drawn with keys folded from row, place and the number of tokens decided so far: a canvas
-in the same state gets the same guess, however it got there.
+A guess is drawn with a key of row, place and the number of tokens decided: equal canvases get the
+same guesses.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Unmasker:
 
     @property
     def looker(self) -> Looker:
+        """How its passes are made."""
         shape = self.block, self.cache, self.refresh, self.max_tokens, self.halvings
         return Looker(self.denoiser, *shape, self.ending.lingers)
 
