@@ -13,12 +13,14 @@ and SMDM (2410.18514) for the levels, Dream's released code for `cart`.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdecode.denoiser import Denoiser
+from jaxdecode.lm import LanguageModel
 from jaxdecode.types import Array, Bool, Float, Int
 
 LEAST = 1e-3
@@ -27,7 +29,7 @@ Spread = Literal["independent", "shifted", "antithetic"]
 
 
 class Bidirectional(Protocol):
-    """A model that runs whole sequences, told what sees what."""
+    """A model that runs whole sequences at once, told what sees what."""
 
     def forward(
         self,
@@ -59,34 +61,18 @@ def levels(rng: np.random.Generator, rows: int, spread: Spread = "shifted") -> n
     return np.minimum(found.astype(np.float32), np.nextafter(np.float32(1), np.float32(0)))
 
 
-def everywhere(count: int, blocks: int | None = None) -> Bool[Array, "T T"]:
-    """bool[T, T] (query, key): all see all, or all of their own block of `blocks` and before."""
-    if blocks is None:
-        return jnp.ones((count, count), bool)
-    block = jnp.arange(count) // blocks
-    return block[:, None] >= block[None, :]
-
-
 def predictions(
-    model: Bidirectional,
-    tokens: Int[Array, "B T"],
-    length: Int[Array, "B"],
-    mask_id: int,
-    shift: bool = False,
-    blocks: int | None = None,
+    denoiser: Denoiser, tokens: Int[Array, "B T"], length: Int[Array, "B"]
 ) -> Float[Array, "B T V"]:
-    """Log-probabilities of the token at every position, that of the mask itself being -inf.
-
-    With `shift` the model's output at a position is the prediction of the next one (Dream).
-    """
-    batch, count = tokens.shape
-    valid = jnp.arange(count) < length[:, None]
-    block = jnp.broadcast_to(everywhere(count, blocks), (batch, count, count))
-    logits, _ = model.forward(tokens, valid, block=block)
-    if shift:
-        logits = jnp.concatenate([logits[:, :1], logits[:, :-1]], axis=1)
-    logits = logits.at[..., mask_id].set(-jnp.inf)
-    return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    """Log-probabilities of the token at every place, from one run without a cache."""
+    model = cast(Bidirectional, denoiser.model)
+    place = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    _, hidden = model.forward(
+        tokens, place < length[:, None], block=denoiser.visible(place, place)
+    )
+    if denoiser.shift:
+        hidden = jnp.concatenate([hidden[:, :1], hidden[:, :-1]], axis=1)
+    return jax.nn.log_softmax(denoiser.logits(hidden).astype(jnp.float32), axis=-1)
 
 
 def surprise(
@@ -110,7 +96,7 @@ def masked_tokens(
     per: Literal["row", "token"] = "row",
     weight: Literal["inverse", "cart"] = "inverse",
     shift: bool = False,
-    blocks: int | None = None,
+    causal_blocks: int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Cross-entropy of the tokens that are hidden, weighted; in nats.
 
@@ -133,7 +119,8 @@ def masked_tokens(
     else:
         hidden, probability = counted(answer, level, noise)
     noised = jnp.where(hidden, mask_id, tokens)
-    logprobs = predictions(model, noised, length, mask_id, shift, blocks)
+    denoiser = Denoiser(cast(LanguageModel, model), mask_id, shift, causal_blocks)
+    logprobs = predictions(denoiser, noised, length)
     loss = surprise(logprobs, tokens, hidden)
     valid = jnp.arange(tokens.shape[1]) < length[:, None]
     scale = 1 / probability if weight == "inverse" else cart(hidden, valid)

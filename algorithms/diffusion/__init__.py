@@ -1,0 +1,1 @@
+"""Decoding of masked diffusion language models."""
