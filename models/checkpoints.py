@@ -36,13 +36,18 @@ OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 class Checkpoint:
     """A folder, opened and checked: its config, and its tensors by name."""
 
-    def __init__(self, folder: str | os.PathLike, headless: bool = False):
+    def __init__(self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ValueError(f"{self.folder} is no folder; give one with {CONFIG} and weights")
-        self.json = _read_json(self.folder / CONFIG)
+        self.json = _read_json(path := self.folder / CONFIG)
         self.family: Family = family_of(self.json)
-        self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
+        self.config = self.family.read(Fields(self.json, str(path)))
+        if denoiser != (self.family.canvas is not None):
+            raise ValueError(
+                f"{self.folder}: {self.family.model_type} is {'no' if denoiser else 'a'} denoiser; "
+                "models.denoisers opens those, models.checkpoints causal models"
+            )
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
             raise ValueError(
@@ -120,19 +125,20 @@ def load(
     vocab_size: int | None = None,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
+    denoiser: bool = False,
 ) -> Transformer:
     """Open a published causal language model.
 
     Args:
       dtype: of the parameters in memory; by default the stored embedding table's.
       vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
-      shardings: path of a parameter -> where its shards go; every process reads only what
-        its devices hold.
+      shardings: path of a parameter -> where its shards go; a process reads only its own.
       check_finite: refuse weights that are not finite.
+      denoiser: open the model of a denoiser instead; `models.denoisers` knows the rest of it.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, denoiser=denoiser)
     if checkpoint.extra:
         raise ValueError(
             f"{checkpoint.folder}: unknown tensors {', '.join(sorted(checkpoint.extra)[:4])}"
@@ -182,13 +188,12 @@ def _build(
     shardings: Mapping[str, jax.sharding.Sharding] | None,
     check_finite: bool,
 ) -> Transformer:
-    embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
-    target = jnp.dtype(embedding.dtype if dtype is None else dtype)
+    embedded = next(checkpoint._names(checkpoint.sources["embedding"]))
+    target = jnp.dtype(checkpoint.tensor(embedded).dtype if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
-    changes: dict[str, Any] = {"dtype": target.name}
     if vocab_size is None:
         vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
-    config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
+    config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, dtype=target.name)
     arrays: dict[str, jax.Array] = {}
     for path, want in parameters(config).items():
         blocks: dict[str, np.ndarray] = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import TransformerConfig
+from models.families.diffusion import DREAM, EXPERTS, FAST_DLLM, LLADA, SDAR
 from models.families.family import Family, Source
 from models.families.fields import Fields
 from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
@@ -24,6 +25,10 @@ FAMILIES: tuple[Family, ...] = (
     OPT,
     GPT2,
     GEMMA3_MULTIMODAL,
+    LLADA,
+    DREAM,
+    SDAR,
+    FAST_DLLM,
 )
 
 
@@ -33,6 +38,11 @@ def family_of(config: Mapping[str, Any]) -> Family:
     for family in FAMILIES:
         if family.model_type == kind:
             return family
+    if kind in EXPERTS:
+        raise ValueError(
+            f"config.json: model_type={kind!r} is a denoiser with a mixture of experts, which is "
+            "not built; a dense one (LLaDA 8B, Dream 7B, SDAR up to 8B, Fast-dLLM v2) is"
+        )
     known = ", ".join(family.model_type for family in FAMILIES)
     raise ValueError(f"config.json: model_type={kind!r} is not supported; known are {known}")
 
