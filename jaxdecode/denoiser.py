@@ -7,10 +7,15 @@ logits of a place stand, and whether its blocks see only those before them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxdecode import struct
 from jaxdecode.lm import LanguageModel, ModelCost
+from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -71,3 +76,44 @@ class Denoiser:
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of final hidden states; the mask itself can never be drawn."""
         return self.model.unembed(hidden).at[..., self.mask_id].set(-jnp.inf)
+
+    def sound(
+        self, law: Float[Array, "... V"], token: Int[Array, "..."]
+    ) -> tuple[Float[Array, "... U"], Int[Array, "..."]]:
+        """The law over what can be drawn, without the mask, and tokens counted without it."""
+        parts = law[..., : self.mask_id], law[..., self.mask_id + 1 :]
+        return jnp.concatenate(parts, axis=-1), token - (token > self.mask_id)
+
+
+def refuse_denoiser(model: Any) -> None:
+    """Raises ValueError where a model that reads from left to right is wanted and this is none."""
+    if isinstance(model, Denoiser):
+        raise ValueError(
+            "model: a Denoiser fills masks and does not continue a text; give it to an "
+            "`Unmasker`, or pass a causal model"
+        )
+
+
+def check_masks(denoiser: Denoiser, prompt: Prompt, most: int | None) -> None:
+    """Refuse prompts whose masks are not what the engine is to fill.
+
+    Args:
+      most: places that may be masked inside a prompt; None where none may.
+    Raises:
+      ValueError: naming the row, the value and the fix.
+    """
+    if isinstance(prompt.tokens, Tracer):
+        return
+    tokens, lengths = np.asarray(prompt.tokens), np.asarray(prompt.length)
+    masked = (tokens == denoiser.mask_id) & (np.arange(tokens.shape[1]) < lengths[:, None])
+    for row, count in enumerate(masked.sum(axis=1)):
+        if most is None and count:
+            raise ValueError(
+                f"prompt.tokens[{row}, {masked[row].argmax()}]={denoiser.mask_id} is the mask: a "
+                "prompt is read, not filled; pass infill=True to fill spans inside it"
+            )
+        if most is not None and not 1 <= count <= most:
+            raise ValueError(
+                f"prompt.tokens[{row}] has {count} masks, and 1 to max_tokens={most} can be "
+                "filled; mask what is to be filled, or raise max_tokens"
+            )
