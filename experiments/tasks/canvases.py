@@ -41,8 +41,8 @@ class Canvases:
     widths: tuple[int, ...]
     seed: int
     split: Split = "train"
-    sizes: tuple[tuple[int, float], ...] = ((EXACT, 0.3), (16, 0.45), (32, 0.2), (64, 0.05))
-    pool: int = 8
+    sizes: tuple[tuple[int, float], ...] = ((EXACT, 0.45), (16, 0.37), (32, 0.15), (64, 0.03))
+    pool: int = 16
     spread: Spread = "shifted"
     _drawn: dict[int, list[list[tuple[list[int], int]]]] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -1,6 +1,6 @@
 """The ten list operations of ParallelBench's waiting line, over lists of single symbols.
 
-    prompt   replace_index A B C D | Q 2 :
+    prompt   replace_index Q 2 | A B C D :
     target   A B Q D
 
 Half of them have one right answer (copy, reverse, sort and the three at an index) and the others
@@ -170,24 +170,24 @@ def right(question: Question, found: Sequence[str]) -> bool:
 
 
 def show(question: Question) -> str:
-    """The prompt."""
+    """The prompt: the list stands last, whatever else the operation takes before it."""
     given = [question.word] if question.word else []
     given += [str(question.index)] if question.index >= 0 else []
     bar = [BAR] if given else []
-    return " ".join([question.operation, *question.items, *bar, *given, END])
+    return " ".join([question.operation, *given, *bar, *question.items, END])
 
 
 def parse(prompt: str) -> Question:
     """The question of a prompt; ValueError where it is none."""
     operation, *rest = prompt.split() or [""]
     if operation not in OPERATIONS or not rest or rest[-1] != END:
-        raise ValueError(f"prompt {prompt!r} is not 'OPERATION ITEMS | WORD INDEX {END}'")
-    items, given = rest[:-1], []
+        raise ValueError(f"prompt {prompt!r} is not 'OPERATION WORD INDEX | ITEMS {END}'")
+    given, items = [], rest[:-1]
     if BAR in items:
         at = items.index(BAR)
-        items, given = items[:at], items[at + 1 :]
+        given, items = items[:at], items[at + 1 :]
     kind, _, where = operation.partition("_")
     if len(given) != (kind in _GIVEN) + (where == "index"):
-        raise ValueError(f"prompt {prompt!r}: {operation} takes other words after {BAR!r}")
+        raise ValueError(f"prompt {prompt!r}: {operation} takes other words before {BAR!r}")
     word = given[0] if kind in _GIVEN else ""
     return Question(operation, tuple(items), word, int(given[-1]) if where == "index" else -1)

@@ -18,7 +18,7 @@ from models.presets import small
 from models.transformer import Transformer
 
 TASK = Mixture()
-CANVASES, TEXTS = (20, 26, 32, 40, 52, 96), (20, 28, 40, 56)
+CANVASES, TEXTS = (14, 17, 21, 26, 34, 48, 84), (14, 18, 24, 40)
 ROWS = 32
 
 
