@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
 
-from experiments.tasks.batches import ExampleBatches
-from experiments.tasks.canvases import Canvases
+from experiments.tasks.canvases import EXACT, Canvases
+from experiments.tasks.lists import Lists
+from experiments.tasks.lookups import Lookups
 from experiments.tasks.mixture import MASK, Mixture
-from experiments.zoo.recipe import Recipe, as_dict
-from jaxdecode.train.losses import next_token
+from experiments.tasks.task import Split
 from jaxdecode.train.masked import masked_tokens
 from models.presets import small
 from models.transformer import Transformer
 
 TASK = Mixture()
-CANVASES, TEXTS = (14, 17, 21, 26, 34, 48, 84), (14, 18, 24, 40)
-ROWS = 32
+EASY = Mixture(((Lists(), 0.88), (Lookups(), 0.12)))
+CANVASES, SHORT, TEXTS = (14, 17, 21, 26, 34, 48, 84), (13, 16, 23), (14, 18, 24, 40)
+ROWS, OPENING = 32, 1200
 
 
 def mask_id() -> int:
@@ -38,6 +39,13 @@ def _create(rngs: nnx.Rngs) -> Transformer:
     return Transformer(shape, rngs=rngs)
 
 
-def stream(split, seed: int) -> Canvases:
-    """Canvases of the mixture."""
-    return Canvases(TASK, TASK.tokenizer(), ROWS, CANVASES, seed, split)
+def stream(split: Split, seed: int) -> Callable[[int], Mapping[str, Any]]:
+    """Canvases of the mixture, the first `OPENING` of them short and without end tokens.
+
+    What a place of the answer has to look for in the question is learned much sooner where the
+    answer is all there is to fill.
+    """
+    codec = TASK.tokenizer()
+    every = Canvases(TASK, codec, ROWS, CANVASES, seed, split)
+    short = Canvases(EASY, codec, ROWS, SHORT, seed, split, sizes=((EXACT, 1.0),))
+    return lambda step: (short if step < OPENING else every)(step)
