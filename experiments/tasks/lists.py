@@ -37,7 +37,7 @@ OPERATIONS = (
 )
 RANDOM = ("insert_random", "remove_random", "replace_random", "shuffle")
 """Operations with several right answers."""
-END, BAR = ":", "|"
+END, BAR, NONE = ":", "|", "_"
 _GIVEN = {"insert", "replace"}  # operations with a new item in the prompt
 
 
@@ -60,10 +60,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Lists:
-    """Questions of `operations` on lists of `lengths` (shortest, longest) items."""
+    """Questions of `operations` on lists of `lengths` (shortest, longest) items.
+
+    Attributes:
+      symbols: how many of the letters stand in lists.
+      places: the list's in the prompt, those behind it empty ("_"); 0 for as many as it has. With
+        places of its own an item is always as far from where it goes, which is soon learned.
+    """
 
     operations: tuple[str, ...] = OPERATIONS
     lengths: tuple[int, int] = (3, 6)
+    symbols: int = len(ITEMS)
+    places: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.operations if name not in OPERATIONS]
@@ -72,6 +80,10 @@ class Lists:
         shortest, longest = self.lengths
         if not 2 <= shortest <= longest < 10:
             raise ValueError(f"lengths is {self.lengths}: pass 2 <= shortest <= longest <= 9")
+        if not longest < self.symbols <= len(ITEMS):
+            raise ValueError(f"symbols is {self.symbols}: pass {longest + 1} to {len(ITEMS)}")
+        if self.places and self.places < longest:
+            raise ValueError(f"places is {self.places}: lists have up to {longest} items")
 
     @property
     def name(self) -> str:
@@ -79,7 +91,7 @@ class Lists:
 
     def words(self) -> tuple[str, ...]:
         """What prompts and answers are written with."""
-        return (*OPERATIONS, BAR, END, *ITEMS, *string.digits)
+        return (*OPERATIONS, BAR, END, NONE, *ITEMS[: self.symbols], *string.digits)
 
     def tokenizer(self) -> tokenizer.TaskTokenizer:
         """One token a symbol."""
@@ -92,8 +104,8 @@ class Lists:
         while len(examples) < count:
             operation = self.operations[int(rng.integers(len(self.operations)))]
             length = int(rng.integers(self.lengths[0], self.lengths[1] + 1))
-            question = draw(rng, operation, length)
-            prompt = show(question)
+            question = draw(rng, operation, length, self.symbols)
+            prompt = show(question, self.places)
             if split_of(prompt) == split:
                 target = " ".join(answer(rng, question))
                 examples.append(Example(prompt, target, {"operation": operation, "length": length}))
@@ -109,10 +121,12 @@ class Lists:
         return " ".join(items) if set(items) <= set(ITEMS) else None
 
 
-def draw(rng: np.random.Generator, operation: str, length: int) -> Question:
+def draw(
+    rng: np.random.Generator, operation: str, length: int, symbols: int = len(ITEMS)
+) -> Question:
     """A question whose items, new item and index are all equally likely."""
     kind, _, where = operation.partition("_")
-    chosen = [ITEMS[i] for i in rng.permutation(len(ITEMS))[: length + 1]]
+    chosen = [ITEMS[i] for i in rng.permutation(symbols)[: length + 1]]
     places = length + 1 if kind == "insert" else length
     return Question(
         operation,
@@ -169,12 +183,13 @@ def right(question: Question, found: Sequence[str]) -> bool:
     return found == answer(np.random.default_rng(0), question)  # draws nothing: there is but one
 
 
-def show(question: Question) -> str:
+def show(question: Question, places: int = 0) -> str:
     """The prompt: the list stands last, whatever else the operation takes before it."""
+    empty = [NONE] * (places - len(question.items))
     given = [question.word] if question.word else []
     given += [str(question.index)] if question.index >= 0 else []
     bar = [BAR] if given else []
-    return " ".join([question.operation, *given, *bar, *question.items, END])
+    return " ".join([question.operation, *given, *bar, *question.items, *empty, END])
 
 
 def parse(prompt: str) -> Question:
@@ -186,6 +201,7 @@ def parse(prompt: str) -> Question:
     if BAR in items:
         at = items.index(BAR)
         given, items = items[:at], items[at + 1 :]
+    items = [item for item in items if item != NONE]
     kind, _, where = operation.partition("_")
     if len(given) != (kind in _GIVEN) + (where == "index"):
         raise ValueError(f"prompt {prompt!r}: {operation} takes other words before {BAR!r}")

@@ -23,23 +23,27 @@ KEYS = tuple(string.ascii_uppercase)
 
 @dataclass(frozen=True)
 class Lookups:
-    """Tables of `pairs` (fewest, most) entries, asked for `asked` (fewest, most) of them."""
+    """Tables of `pairs` (fewest, most) entries over the first `keys` letters, of which `asked`
+    (fewest, most) are asked for."""
 
     pairs: tuple[int, int] = (2, 5)
     asked: tuple[int, int] = (1, 4)
+    keys: int = len(KEYS)
 
     def __post_init__(self) -> None:
         for name in ("pairs", "asked"):
             fewest, most = getattr(self, name)
-            if not 1 <= fewest <= most <= len(KEYS):
-                raise ValueError(f"{name} is {(fewest, most)}: pass 1 <= fewest <= most <= 26")
+            if not 1 <= fewest <= most <= self.keys <= len(KEYS):
+                raise ValueError(
+                    f"{name} is {(fewest, most)}: pass 1 <= fewest <= most <= keys={self.keys} <= 26"
+                )
 
     @property
     def name(self) -> str:
         return NAME
 
     def words(self) -> tuple[str, ...]:
-        return (NAME, BAR, END, *KEYS, *string.digits)
+        return (NAME, BAR, END, *KEYS[: self.keys], *string.digits)
 
     def tokenizer(self) -> tokenizer.TaskTokenizer:
         return tokenizer.words(self.words())
@@ -51,7 +55,7 @@ class Lookups:
         while len(examples) < count:
             size = int(rng.integers(self.pairs[0], self.pairs[1] + 1))
             asked = int(rng.integers(self.asked[0], self.asked[1] + 1))
-            keys = [KEYS[i] for i in rng.permutation(len(KEYS))[:size]]
+            keys = [KEYS[i] for i in rng.permutation(self.keys)[:size]]
             values = dict(zip(keys, map(str, rng.integers(10, size=size)), strict=True))
             wanted = [keys[i] for i in rng.permutation(size)[:asked]]
             entries = [word for key in keys for word in (key, values[key])]

@@ -63,7 +63,8 @@ def joined(text: str) -> str:
     return text.replace(" ", "").replace(LINE, "\n")
 
 
-PARTS: tuple[tuple[Task, float], ...] = ((Lists(), 0.72), (Lookups(), 0.1), (Spaced(), 0.18))
+LISTS, LOOKUPS = Lists(symbols=16, places=6), Lookups(keys=16)
+PARTS: tuple[tuple[Task, float], ...] = ((LISTS, 0.72), (LOOKUPS, 0.1), (Spaced(), 0.18))
 
 
 @dataclass(frozen=True)

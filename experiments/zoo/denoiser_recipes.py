@@ -9,18 +9,16 @@ from typing import Any
 from flax import nnx
 
 from experiments.tasks.canvases import EXACT, Canvases
-from experiments.tasks.lists import Lists
-from experiments.tasks.lookups import Lookups
-from experiments.tasks.mixture import MASK, Mixture
+from experiments.tasks.mixture import LISTS, LOOKUPS, MASK, Mixture
 from experiments.tasks.task import Split
 from jaxdecode.train.masked import masked_tokens
 from models.presets import small
 from models.transformer import Transformer
 
 TASK = Mixture()
-EASY = Mixture(((Lists(), 0.88), (Lookups(), 0.12)))
-CANVASES, SHORT, TEXTS = (14, 17, 21, 26, 34, 48, 84), (13, 16, 23), (14, 18, 24, 40)
-ROWS, OPENING = 32, 1200
+EASY = Mixture(((LISTS, 0.88), (LOOKUPS, 0.12)))
+CANVASES, SHORT, TEXTS = (15, 20, 26, 34, 48, 84), (15, 19, 23), (14, 18, 24, 40)
+ROWS, OPENING = 64, 800
 
 
 def mask_id() -> int:
