@@ -18,6 +18,11 @@ from jaxdecode.guess import ORDERS, Choice, Order, Schedule, Sight, ranks
 from jaxdecode.types import Array, Float, Int
 
 
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"{name}={value}: a step decides something, and there is at least one")
+
+
 @struct.dataclass
 class Fixed:
     """`count` places a step."""
@@ -142,8 +147,3 @@ def check_order(order: str) -> None:
     """Raises ValueError for what places cannot be ranked by."""
     if order not in ORDERS:
         raise ValueError(f"order={order!r} must be one of {', '.join(ORDERS)}")
-
-
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, int) and value < 1:
-        raise ValueError(f"{name}={value}: a step decides something, and there is at least one")

@@ -11,8 +11,8 @@ is another program; what a row decides does not depend on it. An `Unmasker` is a
 a `Generator` is: best-of-N and whatever else takes one runs on it, and a row that is paused has
 as many tokens as its canvas has decided from the left.
 
-The tokens of a place are drawn with a key of its own, folded from row, place and the number of
-tokens decided so far: a canvas in the same state gets the same guess, however it got there.
+Places are drawn with keys folded from row, place and the number of tokens decided so far: a canvas
+in the same state gets the same guess, however it got there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jaxdecode.ending import Ending, Finished
 from jaxdecode.guess import Chooser, Guess, Remasker, Sight
 from jaxdecode.judge import stream
 from jaxdecode.logits import Identity, LogitsTransform
-from jaxdecode.look import Foresee, Frame, Looker, Seen
+from jaxdecode.look import Frame, Looker, Seen
 from jaxdecode.prompt import Prompt
 from jaxdecode.remask import Keep
 from jaxdecode.result import Status, Usage
@@ -60,16 +60,15 @@ class Unmasker:
       cache: static, what is kept between passes, see `jaxdecode.look`.
       ending: what of the canvas need not be filled.
       remasker: which tokens are given up again.
-      transform: edits of the logits before a guess is drawn. It has read the prompt and is told
-        of no token, since there is no order to tell them in.
-      meter: statistics of the raw logits behind each token that is returned; its state must be
-        one that adds up.
+      transform: edits of the logits before a guess is drawn. It has read the prompt and is not
+        told of tokens, which come in no order.
+      meter: statistics of the raw logits behind each token returned; its state must add up.
       passes: the most a row makes, Status.BUDGET beyond; default 4 for every place, plus 64.
       refresh, halvings: static, see `Looker`.
-      infill: static; the masks inside the prompt are what is to be filled, and nothing is
-        appended; the result lists the tokens of those places in their order.
+      infill: static; the masks inside the prompt are to be filled, and nothing is appended; the
+        result lists the tokens of those places in their order.
     Raises:
-      ValueError: for sizes that do not fit, and for a model that is no `Denoiser`.
+      ValueError: for parts that do not fit.
     """
 
     denoiser: Denoiser
@@ -88,7 +87,7 @@ class Unmasker:
     halvings: int = struct.field(pytree_node=False, default=0)
     infill: bool = struct.field(pytree_node=False, default=False)
 
-    cache_growth, depth = 1, 0  # see `Expander`: one size, and no drafts to accept
+    cache_growth, depth = 1, 0  # see `Expander`
 
     def __post_init__(self):
         check_parts(self)
@@ -118,13 +117,13 @@ class Unmasker:
         if self.cache != "none":
             cache = self.denoiser.model.init_cache(rows, capacity)
         usage = Usage.zeros(rows).add(prompt_tokens=jnp.where(index == 0, prompts.length, 0))
-        start = jnp.zeros_like(prompts.length)
+        from_zero = self.infill or self.denoiser.causal_blocks is not None
         canvas = Canvas.of(
             prompts,
             capacity,
             self.denoiser.mask_id,
             None if self.infill else self.max_tokens,
-            start if self.infill or self.denoiser.causal_blocks else prompts.length,
+            jnp.where(from_zero, 0, prompts.length),
             chooser=self.chooser.init(rows, self.block),
             remasker=self.remasker.init(rows, self.block),
             meter=by_place(self.meter.init(rows * capacity), rows),
@@ -212,8 +211,7 @@ def pass_over(un: Unmasker, rows: Rows, active: Bool[Array, "R"]) -> tuple[Rows,
         ahead = jnp.full(canvas.tokens.shape, -jnp.inf)
         return put(ahead, jnp.where(there, here, canvas.width), guess.confidence)
 
-    look: Foresee | None = foresee if un.ending.looks else None
-    seen = un.looker(canvas, rows.cache, active, look)
+    seen = un.looker(canvas, rows.cache, active, foresee if un.ending.looks else None)
     filled = seen.acting & seen.filling
     canvas = replace(
         canvas,

@@ -1,1 +1,1 @@
-"""Decoding of masked diffusion language models."""
+"""Fill a canvas of masks: which places are decided in which pass."""
