@@ -79,7 +79,9 @@ class FiniteLaw:
 
     def correlation(self, filled: Sequence[int] | None = None, given: Sequence[int] = ()) -> float:
         """C(filled | given) in bits; all places given nothing by default."""
-        return self._correlation(_bits(range(self.length) if filled is None else filled), _bits(given))
+        return self._correlation(
+            _bits(range(self.length) if filled is None else filled), _bits(given)
+        )
 
     def _correlation(self, filled: int, given: int) -> float:
         h, alone = self.entropies, 0.0

@@ -152,4 +152,3 @@ def in_order(
 
     zero = jnp.zeros(texts.tokens.shape[0], jnp.float32)
     return jax.lax.scan(step, zero, jnp.arange(texts.tokens.shape[1]))[0]
-

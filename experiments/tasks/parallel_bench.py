@@ -89,7 +89,9 @@ class ParallelBench:
         match self.kind:
             case "words":
                 if self.grammar is None:
-                    raise ValueError("grammar: scoring sentences needs a checker, such as LanguageTool")
+                    raise ValueError(
+                        "grammar: scoring sentences needs a checker, such as LanguageTool"
+                    )
                 held = all(word in completion for word in answer["words"])
                 return float(held and bool(completion.strip()) and self.grammar(completion))
             case "latin_square":

@@ -29,8 +29,8 @@ from experiments.tasks import tokenizer
 from experiments.tasks.task import Example, Split, check_split, split_of
 
 NAME, END = "sentence", ":"
-_NOUNS = "dog cat bird farmer teacher river garden house road bridge".split()
-_VERBS = "see find like paint follow".split()
+_NOUNS = ["dog", "cat", "bird", "farmer", "teacher", "river", "garden", "house", "road", "bridge"]
+_VERBS = ["see", "find", "like", "paint", "follow"]
 # One letter a class: determiners of one, of several and of both; nouns and verbs of one (small)
 # and of several (capital); adjectives; prepositions.
 LEXICON: dict[str, str] = {
@@ -41,8 +41,8 @@ LEXICON: dict[str, str] = {
     **{noun + "s": "N" for noun in _NOUNS},
     **{verb + "s": "v" for verb in _VERBS},
     **dict.fromkeys(_VERBS, "V"),
-    **dict.fromkeys("small old quiet red happy".split(), "a"),
-    **dict.fromkeys("near behind beside".split(), "r"),
+    **dict.fromkeys(["small", "old", "quiet", "red", "happy"], "a"),
+    **dict.fromkeys(["near", "behind", "beside"], "r"),
 }
 _ONE, _SEVERAL = "[sb]a?n", "[pb]a?N"
 _NP = f"(?:{_ONE}|{_SEVERAL})"

@@ -67,9 +67,7 @@ def predictions(
     """Log-probabilities of the token at every place, from one run without a cache."""
     model = cast(Bidirectional, denoiser.model)
     place = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    _, hidden = model.forward(
-        tokens, place < length[:, None], block=denoiser.visible(place, place)
-    )
+    _, hidden = model.forward(tokens, place < length[:, None], block=denoiser.visible(place, place))
     if denoiser.shift:
         hidden = jnp.concatenate([hidden[:, :1], hidden[:, :-1]], axis=1)
     return jax.nn.log_softmax(denoiser.logits(hidden).astype(jnp.float32), axis=-1)

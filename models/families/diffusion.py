@@ -168,12 +168,8 @@ LLADA = Family(
     aliases=(),
     canvas=_llada_canvas,
 )
-DREAM = Family(
-    "Dream", "DreamModel", _read_dream, QWEN2.write, llama_names, canvas=_dream_canvas
-)
-SDAR = Family(
-    "sdar", "SDARForCausalLM", _read_sdar, QWEN3.write, llama_names, canvas=_sdar_canvas
-)
+DREAM = Family("Dream", "DreamModel", _read_dream, QWEN2.write, llama_names, canvas=_dream_canvas)
+SDAR = Family("sdar", "SDARForCausalLM", _read_sdar, QWEN3.write, llama_names, canvas=_sdar_canvas)
 FAST_DLLM = Family(
     "Fast_dLLM_Qwen",
     "Fast_dLLM_QwenForCausalLM",

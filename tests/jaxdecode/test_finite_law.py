@@ -69,7 +69,9 @@ def test_the_best_partitions_are_the_best() -> None:
         every = []
         for turn in assigned:
             if set(turn) == set(range(steps)):
-                every.append(law.bound([[i for i in range(4) if turn[i] == t] for t in range(steps)]))
+                every.append(
+                    law.bound([[i for i in range(4) if turn[i] == t] for t in range(steps)])
+                )
         assert best == pytest.approx(min(every))
         assert law.bound(sets) == pytest.approx(best) and len(sets) == steps
 

@@ -61,8 +61,11 @@ def build(variant: Variant, seed: int) -> Any:
     assert variant.code is not None
     package = variant.code[0].removeprefix("modeling_")
     configs = importlib.import_module(f"{package}.configuration_{package}")
-    kind = next(c for n, c in vars(configs).items() if n.endswith("Config") and n != "ModelConfig"
-                and n != "PretrainedConfig")
+    kind = next(
+        c
+        for n, c in vars(configs).items()
+        if n.endswith("Config") and n != "ModelConfig" and n != "PretrainedConfig"
+    )
     fields = {k: v for k, v in variant.config.items() if k not in ("model_type", "architectures")}
     config = kind(**fields)
     config._attn_implementation = "eager"
@@ -93,7 +96,9 @@ def run(variant: Variant, model: Any, row: np.ndarray) -> np.ndarray:
         block = torch.arange(len(row)) // size
         seen = (block[:, None] >= block[None, :])[None]
         place = torch.arange(len(row))[None]
-        return model(ids, attention_mask=seen, position_ids=place, use_cache=False).logits[0].numpy()
+        return (
+            model(ids, attention_mask=seen, position_ids=place, use_cache=False).logits[0].numpy()
+        )
 
 
 def main() -> None:
