@@ -53,7 +53,7 @@ class FiniteLaw:
 
     @classmethod
     def uniform(cls, texts: Iterable[Sequence[int]]) -> FiniteLaw:
-        """Equal probability for each listed way; a text that several ways lead to has all theirs."""
+        """Equal probability for each listed way; a text that several ways give has all theirs."""
         support, ways = np.unique(np.array(list(texts), np.int64), axis=0, return_counts=True)
         return cls(support, ways / ways.sum())
 

@@ -27,9 +27,19 @@ from jaxdecode.paper import Paper
 PAPER = Paper(
     slug="parallelbench",
     title="ParallelBench: Understanding the Trade-offs of Parallel Decoding in Diffusion LLMs",
-    authors=("Wonjun Kang", "Kevin Galim", "Seunghyuk Oh", "Minjae Lee", "Yuchen Zeng")
-    + ("Shuibai Zhang", "Coleman Hooper", "Yuezhou Hu", "Hyung Il Koo", "Nam Ik Cho")
-    + ("Kangwook Lee",),
+    authors=(
+        "Wonjun Kang",
+        "Kevin Galim",
+        "Seunghyuk Oh",
+        "Minjae Lee",
+        "Yuchen Zeng",
+        "Shuibai Zhang",
+        "Coleman Hooper",
+        "Yuezhou Hu",
+        "Hyung Il Koo",
+        "Nam Ik Cho",
+        "Kangwook Lee",
+    ),
     year=2025,
     arxiv="2510.04767",
     venue="ICLR 2026",

@@ -35,7 +35,7 @@ class Lookups:
             fewest, most = getattr(self, name)
             if not 1 <= fewest <= most <= self.keys <= len(KEYS):
                 raise ValueError(
-                    f"{name} is {(fewest, most)}: pass 1 <= fewest <= most <= keys={self.keys} <= 26"
+                    f"{name} is {(fewest, most)}: 1 <= fewest <= most <= keys={self.keys} <= 26"
                 )
 
     @property

@@ -173,7 +173,7 @@ def parse_list(text: str, strict: bool = False) -> list[str] | None:
 
 
 def square_right(text: str, symbols: list[str]) -> bool:
-    """Whether the first rows over these symbols make a Latin square; other lines are passed over."""
+    """Whether the first rows over these symbols make a Latin square; others are passed over."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     rows = [row for row in rows if set(row) == set(symbols) and len(row) == len(symbols)]
     return is_latin([cell for row in rows[: len(symbols)] for cell in row], symbols)

@@ -1,4 +1,6 @@
-"""Write the stored parity fixtures of denoisers: `python -m tests.models.make_denoiser_fixtures CODE`.
+"""Write the stored parity fixtures of denoisers.
+
+    python -m tests.models.make_denoiser_fixtures CODE
 
 CODE is a folder with the released modelling files of LLaDA, Dream and SDAR in packages of their
 own (`llada/modeling_llada.py`, ...); torch and transformers below 5 run them. Nothing of them is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,19 +87,28 @@ def test_samples_are_right_reproducible_and_kept_apart(task) -> None:
         task.sample(np.random.default_rng(0), 1, "dev")
 
 
-def test_prompts_are_read_back() -> None:
+@pytest.mark.parametrize("places", [0, 6])
+def test_prompts_are_read_back(places: int) -> None:
     rng = np.random.default_rng(1)
-    for example in Lists().sample(rng, 200, "train"):
+    for example in Lists(places=places).sample(rng, 200, "train"):
         question = parse(example.prompt)
-        assert show(question) == example.prompt
+        assert show(question, places) == example.prompt
         assert question.operation == example.meta["operation"]
+        assert len(question.items) == example.meta["length"]
     for text in ("copy", "copy A B", "insert_index Q | A B :", "stir A B :", "copy A | B :"):
         with pytest.raises(ValueError, match="prompt"):
             parse(text)
 
 
 def test_what_lists_cannot_be() -> None:
-    for wrong in ({"operations": ("stir",)}, {"operations": ()}, {"lengths": (3, 10)}):
+    faults: list[dict[str, Any]] = [
+        {"operations": ("stir",)},
+        {"operations": ()},
+        {"lengths": (3, 10)},
+        {"symbols": 6},
+        {"places": 5},
+    ]
+    for wrong in faults:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Lists(**wrong)
     assert set(OPERATIONS) > set(RANDOM)
@@ -123,7 +133,7 @@ def test_all_squares_and_grids() -> None:
     assert 400 < len(marks) <= 432
     assert not is_latin(list("0123" * 4), list("0123"))
     for wrong in (lambda: Sudoku(16), lambda: LatinSquares("klein")):  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="clues|law"):
+        with pytest.raises(ValueError, match=r"clues|law"):
             wrong()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ ANSWER = np.array([[0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 1, 1, 1, 0]], bool)
 LENGTH = np.array([4, 4, 4], np.int32)
 
 
-def conditional(row: int, place: int, hidden: np.ndarray) -> float:
+def conditional(row: int, place: Any, hidden: np.ndarray) -> float:
     """p of the token at a place given what is not hidden, from the law's table."""
     seen = [i for i in range(3) if not hidden[row, i + 1]]
     text = TOKENS[row, 1:4]
@@ -47,7 +48,7 @@ def naive(hidden: np.ndarray, probability: np.ndarray, per: str) -> float:
 
 @pytest.mark.parametrize("form", ["levels", "counts"])
 @pytest.mark.parametrize("per", ["row", "token"])
-def test_the_weighted_sum_over_what_is_hidden(form: str, per: str) -> None:
+def test_the_weighted_sum_over_what_is_hidden(form: Any, per: Any) -> None:
     rng = np.random.default_rng(3)
     level = np.array([0.5, 0.9, 0.2], np.float32)
     noise = rng.random(TOKENS.shape).astype(np.float32)
