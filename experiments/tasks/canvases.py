@@ -41,7 +41,7 @@ class Canvases:
     widths: tuple[int, ...]
     seed: int
     split: Split = "train"
-    sizes: tuple[tuple[int, float], ...] = ((EXACT, 0.45), (16, 0.37), (32, 0.15), (64, 0.03))
+    sizes: tuple[tuple[int, float], ...] = ((EXACT, 0.4), (16, 0.5), (32, 0.1))
     pool: int = 16
     spread: Spread = "shifted"
     _drawn: dict[int, list[list[tuple[list[int], int]]]] = field(

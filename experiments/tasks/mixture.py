@@ -23,7 +23,7 @@ from experiments.tasks.lookups import Lookups
 from experiments.tasks.task import Example, Split, Task, check_split
 
 MASK, LINE = "<mask>", ";"
-SMALL = Arithmetic(operations=(1, 2), highest=40)
+SMALL = Arithmetic(operations=(1, 2), highest=20)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def joined(text: str) -> str:
 
 
 LISTS, LOOKUPS = Lists(symbols=16, places=6), Lookups(keys=16)
-PARTS: tuple[tuple[Task, float], ...] = ((LISTS, 0.72), (LOOKUPS, 0.1), (Spaced(), 0.18))
+PARTS: tuple[tuple[Task, float], ...] = ((LISTS, 0.76), (LOOKUPS, 0.1), (Spaced(), 0.14))
 
 
 @dataclass(frozen=True)
