@@ -40,6 +40,7 @@ class Canvas:
       held: i32[R], the limit when the cache was filled.
       age: i32[R], passes since, that one included.
       chooser, remasker: their states.
+      drafts: what an engine that drafts has ready.
       meter: states of a meter, one for every place: leaves lead with R, C.
     """
 
@@ -144,10 +145,11 @@ class Canvas:
         accept: Bool[Array, "R T"],
         token: Int[Array, "R T"],
         logprob: Float[Array, "R T"],
+        later: Int[Array, "R T"] | int = 0,
     ) -> Canvas:
-        """Tokens at the accepted of these places, decided in the pass that is being made."""
+        """Tokens at the accepted of these places, decided `later` than the pass being made."""
         where = jnp.where(accept, at, self.width)
-        passes = jnp.broadcast_to(self.passes[:, None], at.shape)
+        passes = jnp.broadcast_to(self.passes[:, None] + later, at.shape)
         return replace(
             self,
             tokens=put(self.tokens, where, token),

@@ -153,8 +153,18 @@ class Schedule(Protocol):
 def ranks(score: Float[Array, "R T"], eligible: Bool[Array, "R T"]) -> Int[Array, "R T"]:
     """0 for the eligible place of the highest score; of equal ones the first comes first.
 
-    Places that are not eligible follow all that are.
+    Places that are not eligible follow all that are. Every place is compared with every other:
+    blocks are short, and a sort takes longer to run and much longer to compile.
     """
     low = jnp.finfo(jnp.float32).min
-    order = jnp.argsort(-jnp.where(eligible, jnp.maximum(score, low), -jnp.inf), 1, stable=True)
-    return jnp.argsort(order, axis=1, stable=True)
+    score = jnp.where(eligible, jnp.maximum(score, low), -jnp.inf)
+    mine, other = score[:, :, None], score[:, None, :]
+    place = jnp.arange(score.shape[1])
+    sooner = (other > mine) | ((other == mine) & (place < place[:, None]))
+    return jnp.sum(sooner, axis=2, dtype=jnp.int32)
+
+
+def in_order(values: Float[Array, "R T"], rank: Int[Array, "R T"]) -> Float[Array, "R T"]:
+    """The values of the places of rank 0, 1, ..."""
+    at = rank[:, None, :] == jnp.arange(rank.shape[1])[:, None]
+    return jnp.sum(jnp.where(at, values[:, None, :], 0.0), axis=2)

@@ -134,6 +134,37 @@ def undocumented_modules(root: Path) -> Iterator[str]:
             yield f"{package}: no py.typed"
 
 
+def undocumented_symbols(root: Path) -> Iterator[str]:
+    """Public classes and functions without a docstring, which the API's pages would show bare.
+
+    A method may leave it to the protocol: one documented method of its name is enough.
+    """
+    found = [(path, tree) for path, tree in sources(root, *PACKAGES)]
+    told = {
+        method.name
+        for _, tree in found
+        for _, method in _methods(tree)
+        if ast.get_docstring(method)
+    }
+    for path, tree in found:
+        here = path.relative_to(root)
+        for node in tree.body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            if public and not node.name.startswith("_") and not ast.get_docstring(node):
+                yield f"{here}:{node.lineno}: {node.name} has no docstring"
+        for owner, method in _methods(tree):
+            if not method.name.startswith("_") and method.name not in told:
+                yield f"{here}:{method.lineno}: no {method.name} like {owner}'s has a docstring"
+
+
+def _methods(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef):
+                    yield node.name, method
+
+
 def records(root: Path) -> Iterator[tuple[Path, str | None]]:
     """(module, slug) of every module-level `PAPER = Paper(slug="...", ...)` in algorithms."""
     for path, tree in sources(root, "algorithms"):
@@ -269,6 +300,7 @@ CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
     undeclared_imports,
     long_files,
     undocumented_modules,
+    undocumented_symbols,
     unkept_promises,
     forbidden_words,
     wrong_floors,

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.choose import Fixed, check_order
-from jaxdecode.guess import Choice, Order, Schedule, Sight, ranks
+from jaxdecode.guess import Choice, Order, Schedule, Sight, in_order, ranks
 from jaxdecode.types import Array, Bool, Float, Int
 
 SLACK = 1e-6
@@ -43,6 +43,9 @@ class Threshold:
     """Every place whose guess has at least this confidence; the published sweep is 0.5 to 1."""
 
     gamma: Float[Array, ""] | float = 0.9
+
+    def __post_init__(self):
+        check_share("gamma", self.gamma)
 
     def init(self, rows: int, block: int) -> tuple:
         return ()
@@ -72,10 +75,9 @@ class Factor:
 
     def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
         rank = ranks(sight.guess.confidence, sight.open)
-        order = jnp.argsort(rank, axis=1)
-        sorted_ = jnp.take_along_axis(sight.guess.confidence, order, axis=1)
+        falling = in_order(sight.guess.confidence, rank)
         number = 1 + jnp.arange(rank.shape[1])
-        holds = (number + 1) * (1 - sorted_) <= self.factor + SLACK
+        holds = (number + 1) * (1 - falling) <= self.factor + SLACK
         count = leading(holds & (number <= sight.left[:, None]))
         if self.quirk:
             count += count == sight.left - 1
@@ -106,7 +108,7 @@ class EntropyBounded:
 
     def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
         rank = ranks(sight.score(self.proxy), sight.open)
-        entropy = jnp.take_along_axis(sight.guess.entropy, jnp.argsort(rank, axis=1), axis=1)
+        entropy = in_order(sight.guess.entropy, rank)
         entropy = jnp.where(jnp.arange(rank.shape[1]) < sight.left[:, None], entropy, 0.0)
         lost = jnp.cumsum(entropy, axis=1) - cumulative_max(entropy)
         count = leading(lost <= self.gamma + SLACK)
@@ -177,6 +179,36 @@ class EndsLast:
         ends = jnp.any(sight.guess.token[..., None] == self.eos, axis=-1)
         law = sight.guess.law - jnp.where(ends, FAR, 0.0)[..., None]
         return self.chooser(state, replace(sight, guess=replace(sight.guess, law=law)))
+
+
+@struct.dataclass
+class InTurn:
+    """Another chooser that is shown the first sub-block with an open place and none behind it.
+
+    Attributes:
+      size: static, places of a sub-block.
+    """
+
+    chooser: Any
+    size: int = struct.field(pytree_node=False)
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: at least one place")
+
+    def init(self, rows: int, block: int) -> Any:
+        return self.chooser.init(rows, block)
+
+    def __call__(self, state: Any, sight: Sight) -> tuple[Choice, Any]:
+        turn = jnp.arange(sight.open.shape[1]) // self.size
+        first = jnp.min(jnp.where(sight.open, turn, turn[-1] + 1), axis=1, keepdims=True)
+        return self.chooser(state, replace(sight, open=sight.open & (turn == first)))
+
+
+def check_share(name: str, value: Any) -> None:
+    """Raises ValueError for a threshold on probabilities that is none."""
+    if isinstance(value, float | int) and not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} must lie in 0..1, as what it is compared with does")
 
 
 def leading(holds: Bool[Array, "R T"]) -> Int[Array, "R"]:

@@ -24,11 +24,13 @@ from jaxdecode.remask import Lowest, Rework
 from jaxdecode.result import Status
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop
+from jaxdecode.testing.conformance import end_rules
 from jaxdecode.testing.enumerable import EnumerableLM
 from jaxdecode.testing.hashed import Hashed, hashed_logits
 from jaxdecode.testing.joint import Joint, chain_rule
 from jaxdecode.testing.statistics import assert_distribution, completions, power, rejects
 from jaxdecode.unmask import Unmasker
+from tests.canvases import OneOf
 from tests.references import unmasking
 
 MASK = 5
@@ -89,8 +91,9 @@ CASES: dict[str, tuple[Any, unmasking.Rule, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_loop(name) -> None:
     """Tokens, order, passes, log-probs and counts are those of the naive loop, row by row."""
-    chooser, rule, order = CASES[name]
-    rows = run(unmasker(chooser=chooser))
+    _, rule, order = CASES[name]
+    choosers = tuple(chooser for chooser, *_ in CASES.values())
+    rows = run(unmasker(chooser=OneOf(list(CASES).index(name), choosers)))
     for row, prompt in enumerate(PROMPTS):
         start = [*prompt, *[MASK] * 8]
         want = unmasking.fill(double(DENOISER), start, MASK, len(prompt), 4, rule, order)
@@ -171,7 +174,8 @@ def test_a_causal_model_in_blocks_of_one_is_autoregression() -> None:
     model = EnumerableLM.random(3, 6, sharpness=2.0)
     denoiser = Denoiser(model, MASK, shift=True, causal_blocks=1)
     banned = replace(model, bias=model.bias.at[MASK].set(-jnp.inf))
-    for stop in (NEVER, Stop.of([0, 2]), Stop.of([], [[1, 1], [3, 4]])):
+    for eos, sequence in (((), ()), ((0, 2), ()), ((), (1, 1))):
+        stop = end_rules(model, eos, sequence)
         plain = Generator(banned, Identity(), Greedy(), stop, 8)
         want = decode(Autoregressive(plain), 0, Prompt.of(PROMPTS, width=8))
         for cache in ("none", "prefix"):

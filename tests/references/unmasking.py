@@ -133,3 +133,71 @@ def entropy_bounded(gamma: float) -> Rule:
         return count
 
     return rule
+
+
+def left_to_right(model: Model, prompt: Sequence[int], output: Sequence[int], mask: int, new: int):
+    """log p(output) of a canvas with `new` places that is filled from the left, one by one."""
+    total = 0.0
+    for index, token in enumerate(output):
+        canvas = [*prompt, *output[:index], *[mask] * (new - index)]
+        total += float(np.log(probabilities(model(canvas), mask)[len(prompt) + index, token]))
+    return total
+
+
+@dataclass
+class Cut:
+    """What learned decoding came to: tokens behind the prompt, the end of the canvas after each
+    pass, and how many tokens were run in all."""
+
+    tokens: list[int]
+    limits: list[int]
+    run: int
+    logprob: dict[int, float]
+
+
+def learned(
+    model: Model,
+    prompt: Sequence[int],
+    mask: int,
+    new: int,
+    block: int,
+    accepts: Callable[[np.ndarray], np.ndarray],
+    eos: Sequence[int] = (),
+    by_acceptance: bool = True,
+    by_foresight: bool = True,
+    closes: bool = True,
+) -> Cut:
+    """Decoding by a filter of the block's confidences, with end-of-text prediction.
+
+    `accepts` maps B confidences to which places the filter takes for right. `model` is given the
+    canvas up to its end.
+    """
+    tokens, start = [*prompt, *[mask] * new], len(prompt)
+    end, cut = start + new, Cut([], [], 0, {})
+    while mask in tokens[:end]:
+        first_open = tokens.index(mask)
+        if closes and any(token in eos for token in tokens[start:first_open]):
+            break
+        first = start + (first_open - start) // block * block
+        p = probabilities(model(tokens[:end]), mask)
+        cut.run += end
+        best, guess = p.max(axis=1), p.argmax(axis=1)
+        inside = [i for i in range(first, min(first + block, end))]
+        confidence = np.zeros(block)
+        confidence[: len(inside)] = best[inside]
+        taken = accepts(confidence)
+        open_ = [i for i in inside if tokens[i] == mask]
+        sure = [i for i in open_ if taken[i - first]]
+        forced = max(open_, key=lambda i: (best[i], -i))
+        foreseen = [i for i in range(end) if tokens[i] == mask and guess[i] in eos]
+        for i in {*sure, forced}:
+            tokens[i], cut.logprob[i] = int(guess[i]), float(np.log(best[i]))
+        ended = [i for i in sure if guess[i] in eos]
+        if by_acceptance and ended:
+            end = min(end, ended[0] + 1)
+        elif by_foresight and foreseen:
+            end = min(end, max(foreseen, key=lambda i: (best[i], -i)) + 1)
+        cut.limits.append(end)
+    tokens[end:] = [eos[0] if eos else mask] * (len(tokens) - end)
+    cut.tokens = tokens[start:]
+    return cut

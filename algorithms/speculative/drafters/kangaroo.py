@@ -66,7 +66,9 @@ class Adapter(Protocol):
     of one token, does not include."""
 
     @property
-    def layers(self) -> int: ...
+    def layers(self) -> int:
+        """How many of the target's layers it reads from."""
+        ...
 
     @property
     def vocab_size(self) -> int: ...
