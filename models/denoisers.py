@@ -17,8 +17,9 @@ from typing import Any, cast
 import jax
 
 from jaxdecode.denoiser import Denoiser
-from models import export, safetensors
-from models.checkpoints import CONFIG, load
+from models import export
+from models.checkpoint_files import CONFIG, read_json
+from models.checkpoints import load
 from models.families import family_of
 from models.families.diffusion import BLOCKS
 from models.families.family import Canvas
@@ -59,9 +60,7 @@ def canvas_of(folder: str | os.PathLike) -> Canvas:
       ValueError: where the folder's config is no denoiser's.
     """
     path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
-    config = safetensors.parse_json(path.read_bytes(), path)
+    config = read_json(path)
     family = family_of(config)
     if family.canvas is None:
         raise ValueError(
@@ -76,7 +75,7 @@ def is_denoiser(folder: str | os.PathLike) -> bool:
     path = Path(folder) / CONFIG
     if not path.is_file():
         return False
-    return family_of(safetensors.parse_json(path.read_bytes(), path)).canvas is not None
+    return family_of(read_json(path)).canvas is not None
 
 
 def save_denoiser(

@@ -33,7 +33,7 @@ from models.transformer import Transformer
 
 TASK = Mixture()
 EASY = Mixture(((LISTS, 0.88), (LOOKUPS, 0.12)))
-CANVASES, SHORT, TEXTS = (15, 20, 26, 34, 48), (15, 19, 23), (14, 18, 24, 40)
+CANVASES, SHORT, TEXTS = (15, 20, 26, 34, 50), (15, 19, 23), (14, 18, 24, 40)
 ROWS, OPENING = 64, 500
 STEPS, HELD, TWIN_STEPS, ASKED = 2000, 1600, 900, 40
 STOP = Stop.of(TASK.tokenizer().eos_id)
