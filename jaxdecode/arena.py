@@ -70,7 +70,8 @@ class Expander(Protocol):
 
 
 class Evaluator(Protocol):
-    """Rewards pieces; what is not finite makes a piece invalid."""
+    """Rewards pieces; what is not finite makes a piece invalid. What it says of lanes that are not
+    `alive`, or whose text is empty, is not looked at."""
 
     def init(self, arena: Arena) -> tuple[Any, Spent]:
         """State, and what reading the prompts cost, leaves lead with B."""
@@ -166,8 +167,11 @@ class Search:
         parents = jnp.where(running[:, None], choice.parents, NONE)
         arena, fresh = self.expander.grow(key, arena, choice._replace(parents=parents))
         arena, child = insert(arena, fresh)
-        reward, state, spent = self.evaluator.score(carry.state, arena, fresh)
-        arena = reward_nodes(charge(arena, spent), child, reward)
+        # The empty text is where texts begin, and none itself: nobody is asked what it is worth.
+        written = (fresh.outlook or (fresh.tokens, fresh.length))[1] > 0
+        asked = replace(fresh, alive=fresh.alive & written)
+        reward, state, spent = self.evaluator.score(carry.state, arena, asked)
+        arena = reward_nodes(charge(arena, spent), child, jnp.where(written, reward, 0.0))
         after = self.strategy.backup(arena, note, fresh, child)
         return _Carry(
             step=carry.step + 1,

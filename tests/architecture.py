@@ -5,6 +5,7 @@ Files are read, never imported, so a broken tree is reported and not run.
 """
 
 import ast
+import functools
 import itertools
 import re
 import sys
@@ -54,7 +55,13 @@ def sources(root: Path, *houses: str) -> Iterator[tuple[Path, ast.Module]]:
     """Every Python file of the houses, parsed, in the order of its path."""
     for house in houses:
         for path in sorted((root / house).rglob("*.py")):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+            yield path, _parsed(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _parsed(text: str) -> ast.Module:
+    """Every check reads the whole house; it is parsed once."""
+    return ast.parse(text)
 
 
 def imports(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
@@ -159,7 +166,7 @@ def undocumented_symbols(root: Path) -> Iterator[str]:
 
 def _methods(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     for node in tree.body:
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             for method in node.body:
                 if isinstance(method, ast.FunctionDef):
                     yield node.name, method

@@ -108,7 +108,7 @@ def test_a_wrong_arrow_is_caught(house: Path, name: str, code: str, expected: st
 
 
 @pytest.mark.parametrize("name", ["torch", "transformers.models", "safetensors"])
-@pytest.mark.parametrize("guard", ["", "if True:\n    ", "class A:\n    "])
+@pytest.mark.parametrize("guard", ["", "if True:\n    ", "class _A:\n    "])
 def test_an_import_of_an_extra_is_caught_unless_deferred(
     house: Path, name: str, guard: str
 ) -> None:

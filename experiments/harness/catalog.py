@@ -71,7 +71,8 @@ def results(folder: Path) -> dict[Path, Report]:
     Raises:
       ValueError: naming a file that is half written or no result.
     """
-    paths = sorted(folder.rglob("result.json"), key=lambda path: path.stat().st_mtime)
+    found = (path for path in folder.rglob("result.json") if path.is_file())
+    paths = sorted(found, key=lambda path: path.stat().st_mtime)
     return {path: Report.read(path) for path in paths}
 
 

@@ -149,6 +149,12 @@ class Report:
                 f"{path} is no result of an experiment: missing {sorted(names - set(stored))}, "
                 f"unknown {sorted(set(stored) - names)}; delete it or run the experiment again"
             )
+        for name, kind in _KINDS.items():
+            if not isinstance(stored[name], kind) or isinstance(stored[name], bool):
+                raise ValueError(f"{path}: {name} is {repr(stored[name])[:80]}; run it again")
+        for row in stored["rows"]:
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}: a row is {repr(row)[:80]}, not an object; run it again")
         try:
             claims = [
                 Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in claim.items()})
@@ -156,8 +162,22 @@ class Report:
             ]
         except TypeError as error:
             raise ValueError(f"{path}: a claim is malformed ({error})") from error
-        stored["claims"] = claims
-        return cls(**stored)
+        for claim in claims:
+            texts = (claim.claim, claim.paper, claim.measured)
+            if not all(isinstance(text, str) for text in texts) or type(claim.holds) is not bool:
+                raise ValueError(f"{path}: a claim is malformed ({repr(claim)[:200]})")
+        return cls(**(stored | {"claims": claims}))
+
+
+_KINDS = {
+    "claims": list,
+    "rows": list,
+    "experiment": str,
+    "preset": str,
+    "seed": int,
+    "seconds": (int, float),
+    "environment": dict,
+}
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
