@@ -7,9 +7,8 @@
 
 The block of a row is that of its first open place, so rows go through their blocks, and stop,
 on their own. With a cache, rows wait for one another where a block is entered, because that pass
-is another program; what a row decides does not depend on it. An `Unmasker` is an expander as
-a `Generator` is: best-of-N and whatever else takes one runs on it, and a row that is paused has
-as many tokens as its canvas has decided from the left.
+is another program; what a row decides does not depend on it. An `Unmasker` is an expander as a
+`Generator` is, and a row that is paused has the tokens its canvas has decided from the left.
 
 A guess is drawn with a key of row, place and the number of tokens decided: equal canvases get the
 same guesses.
