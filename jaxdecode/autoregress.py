@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.cache import put, resize, spread, truncate
+from jaxdecode.denoiser import refuse_denoiser
 from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
 from jaxdecode.logits import LogitsTransform
 from jaxdecode.meter import Meter, NoMeter, measure
@@ -53,6 +54,7 @@ class Generator:
     cache_growth: int = struct.field(pytree_node=False, default=1)
 
     def __post_init__(self):
+        refuse_denoiser(self.model)
         for name in ("max_tokens", "cache_growth"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
