@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.cache import put, resize, spread, truncate
 from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
-from jaxdecode.logits import LogitsTransform
+from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
 from jaxdecode.rows import Expander, Rows
@@ -206,7 +206,7 @@ def commit(
         logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
         root=token,
         cache=truncate(output.cache, output.cache.length + active),
-        transform=generator.transform.observe(rows.transform, token, emits),
+        transform=noted(generator.transform, rows.transform, raw, token, emits),
         meter=generator.meter.observe(rows.meter, raw, token, emits),
         usage=rows.usage.add(
             emitted=emits.astype(jnp.int32),

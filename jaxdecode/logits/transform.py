@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -31,6 +31,43 @@ class LogitsTransform(Protocol):
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         """Take note of `token` on the active rows; what stands on the others is ignored."""
         ...
+
+
+class Hearing(LogitsTransform, Protocol):
+    """A transform that remembers how probable what was drawn had been.
+
+    `hear` takes the place of `observe`, which refuses to be called.
+    """
+
+    def hear(
+        self,
+        state: Any,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> Any:
+        """Take note of `token`, which was drawn after `apply` edited these `logits`."""
+        ...
+
+
+def hears(transform: LogitsTransform) -> bool:
+    """Whether a transform asks for the logits that a token was drawn from."""
+    if isinstance(transform, Chain):
+        return any(map(hears, transform.transforms))
+    return hasattr(transform, "hear")
+
+
+def noted(
+    transform: LogitsTransform,
+    state: Any,
+    logits: Float[Array, "R V"],
+    token: Int[Array, "R"],
+    active: Bool[Array, "R"],
+) -> Any:
+    """The state after `token`, drawn from what `transform` made of `logits`, on active rows."""
+    if hears(transform):
+        return cast(Hearing, transform).hear(state, logits, token, active)
+    return transform.observe(state, token, active)
 
 
 def no_state(self: Any, prompt: Prompt) -> tuple:
@@ -71,6 +108,22 @@ class Chain:
     def observe(self, state: tuple, token: Int[Array, "R"], active: Bool[Array, "R"]) -> tuple:
         pairs = zip(self.transforms, state, strict=True)
         return tuple(transform.observe(own, token, active) for transform, own in pairs)
+
+    def hear(
+        self,
+        state: tuple,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> tuple:
+        """Each transform hears what it was handed, not what the model said."""
+        last = max((i for i, part in enumerate(self.transforms) if hears(part)), default=-1)
+        states = []
+        for index, (transform, own) in enumerate(zip(self.transforms, state, strict=True)):
+            states.append(noted(transform, own, logits, token, active))
+            if index < last:
+                logits = transform.apply(own, logits)
+        return tuple(states)
 
 
 def chain(*transforms: LogitsTransform) -> LogitsTransform:
