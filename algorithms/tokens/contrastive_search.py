@@ -3,10 +3,10 @@
     x_t = argmax over the k likeliest v of   (1 - alpha) p(v | x) - alpha max_j cos(h_v, h_j)
 
 h_v is the final hidden state of v read after the text, h_j those of all tokens before, the prompt's
-included: k candidates are run at every step, in one pass that shares the row's cache. Of the winner
-keys, values, hidden state and logits are kept, so that the next step needs no further pass. Source:
-Su et al. 2022, arXiv 2202.06417. It needs a model whose hidden states differ in direction: where all
-cosines are near 1 the second term chooses nothing.
+included: k candidates are run at every step, in one pass that shares the row's cache. Keys, values,
+hidden state and logits of the winner are kept, so that the next step needs no further pass. It
+needs a model whose hidden states differ in direction: where all cosines are near 1 the second term
+chooses nothing. Source: Su et al. 2022, arXiv 2202.06417.
 """
 
 from __future__ import annotations

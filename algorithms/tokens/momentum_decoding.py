@@ -4,8 +4,8 @@
 
 The text so far, prompt included, is a walk on the graph of its tokens. d(v) is the depth of
 the circuit that v would close: the length, at most M, of the longest n-gram ending in v that is in
-the text already; 0 for a token that is new. f is the resistance. p is the plain probability, not its
-logarithm, over the whole vocabulary. Source: Lan et al. 2022, arXiv 2212.02175.
+the text already; 0 for a token that is new. f is the resistance. p is the probability over the
+whole vocabulary, not its logarithm. Source: Lan et al. 2022, arXiv 2212.02175.
 
 The published program ends with the table of an ablation in place; `PUBLISHED` is the one of the
 day of the paper. Its step is deterministic, so that the edited law is certain of one token: any
@@ -85,14 +85,14 @@ class Momentum:
         ignored: Sequence[int] = (),
     ) -> Momentum:
         """With the numbers published."""
-        table = np.asarray(resistance, np.float64)
+        table = np.minimum(np.asarray(resistance, np.float64), MOST)
         if table.ndim != 1 or len(table) < 2 or table[0] != 0 or not (np.diff(table) >= 0).all():
             raise ValueError(
                 f"resistance={tuple(resistance)}: give f(0) = 0 and then one number for each "
                 "depth, none smaller than the one before"
             )
-        table = jnp.asarray(np.minimum(table, MOST), jnp.float32)
-        return cls(table, alpha, k, max_tokens, jnp.asarray(list(ignored), jnp.int32))
+        ids = jnp.asarray(list(ignored), jnp.int32)
+        return cls(jnp.asarray(table, jnp.float32), alpha, k, max_tokens, ids)
 
     def init(self, prompt: Prompt) -> Suffix:
         return Suffix.of(prompt, prompt.tokens.shape[1] + self.max_tokens, self.ignored)

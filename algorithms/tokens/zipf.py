@@ -25,11 +25,11 @@ __all__ = [
     "nucleus",
     "rank_at",
     "surprise",
+    "tempered_cross_entropy",
     "top_k_bound",
     "top_k_cross_entropy",
     "top_p_bound",
     "top_p_cross_entropy",
-    "tempered_cross_entropy",
     "weights",
 ]
 Floats = NDArray[np.float64]

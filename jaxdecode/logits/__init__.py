@@ -24,6 +24,7 @@ from jaxdecode.logits.transform import (
     Identity,
     LogitsTransform,
     chain,
+    deaf,
     hears,
     noted,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "TopP",
     "Typical",
     "chain",
+    "deaf",
     "hears",
     "mass_threshold",
     "noted",

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.logits.filters import entropy, keep, relative
+from jaxdecode.logits.filters import entropy, keep
 from jaxdecode.logits.transform import (
     Identity,
     LogitsTransform,
     check_number,
     no_state,
-    noted,
     unchanged,
 )
 from jaxdecode.prompt import Prompt

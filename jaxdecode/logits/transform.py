@@ -57,6 +57,15 @@ def hears(transform: LogitsTransform) -> bool:
     return hasattr(transform, "hear")
 
 
+def deaf(transform: LogitsTransform) -> LogitsTransform:
+    """What is left of a transform for a drafter, which cannot tell how probable a token was.
+
+    Drafts from any law leave the output's law as it is."""
+    if isinstance(transform, Chain):
+        return chain(*(part for part in map(deaf, transform.transforms) if part != Identity()))
+    return Identity() if hears(transform) else transform
+
+
 def noted(
     transform: LogitsTransform,
     state: Any,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
@@ -32,11 +33,16 @@ never, drawing = Stop.of(99), Categorical()
 
 
 def law(p):
-    return jnp.log(jnp.asarray([p], jnp.float32))
+    return jnp.log(jnp.asarray(np.array([p], np.float32)))
 
 
-def kept(rules, mu, p=P6):
-    edited = jax.jit(rules.apply)(jnp.array([mu]), law(p))
+@jax.jit
+def edit(rules, mu, logits):
+    return rules.apply(mu, logits)
+
+
+def kept(rules, mu, p: ArrayLike = P6):
+    edited = edit(rules, jnp.array([mu]), law(p))
     return np.flatnonzero(np.asarray(edited[0]) > -np.inf).tolist()
 
 
@@ -207,7 +213,7 @@ def speculated(transform, verifier) -> Autoregressive:
 def test_the_law_under_speculation_and_a_wrong_one() -> None:
     """mu follows the accepted path: the law of three tokens is that of plain decoding, and a
     verifier that forgets to move it is refuted."""
-    rules, count = Mirostat(1.8, 1.0), 4000
+    rules, count = Mirostat(1.8, 1.0), 2500
     right = sequence_probs(MODEL, [1, 2], 3, naive_edit(1.8, 1.0))
     wrong = sequence_probs(MODEL, [1, 2], 3, naive_edit(1.8, 1.0, moves=False))
     assert power(count, right, wrong) > 0.999
