@@ -17,7 +17,7 @@ row's own, moves on the tokens that it emits alone, and follows the accepted pat
 p is the law that the transform is handed: behind a temperature, the tempered one cuts and is
 measured, both. The published program adds 1 to k; `variant="llama.cpp"` is what that library does
 instead: k is rounded down, and S is that of the truncated law, renormalised, so that text comes
-out less surprising than the target by the mass that is cut.
+out more surprising than the target, by -log2 of the mass that is kept.
 """
 
 from __future__ import annotations
