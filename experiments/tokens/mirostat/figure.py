@@ -15,16 +15,18 @@ from experiments.tokens.mirostat.findings import SENTENCE, Findings, curves
 def draw(path: Path, found: Findings) -> None:
     """Surprise against k, p and target; against length; repetition against surprise; spread."""
     with figure(path, columns=3, rows=2) as (by_k, by_p, by_target, length, repeats, spread):
-        vocab, s = 50_000, found.exponent
+        vocab, s = found.vocab, found.exponent
         _curve(by_k, found, "top-k", "k")
         ranks = np.unique(np.geomspace(1, max(found.config.ks), 40).astype(int))
         theory = [zipf.top_k_cross_entropy(int(k), vocab, s) for k in ranks]
         by_k.plot(ranks, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
+        by_k.set_ylim(0, 1.45 * max(theory))
         by_k.set_xscale("log", base=2)
         _curve(by_p, found, "top-p", "p")
         shares = np.linspace(0.05, 1, 40)
         theory = [zipf.top_p_cross_entropy(float(p), vocab, s) for p in shares]
         by_p.plot(shares, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
+        by_p.set_ylim(0, 1.45 * max(theory))
         _targets(by_target, found)
         _length(length, found)
         _repeats(repeats, found)
@@ -36,7 +38,7 @@ def _curve(axes: Axes, found: Findings, family: str, name: str) -> None:
     means = np.array([found.mean(family, x) for x in settings])
     spreads = [np.std(found.bits(family, x)) for x in settings]
     axes.errorbar(settings, means, spreads, capsize=2, label=f"{family}, ± std over texts")
-    axes.set(xlabel=name, ylabel="bits a token", ylim=(0, 1.6 * means.max()))
+    axes.set(xlabel=name, ylabel="bits a token")
 
 
 def _targets(axes: Axes, found: Findings) -> None:

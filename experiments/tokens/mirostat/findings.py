@@ -28,13 +28,14 @@ class Findings:
     Attributes:
       rows: family -> setting -> what was measured.
       greedy: of greedy text.
-      exponent: the Zipf exponent of the model's laws.
+      exponent, vocab: the Zipf exponent of the model's laws, and how many tokens they have.
     """
 
     config: Config
     rows: dict[str, dict[float, Row]]
     greedy: Row
     exponent: float
+    vocab: int
 
     def bits(self, family: str, setting: float) -> Floats:
         return np.asarray(self.rows[family][setting]["bits"], np.float64)

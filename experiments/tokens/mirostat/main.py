@@ -71,6 +71,7 @@ def run(config: Config) -> Report:
             rows,
             greedy,
             finished.row("exponent", lambda: {"s": head_exponent(texts)})["s"],
+            texts.model.vocab_size,
         )
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
