@@ -65,13 +65,13 @@ def findings(**faults: float) -> Findings:
     trap = faults.get("trap", 1.0)
     k_bits = dict(zip(CONFIG.ks, (0.7, 1.25, 2.35, 4.0), strict=True))
     p_bits = dict(zip(CONFIG.ps, (1.2, 2.4, 4.0), strict=True))
-    drifts = {1: 0.0, 2: -trap, 8: 0.0, 64: trap, 0.3: -trap, 0.6: 0.0, 1.0: trap}
+    by_k, by_p = {2: -trap, 64: trap}, {0.3: -trap, 1.0: trap}
     return Findings(
         CONFIG,
         {
             "sampling": {1.0: fixed(4.0, 0.0)},
-            "top-k": {k: fixed(m, drifts[k]) for k, m in k_bits.items()},
-            "top-p": {p: fixed(m, drifts[p]) for p, m in p_bits.items()},
+            "top-k": {k: fixed(m, by_k.get(k, 0.0)) for k, m in k_bits.items()},
+            "top-p": {p: fixed(m, by_p.get(p, 0.0)) for p, m in p_bits.items()},
             "mirostat": controlled(faults.get("bias", 0.0), faults.get("drift", 0.0)),
             "mirostat 1": controlled(faults.get("rank", 0.0)),
             "slow": controlled(0.1),
