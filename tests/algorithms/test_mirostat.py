@@ -24,6 +24,7 @@ from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM, next_logits, sequence_probs, softmax
 from jaxdecode.testing.statistics import assert_distribution, completions, power, rejects
+from tests.conformance import growing, remembering
 from tests.references import mirostat as reference
 
 P6 = np.array([0.40, 0.25, 0.15, 0.10, 0.07, 0.03])
@@ -223,6 +224,12 @@ def test_the_law_under_speculation_and_a_wrong_one() -> None:
     assert_distribution(completions(found.tokens, found.length), right)
     planted = run(speculated(Deaf(rules), Residual()), jax.random.key(2), prompts)
     assert rejects(completions(planted.tokens, planted.length), right)
+    # Sibling drafts, and a drafter that keeps the laws it has heard.
+    generator = Generator(MODEL, rules, drawing, never, 3)
+    for make in (growing.sequences, remembering.averaged):
+        other = Autoregressive(make(generator, MODEL.perturbed(1, 0.6)))
+        found = run(other, jax.random.key(3), prompts)
+        assert_distribution(completions(found.tokens, found.length), right, family=3)
 
 
 @pytest.mark.parametrize("make", [Mirostat, MirostatTopK])

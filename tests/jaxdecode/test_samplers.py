@@ -10,8 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.verifiers.residual import Residual
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK
 from jaxdecode import logits as edits
+from jaxdecode import struct
+from jaxdecode.autoregress import Generator
 from jaxdecode.logits import (
     Dry,
     DynamicTemperature,
@@ -26,8 +31,12 @@ from jaxdecode.logits import (
 from jaxdecode.logits.transform import noted
 from jaxdecode.ngram.suffix import Suffix
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Categorical
+from jaxdecode.speculate import Speculator
+from jaxdecode.stop import Stop
 from jaxdecode.testing import naive
-from jaxdecode.testing.enumerable import softmax
+from jaxdecode.testing.enumerable import EnumerableLM, sequence_probs, softmax
+from jaxdecode.testing.statistics import assert_distribution, completions, power, rejects
 from tests.references import llama_cpp
 from tests.references.momentum import depth
 
@@ -174,6 +183,58 @@ def test_filters_equal_llama_cpp() -> None:
             if name == "ExcludeTop":  # a law, not logits
                 kept, given_ = kept - kept.max(), given_ - given_.max()
             np.testing.assert_allclose(kept, given_, 2e-5, 2e-5, err_msg=name)
+
+
+@struct.dataclass
+class Forgetful:
+    """A planted fault: the penalty does not see what is emitted."""
+
+    rules: Dry
+
+    def init(self, prompt):
+        return self.rules.init(prompt)
+
+    def apply(self, state, logits):
+        return self.rules.apply(state, logits)
+
+    def observe(self, state, token, active):
+        return state
+
+
+def test_the_law_under_speculation_and_a_wrong_one() -> None:
+    """A penalty that remembers, a cut and a coin, all at once, along drafts that are accepted."""
+    model, text, count = EnumerableLM.random(3, 5), [1, 2, 1], 2500
+    penalty = Dry(1.2, 4, 1.75, 1)
+    rest = (TopNSigma(1.6), QuadraticSmoothing(0.3), ExcludeTop(0.2, 0.6, Temperature(1.2)))
+
+    def law(remembers=True):
+        def edit(logits, prompt, output):
+            seen = [*prompt, *output] if remembers else prompt
+            logits = naive.dry(logits, seen, 1.2, 1.75, 1)
+            logits = naive.quadratic_smoothing(naive.top_n_sigma(logits, 1.6), 0.3)
+            cut = naive.exclude_top(logits, 0.2)
+            mixed = 0.4 * softmax(logits / 1.2) + 0.6 * softmax(cut / 1.2)
+            with np.errstate(divide="ignore"):
+                return np.log(mixed)
+
+        return sequence_probs(model, text, 3, edit)
+
+    def drawn(first):
+        generator = Generator(model, chain(first, *rest), Categorical(), Stop.of(99), 3)
+        drafter = Chain(model.perturbed(1, 0.6), 2)
+        decoder = Autoregressive(Speculator(generator, drafter, Residual()))
+        found = speculated(decoder, jax.random.key(2), Prompt.of([text] * count))
+        return completions(found.tokens, found.length)
+
+    right = law()
+    assert power(count, right, law(remembers=False)) > 0.999
+    assert_distribution(drawn(penalty), right)
+    assert rejects(drawn(Forgetful(penalty)), right)
+
+
+@jax.jit
+def speculated(decoder, key, prompt):
+    return decoder(key, prompt)
 
 
 @pytest.mark.skipif(not llama_cpp.available(), reason="needs xllamacpp")
