@@ -20,6 +20,7 @@ from typing import Any
 
 
 def main() -> int:
+    """Answer one request a line, until there are no more."""
     request: dict[str, Any] = json.load(sys.stdin)
     sys.path.extend(request["paths"])
     from jinja2 import TemplateError

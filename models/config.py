@@ -142,10 +142,12 @@ class TransformerConfig:
 
     @property
     def q_width(self) -> int:
+        """Width of all queries of a token."""
         return self.heads * self.head_dim
 
     @property
     def kv_width(self) -> int:
+        """Width of all keys, or values, of a token."""
         return self.kv_heads * self.head_dim
 
 
@@ -164,6 +166,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
+        """Numbers in it."""
         return math.prod(self.shape)
 
 
@@ -239,4 +242,5 @@ def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]
 
 
 def itemsize(config: TransformerConfig) -> int:
+    """Bytes of one weight."""
     return jnp.dtype(config.dtype).itemsize

@@ -21,7 +21,9 @@ class HasVocabulary(Protocol):
     """Any wrapper of a `tokenizers.Tokenizer`."""
 
     @property
-    def inner(self) -> Any: ...
+    def inner(self) -> Any:
+        """The library's tokenizer."""
+        ...
 
 
 @dataclass(frozen=True)

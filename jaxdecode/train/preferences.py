@@ -82,10 +82,12 @@ def pair_loss(
 
 
 def dpo(beta: float) -> PairTerms:
+    """-log sigmoid of the margin (Rafailov et al. 2023, eq. 7)."""
     return PairTerms(logistic=1.0, scale=_positive(beta))
 
 
 def ipo(beta: float) -> PairTerms:
+    """The squared distance of the margin from its goal (Azar et al. 2023, eq. 17)."""
     return PairTerms(squared=1.0, margin=0.5 / _positive(beta))
 
 

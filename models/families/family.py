@@ -64,6 +64,7 @@ def matrix(name: str) -> Source:
 
 
 def vector(name: str, kind: str = "weight") -> Source:
+    """A parameter of one axis."""
     return Source(f"{name}.{kind}")
 
 
