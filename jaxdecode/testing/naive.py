@@ -73,6 +73,7 @@ def eta(logits: np.ndarray, cut: float) -> np.ndarray:
 
 
 def top_n_sigma(logits: np.ndarray, n: float) -> np.ndarray:
+    """Within n deviations of the largest."""
     there = logits[np.isfinite(logits)]
     return _cut(logits, logits >= logits.max() - n * there.std())
 
@@ -90,6 +91,7 @@ def exclude_top(logits: np.ndarray, threshold: float) -> np.ndarray:
 def dynamic_temperature(
     logits: np.ndarray, low: float, high: float, exponent: float = 1.0
 ) -> np.ndarray:
+    """A temperature between `low` and `high`, by the entropy."""
     count = np.isfinite(logits).sum()
     if count < 2:
         return logits
@@ -98,6 +100,7 @@ def dynamic_temperature(
 
 
 def quadratic_smoothing(logits: np.ndarray, factor: float, curve: float = 1.0) -> np.ndarray:
+    """A parabola through the largest logit."""
     top = logits.max()
     bent = logits.copy()
     for token, x in enumerate(logits):

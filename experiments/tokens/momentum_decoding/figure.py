@@ -25,6 +25,7 @@ def draw(path: Path, found: Findings) -> None:
         for place, span in enumerate(spans.values()):
             error = [[span[0] - span[1]], [span[2] - span[0]]]
             seconds.errorbar(place, span[0], error, color="black", capsize=3, marker="")
+        seconds.set_ylim(0, 1.1 * max(span[2] for span in spans.values()))
 
 
 def _both(axes: Axes, found: Findings) -> None:

@@ -78,7 +78,8 @@ def claims(found: Findings) -> list[Claim]:
         """The interval of a difference over contexts lies above `least`."""
         gap = found.gap(one, two, name)
         values = f"{found.mean(one, name):.3f} against {found.mean(two, name):.3f}"
-        return Claim(claim, paper, f"{values}: {shown(gap, '+.3f')}", gap[1] > least)
+        measured = f"{values}: {shown(gap, '+.3f')}"
+        return Claim(claim, paper, measured, gap[1] > least, gap[1:], least)
 
     twice = interval(found.values(own, "rep-4"))
     passes = {name: found.rows[name]["passes"] for name in ("greedy", own, other)}
@@ -115,6 +116,8 @@ def claims(found: Findings) -> list[Claim]:
             f"{shown(twice, '.2f')} %; contrastive search {found.mean(other, 'rep-4'):.2f} %, "
             f"people {found.mean(PEOPLE, 'rep-4'):.2f} %",
             twice[2] <= 0.02,
+            twice[1:],
+            0.02,
         ),
         compared(
             f"as coherent as contrastive search (at most {AS_COHERENT} nats a token less)",
@@ -137,12 +140,15 @@ def claims(found: Findings) -> list[Claim]:
             "greedy decoding's cost; contrastive search reads k candidates a token",
             ", ".join(f"{n}: {passes[n]:.2f} passes, {read[n]:.2f} tokens" for n in passes),
             passes[own] == passes["greedy"] and read[own] == read["greedy"],
+            sanity=True,
         ),
         Claim(
             f"at no more than {COST} times greedy decoding's time",
             "as fast as greedy decoding",
             ", ".join(f"{name}: {shown(span, '.2f')} times" for name, span in wall.items()),
             wall[own][2] <= COST,
+            wall[own][1:],
+            COST,
         ),
         compared(
             "depth is what leaves loops: a constant resistance leaves text less diverse",
@@ -159,6 +165,8 @@ def claims(found: Findings) -> list[Claim]:
             f"{100 * found.mean(own, 'likeliest'):.0f} % of tokens, contrastive search "
             f"{100 * found.mean(other, 'likeliest'):.0f} %; alpha {config.alpha:g}",
             interval(found.values(own, "likeliest"))[1] > 0.5,
+            interval(found.values(own, "likeliest"))[1:],
+            0.5,
         ),
     ]
 
@@ -182,4 +190,6 @@ def _nearer(found: Findings, own: str, other: str) -> Claim:
         "people .936; momentum .966 to .981, contrastive search .933 to .941: not claimed",
         f"from {human:.3f}: {told}; gain {shown((own_gap[other] - own_gap[own], low, high))}",
         bool(low > 0),
+        (float(low), float(high)),
+        0.0,
     )

@@ -99,6 +99,9 @@ def test_the_rules_hold_in_the_papers_world_and_each_fails_in_another() -> None:
     for fault, expected in faults:
         verdicts = claims(findings(**fault))
         assert {i for i, claim in enumerate(verdicts) if not claim.holds} == expected, fault
+    assert claims(findings(bias=0.15))[0].verdict == "not resolved"
+    out_of_reach = replace(findings(), config=replace(CONFIG, targets=(0.5, 6.0)))
+    assert claims(out_of_reach)[0].verdict == "not measurable here"
     broken = findings()
     for setting in (0.3, 0.6, 1.0):
         broken.rows["top-p"][setting]["rep-6"] += 20
