@@ -18,7 +18,7 @@ from jaxdecode import struct
 from jaxdecode.cache import put, resize, spread, truncate
 from jaxdecode.denoiser import refuse_denoiser
 from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
-from jaxdecode.logits import LogitsTransform
+from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.meter import Meter, NoMeter, measure
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
@@ -193,7 +193,7 @@ def commit(
         logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
         root=token,
         cache=truncate(output.cache, output.cache.length + active),
-        transform=generator.transform.observe(rows.transform, token, emits),
+        transform=noted(generator.transform, rows.transform, raw, token, emits),
         meter=meter,
         usage=rows.usage.add(
             emitted=emits.astype(jnp.int32),
