@@ -1,0 +1,61 @@
+"""The text's side of a step: a token is appended, whoever ran the model and however.
+
+Neither the cache nor what running the model cost changes here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from jaxdecode.cache import put
+from jaxdecode.result import Status
+from jaxdecode.rows import Rows
+from jaxdecode.types import Array, Bool, Float, Int
+
+if TYPE_CHECKING:
+    from jaxdecode.autoregress import Generator
+
+
+def append(
+    generator: Generator,
+    rows: Rows,
+    active: Bool[Array, "R"],
+    raw: Float[Array, "R V"],
+    drawn: Int[Array, "R"],
+) -> Rows:
+    """Emit the token `drawn` on every active row, -1 for an unusable one.
+
+    `raw` are the logits of the model that the token is counted under.
+    """
+    usable = drawn >= 0  # a sampler returns -1 where no token has probability
+    emits = active & usable
+    token = jnp.where(emits, drawn, rows.root)
+
+    chosen = jnp.take_along_axis(raw, token[:, None], axis=1)[:, 0]
+    logprob = chosen - jax.nn.logsumexp(raw, axis=1)
+    at = jnp.where(emits, rows.length, rows.tokens.shape[1])
+    tokens = put(rows.tokens, at[:, None], token[:, None])
+    length = rows.length + emits
+    full = length >= rows.tokens.shape[1]
+    status = jnp.where(emits & full, Status.LENGTH, rows.status)
+    status = jnp.where(emits & generator.stop(tokens, length), Status.EOS, status)
+    status = jnp.where(active & ~usable, Status.INVALID, status)
+    return replace(
+        rows,
+        tokens=tokens,
+        length=length,
+        status=status.astype(jnp.int8),
+        logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
+        root=token,
+        transform=generator.transform.observe(rows.transform, token, emits),
+        meter=generator.meter.observe(rows.meter, raw, token, emits),
+        usage=rows.usage.add(
+            emitted=emits.astype(jnp.int32),
+            bonus=emits.astype(jnp.int32),
+            invalid=(active & ~usable).astype(jnp.int32),
+        ),
+    )
