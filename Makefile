@@ -26,7 +26,7 @@ optimized: $(VENV)/.installed
 	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/jaxdecode tests/conformance/test_decoders.py
 
 demo: $(VENV)/.installed
-	$(PY) -m experiments.demo --out out/demo
+	$(PY) -m experiments demo --out out/demo
 
 lint: $(VENV)/.installed-lint
 	$(PY) -m ruff check .

@@ -5,6 +5,7 @@ Files are read, never imported, so a broken tree is reported and not run.
 """
 
 import ast
+import itertools
 import re
 import sys
 import tomllib
@@ -23,6 +24,21 @@ ARROWS = {
 ENGINES = ("autoregress", "speculate", "population", "arena", "unmask")
 ENGINE_LINES, FILE_LINES = 250, 300
 CONFORMANCE = "tests/conformance"
+
+# The rooms of `experiments`, from the ground up: a room imports itself and what lies below it.
+# Rooms of one floor are strangers.
+FLOORS = (
+    {"harness", "sandbox"},
+    {"tasks"},
+    {"zoo"},
+    {"inputs"},
+    {"selection", "speculative", "search", "alignment", "agents", "tokens", "diffusion"},
+    {"bench", "commands"},
+)
+ROOM_ENTRIES = 16  # what a folder may show, `__init__.py` left out
+# What an extra brings under another name, and what is run and not imported.
+MODULES = {"orbax-checkpoint": "orbax", "huggingface-hub": "huggingface_hub"}
+TOOLS = {"ruff": "-m ruff", "pyright": "-m pyright", "pytest-xdist": "--dist", "pdoc": "-m pdoc"}
 
 # What no file may say. Written so that no pattern matches its own text.
 FORBIDDEN = {
@@ -59,6 +75,8 @@ def imports(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, str
                 names = [alias.name for alias in node.names]
             case ast.ImportFrom(level=0, module=str(module)):
                 names = [module]
+                if module in HOUSES:  # what is imported from a house is a room of it
+                    names = [f"{module}.{alias.name}" for alias in node.names]
             case ast.ImportFrom(level=level, module=module):
                 above = package[: len(package) - level + 1]
                 # `from .. import models` at a house's top reaches what lies beside the house.
@@ -154,8 +172,9 @@ def unkept_promises(root: Path) -> Iterator[str]:
             continue
         first[slug] = here
         word = re.compile(rf"(?<!\w){re.escape(slug)}(?!\w)")
-        if not (root / "experiments" / f"{slug}.py").is_file():
-            yield f"{here}: no experiments/{slug}.py"
+        family = f"experiments/{path.relative_to(root / 'algorithms').parts[0]}"
+        if not any((root / family / name).is_file() for name in (f"{slug}.py", f"{slug}/main.py")):
+            yield f"{here}: neither {family}/{slug}.py nor {family}/{slug}/main.py"
         if not word.search(conformance):
             yield f"{here}: no row for {slug!r} in {CONFORMANCE}"
         if not word.search(rows):
@@ -180,6 +199,71 @@ def forbidden_words(root: Path) -> Iterator[str]:
                     yield f"{path.relative_to(root)}:{number}: names a {what}"
 
 
+def wrong_floors(root: Path) -> Iterator[str]:
+    """Imports inside `experiments` that go up, or sideways from one family to another."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    for path, tree in sources(root, "experiments"):
+        here = path.relative_to(root / "experiments").parts
+        if len(here) == 1:
+            continue  # what starts everything knows every room
+        if here[0] not in floor:
+            yield f"experiments/{here[0]}: no room of the plan; give it a floor in tests"
+            continue
+        for line, name, _ in imports(root, path, tree):
+            house, _, rest = name.partition(".")
+            room = rest.partition(".")[0]
+            if house != "experiments" or room in ("", here[0]):
+                continue
+            if floor.get(room, len(FLOORS)) >= floor[here[0]]:
+                yield f"{path.relative_to(root)}:{line}: {here[0]} imports {room}"
+
+
+def crowded_rooms(root: Path) -> Iterator[str]:
+    """Folders of experiments and their tests that show too much at once."""
+    for house in ("experiments", "tests/experiments"):
+        for folder in (root / house, *sorted((root / house).rglob("*/"))):
+            names = {path.name for path in folder.iterdir()} - {"__init__.py", "__pycache__"}
+            held = any((folder / name).suffix == ".py" for name in names) or folder == root / house
+            if held and len(names) > ROOM_ENTRIES:
+                here = folder.relative_to(root)
+                yield f"{here}: {len(names)} entries, of at most {ROOM_ENTRIES}"
+
+
+def unmirrored_tests(root: Path) -> Iterator[str]:
+    """Folders of tests that are no folders of what they test."""
+    for house in ("experiments", *PACKAGES):
+        for path in sorted((root / "tests" / house).rglob("test_*.py")):
+            folder = path.parent.relative_to(root / "tests")
+            if not (root / folder).is_dir():
+                yield f"{path.relative_to(root)}: there is no {folder}"
+
+
+def unused_extras(root: Path) -> Iterator[str]:
+    """Declared requirements that nothing imports and no target runs."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    lines = itertools.chain(project["dependencies"], *extras)
+    commands = _read(root / "Makefile") + _read(root / ".ci" / "run")
+    used = {
+        name.split(".")[0]
+        for path, tree in sources(root, *HOUSES)
+        for _, name, _ in imports(root, path, tree)
+    } | {word for path, tree in sources(root, *HOUSES) for word in _found_specs(tree)}
+    for name in sorted({re.split(r"[^\w.-]", line)[0] for line in lines}):
+        module = MODULES.get(name, name.replace("-", "_"))
+        if module not in used and (name not in TOOLS or TOOLS[name] not in commands):
+            yield f"pyproject.toml: {name} is declared and not used"
+
+
+def _found_specs(tree: ast.Module) -> Iterator[str]:
+    """Modules that are looked for before they are used: `find_spec("name")`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=func, args=[ast.Constant(value=str(module)), *_]):
+                if ast.unparse(func).endswith(("find_spec", "importorskip")):
+                    yield module.split(".")[0]
+
+
 CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
     wrong_arrows,
     undeclared_imports,
@@ -187,4 +271,8 @@ CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
     undocumented_modules,
     unkept_promises,
     forbidden_words,
+    wrong_floors,
+    crowded_rooms,
+    unmirrored_tests,
+    unused_extras,
 )

@@ -5,17 +5,21 @@ from pathlib import Path
 import pytest
 
 from tests import architecture
-from tests.architecture import CHECKS, CONFORMANCE, ENGINE_LINES, FILE_LINES
+from tests.architecture import CHECKS, CONFORMANCE, ENGINE_LINES, FILE_LINES, ROOM_ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = f"{CONFORMANCE}/test_decoders.py"
 PAPER = 'from jaxdecode.paper import Paper\n\nPAPER = Paper(slug="best_of_n", title="Best")\n'
 
 SOUND = {
-    "pyproject.toml": '[project]\ndependencies = ["jax>=0.10", "orbax-checkpoint", "numpy"]\n',
+    "pyproject.toml": '[project]\ndependencies = ["jax>=0.10", "orbax-checkpoint", "numpy"]\n'
+    "[project.optional-dependencies]\n"
+    'checkpoints = ["safetensors>=0.5"]\nlint = ["ruff"]\nparity = ["lm-eval"]\n',
+    "Makefile": "lint:\n\tpython -m ruff check .\n",
     "README.md": "# House\n\n| method | command |\n| --- | --- |\n| Best | `best_of_n` |\n",
     "jaxdecode/__init__.py": '"""Mechanisms."""\n',
-    "jaxdecode/paper.py": '"""Papers."""\nimport re\nimport orbax.checkpoint\nfrom . import lm\n',
+    "jaxdecode/paper.py": '"""Papers."""\nimport re\nimport jax, numpy, orbax.checkpoint\n'
+    "from . import lm\n",
     "jaxdecode/py.typed": "",
     "models/__init__.py": '"""Models."""\nfrom jaxdecode import lm\n',
     "models/checkpoints.py": '"""Files."""\ndef load():\n    import safetensors\n',
@@ -23,7 +27,11 @@ SOUND = {
     "algorithms/__init__.py": '"""Methods."""\n',
     "algorithms/selection/best.py": f'"""Best of N."""\n{PAPER}',
     "algorithms/py.typed": "",
-    "experiments/best_of_n.py": '"""Claim."""\nimport algorithms.selection.best\nimport models\n',
+    "experiments/__main__.py": '"""Start."""\nimport experiments.commands\n',
+    "experiments/selection/best_of_n.py": '"""Claim."""\nimport algorithms.selection.best\n'
+    "import models\nfrom experiments.zoo import load\nfrom experiments.selection import shared\n",
+    "experiments/zoo/load.py": '"""Models."""\nfrom experiments import tasks\nimport lm_eval\n',
+    "tests/experiments/selection/test_best_of_n.py": "",
     ROWS: 'ROWS = {"best_of_n": 1}\n',
 }
 
@@ -84,7 +92,13 @@ def test_a_sound_house_has_no_fault(house: Path) -> None:
         ("algorithms/x.py", "from models.heads import Head", "algorithms imports models.heads"),
         ("algorithms/x.py", "import tests.architecture", "algorithms imports tests"),
         ("algorithms/x.py", 'importlib.import_module("models.heads")', "imports models.heads"),
-        ("experiments/x.py", "from tests.conformance import rows", "experiments imports tests"),
+        ("experiments/zoo/x.py", "from tests.conformance import rows", "experiments imports tests"),
+        ("experiments/zoo/x.py", "from experiments.inputs import prompts", "zoo imports inputs"),
+        ("experiments/zoo/x.py", "from experiments import bench", "zoo imports bench"),
+        ("experiments/harness/x.py", "import experiments.tasks.task", "harness imports tasks"),
+        ("experiments/search/a/x.py", "from experiments.selection import s", "imports selection"),
+        ("experiments/commands/x.py", "from experiments.bench import race", "imports bench"),
+        ("experiments/attic/x.py", "import jax", "experiments/attic: no room of the plan"),
     ],
 )
 def test_a_wrong_arrow_is_caught(house: Path, name: str, code: str, expected: str) -> None:
@@ -119,7 +133,11 @@ def test_a_long_file_is_caught(house: Path, name: str, limit: int) -> None:
 @pytest.mark.parametrize(
     ("slug", "missing"),
     [
-        ("experiments/best_of_n.py", "no experiments/best_of_n.py"),
+        (
+            "experiments/selection/best_of_n.py",
+            "neither experiments/selection/best_of_n.py nor "
+            "experiments/selection/best_of_n/main.py",
+        ),
         (ROWS, f"no row for 'best_of_n' in {CONFORMANCE}"),
         ("README.md", "no row for 'best_of_n' in a table of README.md"),
     ],
@@ -135,12 +153,51 @@ def test_a_longer_name_or_plain_text_is_no_row(house: Path) -> None:
     assert len(faults(house)) == 2
 
 
+def test_an_experiment_may_be_a_folder_and_stands_in_its_family(house: Path) -> None:
+    code = (house / "experiments/selection/best_of_n.py").read_text()
+    (house / "experiments/selection/best_of_n.py").unlink()
+    write(house, "experiments/selection/best_of_n/main.py", code)
+    assert faults(house) == []
+    (house / "experiments/selection/best_of_n/main.py").unlink()
+    code = code.replace("experiments.selection", "experiments.search")
+    write(house, "experiments/search/best_of_n.py", code)
+    assert [fault.partition(": ")[2][:31] for fault in faults(house)] == [
+        "neither experiments/selection/b"
+    ]
+
+
+def test_a_crowded_room_is_caught(house: Path) -> None:
+    for number in range(ROOM_ENTRIES):
+        write(house, f"experiments/zoo/part{number}.py", '"""A part."""\n')
+    assert faults(house) == [f"experiments/zoo: {ROOM_ENTRIES + 1} entries, of at most 16"]
+    (house / "experiments/zoo/load.py").rename(house / "experiments/zoo/__init__.py")
+    assert faults(house) == []
+
+
+def test_a_test_of_nothing_is_caught(house: Path) -> None:
+    write(house, "tests/experiments/attic/test_x.py", "")
+    assert faults(house) == ["tests/experiments/attic/test_x.py: there is no experiments/attic"]
+
+
+@pytest.mark.parametrize(
+    ("name", "unused"),
+    [
+        ("experiments/zoo/load.py", "lm-eval"),
+        ("Makefile", "ruff"),
+        ("models/checkpoints.py", "safetensors"),
+    ],
+)
+def test_an_extra_that_nothing_uses_is_caught(house: Path, name: str, unused: str) -> None:
+    write(house, name, '"""Empty."""\n')
+    assert faults(house) == [f"pyproject.toml: {unused} is declared and not used"]
+
+
 @pytest.mark.parametrize(
     ("paper", "expected"),
     [
         ("PAPER = record()", "with the slug written out"),
         ("PAPER: Paper = Paper('best_of_n')", "is already in algorithms/selection/best.py"),
-        ("PAPER: Paper = Paper('unknown')", "no experiments/unknown.py"),
+        ("PAPER: Paper = Paper('unknown')", "neither experiments/selection/unknown.py"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_caught(house: Path, paper: str, expected: str) -> None:
@@ -165,8 +222,9 @@ def test_an_undocumented_module_and_hidden_types_are_caught(house: Path) -> None
         "../" + "shared/plan.md",
     ],
 )
-@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "experiments/notes.md", "tests/test_x.py"])
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "experiments/zoo/notes.md", "tests/x.py"])
 def test_a_forbidden_word_is_caught(house: Path, name: str, text: str) -> None:
-    write(house, name, f"# one\n{text}\n")
+    before = SOUND.get(name, "# one\n")
+    write(house, name, f"{before}# {text}\n")
     (fault,) = faults(house)
-    assert fault.startswith(f"{name}:2: names a")
+    assert fault.startswith(f"{name}:{1 + before.count(chr(10))}: names a")

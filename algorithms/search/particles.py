@@ -27,7 +27,7 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from algorithms.search.crowd import crowd, scored, standing
+from algorithms.search.final_responses import final_responses, scored, standing
 from jaxdecode import struct
 from jaxdecode.arena import Choice, Evaluator, Search
 from jaxdecode.logits.transform import check_number
@@ -173,7 +173,7 @@ class Resampling:
 class Particles:
     """Particle filtering, or particle Gibbs where there are several iterations.
 
-    The trace is the `Crowd` of the last run's particles.
+    The trace is the `FinalResponses` of the last run's particles.
 
     Attributes:
       steps: how steps are drawn; the authors take temperature 0.8.
@@ -239,4 +239,6 @@ class Particles:
         assert isinstance(judged, Judgement)
         node = strategy.whole(note)
         _, score = standing(arena, note.score, node)
-        return crowd(self.steps.model, arena, judged, node, score, jnp.argmax(score, axis=1))
+        return final_responses(
+            self.steps.model, arena, judged, node, score, jnp.argmax(score, axis=1)
+        )

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from algorithms.search.crowd import crowd, scored, standing
+from algorithms.search.final_responses import final_responses, scored, standing
 from jaxdecode import struct
 from jaxdecode.arena import Choice, Evaluator, Search
 from jaxdecode.nodes import NONE, Arena, Fresh
@@ -92,7 +92,7 @@ class Pruning:
 
 @struct.dataclass
 class StepBeams:
-    """Best-of-N, beam search or DVTS over steps; the trace is a `Crowd`.
+    """Best-of-N, beam search or DVTS over steps; the trace is a `FinalResponses`.
 
     Attributes:
       steps: how steps are drawn.
@@ -147,4 +147,6 @@ class StepBeams:
         arena, note, judged = search.run(key, prompt)
         assert isinstance(judged, Judgement)
         _, score = standing(arena, note.score, note.node)
-        return crowd(self.steps.model, arena, judged, note.node, score, jnp.argmax(score, axis=1))
+        return final_responses(
+            self.steps.model, arena, judged, note.node, score, jnp.argmax(score, axis=1)
+        )

@@ -1,8 +1,8 @@
 """The small models that ship: weights made by the recipes beside them.
 
     load(name)                          a model, its tokenizer and its card
-    python -m experiments.zoo           what there is
-    python -m experiments.zoo train NAME   make it again
+    python -m experiments zoo           what there is
+    python -m experiments zoo train NAME   make it again
 
 A folder of `weights/` is an ordinary checkpoint in the published format, or a head as
 `models.heads.files` writes it, with one file more: `card.json` says how it was made, what it

@@ -49,7 +49,7 @@ def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = {
         "kind": recipe.kind,
         "about": recipe.about,
-        "recipe": f"python -m experiments.zoo train {recipe.name}",
+        "recipe": f"python -m experiments zoo train {recipe.name}",
         "steps": recipe.steps,
         "seed": recipe.seed,
         "tokenizer": codec.fingerprint(),

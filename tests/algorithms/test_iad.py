@@ -12,7 +12,7 @@ import pytest
 
 from algorithms.agents.agent import Attempt, Reply, Review, Verdict
 from algorithms.agents.iad import IAD
-from experiments.refinement_chain import Chain, score
+from experiments.agents.iad.refinement_chain import Chain, score
 from tests.algorithms.bits import Bits, share, strings
 from tests.references import iad as naive
 

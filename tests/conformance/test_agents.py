@@ -16,8 +16,8 @@ import pytest
 from algorithms.agents.agent import Review, Verdict
 from algorithms.agents.iad import IAD
 from algorithms.selection.best_of_n import BestOfN
-from experiments.agents import ModelAgent
-from experiments.sources import Codec
+from experiments.agents.iad.agents import ModelAgent
+from experiments.inputs.sources import Codec
 from experiments.tasks.tokenizer import characters
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode

@@ -1,0 +1,1 @@
+"""Speed: tokens a second, ways of speculating, steps of aligning."""

@@ -1,0 +1,1 @@
+"""A tour in some minutes."""

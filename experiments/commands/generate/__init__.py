@@ -1,0 +1,1 @@
+"""Text from any model by any decoder."""

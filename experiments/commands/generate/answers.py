@@ -1,0 +1,87 @@
+"""Answers to requests, one record each, and which of them a file has already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.harness.files import Lines
+from experiments.inputs.prompts import Request
+from experiments.inputs.sources import Codec
+from jaxdecode.decoder import Decoder, decode_all
+from jaxdecode.result import Result, Status, Usage
+from models.stream import trim
+
+
+@dataclass(frozen=True)
+class Job:
+    """Requests and what answers them, opened and checked.
+
+    Attributes:
+      tokens: of each request's prompt.
+      facts: what made the answers, stored with each and compared when a run goes on.
+      stop: texts at which an answer ends."""
+
+    codec: Codec
+    decoder: Decoder
+    requests: Sequence[Request]
+    tokens: Sequence[Sequence[int]]
+    facts: dict[str, Any]
+    stop: tuple[str, ...]
+    seed: int
+    batch: int
+
+    def pending(self, lines: Lines) -> list[int]:
+        """Which requests the file has no answer to yet.
+
+        Raises:
+          ValueError: if what is in the file was made otherwise, naming the difference.
+        """
+        known = {request.id: request for request in self.requests}
+        done = set()
+        for number, record in enumerate(lines.records, start=1):
+            where = f"{lines.path}:{number}"
+            request = known.get(record.get("id", ""))
+            expected = self.facts | ({"prompt": request.prompt} if request else {})
+            for name, value in expected.items():
+                if record.get(name) != value:
+                    raise ValueError(
+                        f"{where} has {name}={record.get(name)!r}, this run {value!r}; "
+                        "choose another --output, or remove the file"
+                    )
+            done.add(record.get("id"))
+        return [i for i, request in enumerate(self.requests) if request.id not in done]
+
+    def answers(self, pending: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """A record for each request, as they finish."""
+        chosen = [self.tokens[i] for i in pending]
+        ids = [self.requests[i].number for i in pending]
+        for index, result in decode_all(self.decoder, self.seed, chosen, self.batch, ids):
+            yield self.record(self.requests[pending[index]], result)
+
+    def record(self, request: Request, result: Result) -> dict[str, Any]:
+        """What is stored of one row."""
+        tokens = result.tokens[0, : result.length[0]].tolist()
+        text, cut = trim(self.codec.decode(tokens), self.stop)
+        status = Status(int(result.status[0])) if cut is None else Status.EOS
+        return {
+            "id": request.id,
+            "prompt": request.prompt,
+            "text": text,
+            "tokens": tokens,
+            "status": status.name.lower(),
+            "logprob": float(result.logprob[0]),
+            "usage": counts(result.usage),
+            **self.facts,
+        }
+
+
+def counts(usage: Usage) -> dict[str, Any]:
+    """The counts of one row; the histogram only where something was drafted."""
+    values = {name: np.asarray(value)[0].tolist() for name, value in vars(usage).items()}
+    if len(values["histogram"]) == 1:
+        del values["histogram"]
+    return values

@@ -1,0 +1,1 @@
+"""EleutherAI's evaluation harness over our models."""

@@ -1,0 +1,1 @@
+"""What every experiment stands on: its report, its resumption, its progress, its figures."""

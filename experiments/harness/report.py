@@ -1,0 +1,224 @@
+"""The report of an experiment, and the command line that all experiments share.
+
+    python -m experiments SLUG [--preset smoke|cpu|paper] [--out DIR] [--seed N] [--strict]
+                                 [--config.FIELD VALUE ...]
+
+writes `result.json`, `table.md` and whatever the experiment draws into DIR. Where the environment
+names a coordinator (see `jaxdecode.distributed`), the processes that were started with the same
+command run as one: all take part, and process 0 writes. An experiment is
+a module with a frozen dataclass `Config` that has the fields `seed: Seed` and `out: Out`, a
+function `run(config) -> Report` that fills in `claims` and `rows`, and `PRESETS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from experiments.harness.entries import name_of
+from experiments.harness.environment import environment, keep_compiled
+from experiments.harness.figures import figure
+from experiments.harness.files import plain, read_json, write_atomically
+from experiments.harness.resumption import Resumption
+from jaxdecode.distributed import initialize, primary
+
+__all__ = ["Claim", "Out", "Report", "Resumption", "Seed", "figure", "run_main", "stopping"]
+
+# Set by --seed and --out; not offered a second time under --config.
+Seed = Annotated[int, tyro.conf.Suppress]
+Out = Annotated[Path | None, tyro.conf.Suppress]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper, what the paper measured, what was measured here.
+
+    `holds` is decided by a rule fixed before measuring.
+    """
+
+    claim: str
+    paper: str
+    measured: str
+    holds: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an experiment found. `run` gives claims and rows; `run_main` adds the rest.
+
+    Attributes:
+      claims: the paper's, each with its verdict.
+      rows: the measurements; keys are columns, the first row's first.
+      seconds: wall time; `run` gives what an interrupted run had spent before.
+    """
+
+    claims: Sequence[Claim]
+    rows: Sequence[dict[str, Any]]
+    experiment: str = ""
+    preset: str = ""
+    seed: int = 0
+    seconds: float = 0.0
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim does."""
+        return all(claim.holds for claim in self.claims)
+
+    def table(self) -> str:
+        """Claims and rows in Markdown."""
+        claims = [dataclasses.asdict(claim) for claim in self.claims]
+        title = f"# {self.experiment}, preset {self.preset}, seed {self.seed}"
+        return "\n\n".join([title, markdown(claims), markdown(self.rows)]) + "\n"
+
+    def write(self, out: Path) -> None:
+        """Store `result.json` and `table.md` in `out`, each atomically."""
+        order = ("experiment", "preset", "seed", "seconds", "environment", "claims", "rows")
+        fields = plain(dataclasses.asdict(self))
+        stored = {name: fields[name] for name in order}
+        write_atomically(out / "table.md", self.table())
+        write_atomically(out / "result.json", json.dumps(stored, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """From a `result.json`.
+
+        Raises:
+          ValueError: if the file is half written or something else, naming what is wrong.
+        """
+        stored = read_json(path)
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(stored) != names:
+            raise ValueError(
+                f"{path} is no result of an experiment: missing {sorted(names - set(stored))}, "
+                f"unknown {sorted(set(stored) - names)}; delete it or run the experiment again"
+            )
+        try:
+            claims = [Claim(**claim) for claim in stored["claims"]]
+        except TypeError as error:
+            raise ValueError(f"{path}: a claim is malformed ({error})") from error
+        stored["claims"] = claims
+        return cls(**stored)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as a Markdown table; its columns are the keys in order of first use."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def line(cells: Sequence[str]) -> str:
+        return (
+            "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+        )
+
+    body = [line([cell(row.get(column)) for column in columns]) for row in rows]
+    return "\n".join([line(columns), line(["---"] * len(columns)), *body]) if columns else ""
+
+
+def cell(value: Any) -> str:
+    """A value in a table: four digits that count, yes or no, nothing for nothing."""
+    match plain(value):
+        case bool(flag):
+            return "yes" if flag else "no"
+        case float(number):
+            return f"{number:.0f}" if 1e4 <= abs(number) < 1e9 else f"{number:.4g}"
+        case None:
+            return ""
+        case other:
+            return str(other)
+
+
+@contextlib.contextmanager
+def stopping(kept: str) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a quiet exit that says what is kept and how to go on."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        print(f"\nstopped. {kept}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+Config = TypeVar("Config")
+
+
+def run_main(
+    run: Callable[[Config], Report],
+    presets: dict[str, Config],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, join the other processes, run, store, print.
+
+    With --strict, exit 1 for a failed claim.
+    """
+    module = sys.modules[run.__module__]
+    name = module.__spec__.name if module.__spec__ else run.__module__
+    slug = name_of(name)
+    options = parse(slug, module.__doc__ or "", presets, arguments)
+    initialize()
+    out = options.out or Path("out") / slug / options.preset
+    config = dataclasses.replace(options.config, seed=options.seed, out=out if primary() else None)
+
+    keep_compiled()
+    start = time.perf_counter()
+    with stopping(f"What is finished is kept in {out}; the same command goes on from there."):
+        report = run(config)
+    report = dataclasses.replace(
+        report,
+        experiment=slug,
+        preset=options.preset,
+        seed=options.seed,
+        seconds=round(report.seconds + time.perf_counter() - start, 1),
+        environment=environment(),
+    )
+    if primary():
+        report.write(out)
+        for claim in report.claims:
+            verdict = "holds" if claim.holds else "FAILS"
+            print(f"{verdict}  {claim.claim}\n       paper: {claim.paper}; here: {claim.measured}")
+        print(f"{slug}: {report.seconds:.0f} s, written to {out}")
+    if options.strict and not report.holds:
+        raise SystemExit(1)
+
+
+def parse(slug: str, description: str, presets: dict[str, Any], arguments: Any) -> Any:
+    """The options of an experiment; the preset chosen gives the configuration's defaults."""
+    prog = f"python -m experiments {slug}"
+    first = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=list(presets), default=next(iter(presets)))
+    chosen = first.parse_known_args(arguments)[0].preset
+    config = presets[chosen]
+
+    def option(name: str, kind: Any, default: Any, **shown: Any) -> tuple[str, Any, Any]:
+        kind = Annotated[kind, tyro.conf.arg(**shown)]
+        return name, kind, dataclasses.field(default=default)
+
+    options = dataclasses.make_dataclass(
+        "Options",
+        [
+            option("preset", str, chosen, metavar="|".join(presets), help="size of the run"),
+            option("out", Path | None, None, metavar="DIR", help="default: out/NAME/PRESET"),
+            option("seed", int, config.seed, help="of every random draw"),
+            option(
+                "strict", tyro.conf.FlagCreatePairsOff[bool], False, help="exit 1 on a failed claim"
+            ),
+            option("config", type(config), config, help="what the preset sets, one by one"),
+        ],
+    )
+    return tyro.cli(options, prog=prog, description=description, args=arguments)

@@ -1,0 +1,1 @@
+"""Models, prompts, questions and preferences, by name or by path."""

@@ -1,0 +1,152 @@
+"""A reward model and an independent judge from one file of preferences.
+
+The prompts of the file are shared out: the held-out ones, and the others, whose pairs train the
+reward model and the judge, half each, so that neither has seen a pair of the other's. Both start
+from the generator's own weights with a new head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.inputs.preference_files import PairBatches, read
+from experiments.inputs.sources import Source
+from experiments.tasks.dialog import Preference
+from jaxdecode.prompt import bucket
+from jaxdecode.train.fit import Checkpoints, fit
+from jaxdecode.train.losses import bradley_terry
+from models.reward_heads import LinearHead
+from models.rewards import RewardModel, headless
+
+ROWS = 8  # pairs of a batch
+PEAK = 1e-3
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How reward models are trained.
+
+    Attributes:
+      steps: of `ROWS` pairs each.
+      longest: tokens that a prompt with its reply may have.
+      leave_out: leave out what is longer, and say how many; otherwise it is an error.
+    """
+
+    steps: int
+    longest: int
+    leave_out: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a file of preferences gives.
+
+    Attributes:
+      prompts: texts by split, "train" and "test".
+      reward, judge: trained on different pairs.
+      accuracy: of either on the pairs of the held-out prompts.
+    """
+
+    prompts: dict[str, list[str]]
+    reward: RewardModel
+    judge: RewardModel
+    accuracy: dict[str, float]
+
+
+def teach(
+    path: Path, source: Source, lesson: Lesson, held_out: int, room: int, out: Path | None
+) -> Taught:
+    """Read the file, share out its prompts, train both models.
+
+    Args:
+      held_out: prompts to keep from training.
+      room: tokens that a prompt may have.
+      out: folder to keep the training runs in; a killed one goes on.
+    Raises:
+      ValueError: naming file, line and what was expected there.
+    """
+    pairs = fitting(path, read(path), source, lesson, room)
+    texts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    if len(texts) < held_out + 2:
+        raise ValueError(
+            f"{path}: {len(texts)} prompts; {held_out} are held out and 2 more are needed to "
+            "train on, so give more pairs or lower judged"
+        )
+    order = np.random.default_rng(lesson.seed).permutation(len(texts))
+    test = {texts[i] for i in order[:held_out]}
+    train = [pair for pair in pairs if pair.prompt not in test]
+    models = {}
+    for seed, (name, mine) in enumerate({"reward": train[::2], "judge": train[1::2]}.items()):
+        where = None if out is None else Path(out) / "rewards" / name
+        models[name] = fitted(source, mine, lesson, lesson.seed + seed, where)
+    kept = [pair for pair in pairs if pair.prompt in test]
+    return Taught(
+        {"train": [t for t in texts if t not in test], "test": [t for t in texts if t in test]},
+        models["reward"],
+        models["judge"],
+        {name: accuracy(model, batches(source, kept, lesson)) for name, model in models.items()},
+    )
+
+
+def fitting(
+    path: Path, pairs: Sequence[Preference], source: Source, lesson: Lesson, room: int
+) -> list[Preference]:
+    """The pairs that are short enough; the others are an error, or counted aloud."""
+    kept = []
+    for number, pair in enumerate(pairs, start=1):
+        prompt, whole = len(source.codec.prompt(pair.prompt)), tokens_of(source, pair)
+        if whole <= lesson.longest and prompt <= room:
+            kept.append(pair)
+        elif not lesson.leave_out:
+            raise ValueError(
+                f"{path}:{number}: {prompt} tokens of prompt, {whole} with the longer reply; "
+                f"expected at most {room} and {lesson.longest}: raise longest, or set "
+                "leave_out_long to go on without such pairs"
+            )
+    if len(kept) < len(pairs):
+        print(f"{path}: {len(pairs) - len(kept)} of {len(pairs)} pairs left out, too long")
+    return kept
+
+
+def tokens_of(source: Source, pair: Preference) -> int:
+    """Tokens of the prompt, the longer reply and an end."""
+    reply = max(len(source.codec.piece(text)) for text in (pair.chosen, pair.rejected))
+    return len(source.codec.prompt(pair.prompt)) + reply + 1
+
+
+def batches(source: Source, pairs: Sequence[Preference], lesson: Lesson) -> PairBatches:
+    width = bucket(max(tokens_of(source, pair) for pair in pairs))
+    return PairBatches(pairs, source.codec, ROWS, width, lesson.seed)
+
+
+def fitted(
+    source: Source, pairs: Sequence[Preference], lesson: Lesson, seed: int, where: Path | None
+) -> RewardModel:
+    """A Bradley-Terry reward model that starts from the generator."""
+    model = headless(source.model)
+    head = LinearHead.create(model.config.embed_width, 1, nnx.Rngs(seed), model.config.dtype)
+    rate = optax.warmup_cosine_decay_schedule(0, PEAK, 5, max(lesson.steps, 6), PEAK / 20)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
+    return fit(
+        RewardModel(model, head),
+        bradley_terry,
+        batches(source, pairs, lesson),
+        optimizer,
+        lesson.steps,
+        None if where is None else Checkpoints(where, lesson.steps),
+        watch_every=lesson.steps,
+    )
+
+
+def accuracy(model: Any, stream: PairBatches) -> float:
+    """The share of pairs that a model ranks as labelled, over a few batches."""
+    seen = [bradley_terry(model, **stream(step))[1]["accuracy"] for step in range(4)]
+    return float(np.mean(seen))

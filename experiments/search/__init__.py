@@ -1,0 +1,1 @@
+"""Experiments on searches, beams and values."""

@@ -1,0 +1,1 @@
+"""Superposed decoding."""

@@ -1,0 +1,1 @@
+"""Experiments on choosing among responses."""

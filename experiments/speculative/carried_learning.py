@@ -1,0 +1,84 @@
+"""Runs in which what a drafter has learned goes from one decode to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from algorithms.speculative.learning import Learning
+from experiments import zoo
+from experiments.speculative.speculation import Counts, Field, counts, library, problems
+from jaxdecode.decoder import decode
+from jaxdecode.prompt import Prompt
+from jaxdecode.rows import Rows
+from jaxdecode.speculate import Speculator, play
+
+Build = Callable[[Any], Speculator]
+"""What was learned -> a speculator that starts from it."""
+
+
+def field_of(task: str, prompts: int, max_tokens: int, split: str = "test") -> Field:
+    """A field of the zoo's target of a task, for methods that need no draft model."""
+    target = zoo.load(task)
+    chosen = {"stdlib": library, "arithmetic": problems}[task](target.tokenizer, prompts, split)
+    ends = (target.tokenizer.eos_id,)
+    return Field(task, target.model, target.model, ends, tuple(chosen), max_tokens)
+
+
+def relay(
+    build: Build,
+    memory: Any,
+    kept: Callable[[Any], Any],
+    prompts: Sequence[Prompt],
+    seed: int = 0,
+) -> tuple[list[Counts], list[Any]]:
+    """Decode prompt after prompt, each starting from what the one before has learned.
+
+    Args:
+      memory: to start from.
+      kept: what is handed on of a drafter's final state.
+    Returns:
+      counts: of each prompt, a batch being one.
+      states: the drafter's after each, all of it.
+    """
+    jax.block_until_ready(decode(Learning(build(memory)), seed, prompts[0]))
+    found, states = [], []
+    for prompt in prompts:
+        began = time.perf_counter()
+        result = jax.block_until_ready(decode(Learning(build(memory)), seed, prompt))
+        found.append(counts([result], prompt.batch, time.perf_counter() - began))
+        states.append(result.trace)
+        memory = kept(result.trace)
+    return found, states
+
+
+def per_call(found: Sequence[Counts]) -> float:
+    """Emitted tokens for each pass of the target over several runs."""
+    return float(sum(c.emitted.sum() for c in found) / sum(c.passes.sum() for c in found))
+
+
+@jax.jit
+def one_round(speculator: Speculator, rows: Rows) -> Rows:
+    """A round on every row that runs."""
+    until = jnp.full_like(rows.length, rows.cache.capacity - speculator.drafter.nodes)
+    return play(speculator, rows, rows.running & (rows.total < until), until)
+
+
+def by_round(speculator: Speculator, prompt: Prompt, seed: int = 0) -> NDArray[np.float64]:
+    """Tokens that each round emits on average over the rows that still run, f64[rounds]."""
+    capacity = prompt.tokens.shape[1] + speculator.max_tokens
+    start = jax.jit(lambda own, key, prompt: own.start(key, prompt, 1, capacity))
+    rows = start(speculator, jax.random.key(seed), prompt)
+    means = []
+    while bool((running := np.asarray(rows.running)).any()):
+        after = one_round(speculator, rows)
+        gained = np.asarray(after.length) - np.asarray(rows.length)
+        means.append(float(gained[running].mean()))
+        rows = after
+    return np.array(means)

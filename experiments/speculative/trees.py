@@ -1,0 +1,125 @@
+"""What the experiments on draft trees share: a pair of models, their laws, how to count.
+
+A `Pair` is a field with the temperature of its target. Every measurement draws with the same
+key, prompt by prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from algorithms.sampling.autoregressive import Autoregressive
+from experiments.speculative.speculation import Counts, Field, counts, open_field, questioned
+from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import decode
+from jaxdecode.lm import LanguageModel, extend
+from jaxdecode.logits import Identity, LogitsTransform, Temperature
+from jaxdecode.sampling import Categorical, Greedy, Sampler
+from jaxdecode.speculate import Speculator
+from jaxdecode.types import Array, Float, Int
+
+
+def field_of(
+    prompts: int, max_tokens: int, target: str | None, draft: str | None, questions: Path | None
+) -> Field:
+    """The standard library's pair and held-out prompts, or checkpoints and questions by path.
+
+    Raises:
+      ValueError: if only some of the paths are given.
+    """
+    given = (target, draft, questions)
+    if given == (None, None, None):
+        return open_field("stdlib", prompts, max_tokens)
+    if target is None or draft is None or questions is None:
+        raise ValueError(
+            f"target={target}, draft={draft}, questions={questions}: give all three, or none for "
+            "the zoo's models of the standard library"
+        )
+    return questioned(questions, prompts, max_tokens, target, draft)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A field whose target samples at a temperature, or is greedy at 0."""
+
+    field: Field
+    temperature: float
+    batch: int
+    seed: int
+
+    @property
+    def generator(self) -> Generator:
+        return self.field.generator(*law(self.temperature))
+
+    def counts(self, speculator: Speculator) -> Counts:
+        """Decode the prompts, once."""
+        decoder = Autoregressive(speculator)
+        results = [decode(decoder, self.seed, prompt) for prompt in self.field.batches(self.batch)]
+        return counts(results, len(self.field.prompts), seconds=0.0)
+
+    def measure(self, speculator: Speculator) -> dict[str, Any]:
+        """What decoding the prompts came to."""
+        return summary(self.counts(speculator))
+
+
+def summary(found: Counts) -> dict[str, Any]:
+    """Counts as a row, with how far chance may have moved the tokens a pass."""
+    return {
+        "tokens_per_call": found.per_call,
+        "error": spread(found.emitted, found.passes),
+        "nodes": float(found.drafted.sum() / found.passes.sum()),
+        "draft_passes": found.drafts_per_call,
+        "acceptance": found.acceptance,
+        "calls": float(found.passes.sum()),
+    }
+
+
+def law(temperature: float) -> tuple[Sampler, LogitsTransform]:
+    """Sampler and edits of a temperature; all above 0 make one program."""
+    return (Greedy(), Identity()) if temperature == 0 else (Categorical(), Temperature(temperature))
+
+
+def spread(emitted: np.ndarray, passes: np.ndarray) -> float:
+    """Standard error of sum(emitted) / sum(passes), prompts being independent."""
+    ratio = emitted.sum() / passes.sum()
+    return float(np.sqrt(np.sum((emitted - ratio * passes) ** 2)) / passes.sum())
+
+
+@jax.jit
+def _read(model: LanguageModel, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+    cache = model.init_cache(*tokens.shape)
+    return extend(model, tokens, cache, fresh=True).logits
+
+
+def logits(field: Field, skip: int = 8) -> tuple[Float[Array, "M V"], Float[Array, "M V"]]:
+    """What target and draft say at every place of the prompts, but the first `skip` of each."""
+    width = min(map(len, field.prompts))
+    tokens = jnp.asarray([prompt[:width] for prompt in field.prompts])
+    found = [_read(model, tokens)[:, skip:] for model in (field.target, field.draft)]
+    target, draft = (x.reshape(-1, x.shape[2]) for x in found)
+    return target, draft
+
+
+def laws(field: Field, target: float, draft: float) -> tuple[Array, Array]:
+    """Their laws at two temperatures above 0."""
+    big, small = logits(field)
+    return jax.nn.softmax(big / target), jax.nn.softmax(small / draft)
+
+
+def speed_up(tokens: float, passes: float, cost: float) -> float:
+    """Modelled: plain decoding's time over that of drafts, if a pass of the target takes the same
+    time whatever it verifies, and a pass of the draft model `cost` of that."""
+    return tokens / (1 + cost * passes)
+
+
+def rising(values: Iterable[float], slack: float = 0.0) -> bool:
+    """Whether every value is above the one before, within `slack`."""
+    return all(b > a - slack for a, b in pairwise(values))

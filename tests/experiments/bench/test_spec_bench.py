@@ -1,0 +1,104 @@
+"""The race of all ways of speculating: what it counts, what it claims, whose prompts it takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.bench import peers, spec_bench
+from experiments.bench.spec_bench import PRESETS, Config, claims, run
+from experiments.bench.speculators import METHODS
+from experiments.bench.wider_target import widened
+from experiments.harness.report import Report
+from experiments.speculative.speculation import Field, counts, open_field
+from jaxdecode.decoder import decode
+
+SMOKE = PRESETS["smoke"]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Report:
+    """The smoke preset, without the peer, which is not always there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peers, "missing", lambda: "left out")
+        return run(replace(SMOKE, out=tmp_path_factory.mktemp("race")))
+
+
+def test_methods_write_what_plain_decoding_writes(report) -> None:
+    named = {row["method"]: row for row in report.rows}
+    assert set(named) == {"plain decoding", *SMOKE.methods}
+    assert all(row["equal_rows"] == 1.0 for row in named.values())
+    assert named["draft model"]["tokens_per_call"] > 1.1
+    assert named["plain decoding"]["speed_up"] == 1.0
+    exact = next(claim for claim in report.claims if "exact" in claim.claim)
+    assert exact.holds
+
+
+def test_questions_of_a_file_are_raced_by_the_same_command(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "question.jsonl"
+    turns = ["import os\n", "def main(", "class A"]
+    path.write_text("\n".join(json.dumps({"turns": [turn]}) for turn in turns))
+    monkeypatch.setattr(peers, "missing", lambda: "left out")
+    config = replace(SMOKE, methods=("prompt lookup",), questions=path, max_tokens=8)
+    rows = run(config).rows
+    assert {row["task"] for row in rows} == {"questions"} and len(rows) == 2
+
+
+def row(method: str, kind: str, speed_up: float, **more) -> dict:
+    return {"task": "t", "batch": 1, "method": method, "kind": kind, "speed_up": speed_up} | {
+        "tokens/s": 100 * speed_up,
+        "equal_rows": 1.0,
+        **more,
+    }
+
+
+def test_claims_follow_their_rules() -> None:
+    rows = [
+        row("plain decoding", "", 1.0),
+        row("draft model", "draft model", 1.7),
+        row("eagle", "trained", 1.9),
+        row("prompt lookup", "training-free", 1.4),
+        row("prompt lookup, cost-aware", "training-free", 0.96),
+        row("transformers, prompt lookup", "peer", 0.5),
+    ]
+    held = {claim.claim: claim.holds for claim in claims(rows)}
+    assert list(held.values()) == [True, False, True, True, True]
+    wrong = [*rows, row("spectr", "draft model", 1.0, equal_rows=0.5)]
+    assert not claims(wrong)[-1].holds
+
+
+def test_the_widened_target_has_goals_of_its_own() -> None:
+    rows = [row("plain decoding", "", 1.0), row("eagle", "trained", 0.9)]
+    rows += [dict(r, task="t, widened", speed_up=2 * r["speed_up"]) for r in rows]
+    assert [claim.holds for claim in claims(rows)[:2]] == [False, True]
+
+
+def test_a_widened_target_writes_the_same_text() -> None:
+    field = open_field("arithmetic", 2, 8)
+    wide = replace(field, target=widened(field.target, field.target.config.mlp + 64))
+    assert wide.target.cost.parameters > field.target.cost.parameters
+    one, two = (decode(f.plain(), 0, f.batches(2)[0]).tokens for f in (field, wide))
+    np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match="mlp=8"):
+        widened(field.target, 8)
+
+
+def test_counts_are_those_of_the_result() -> None:
+    field: Field = open_field("arithmetic", 3, 12)
+    decoder = METHODS["draft model"].decoder(field)
+    results = [decode(decoder, 0, prompt) for prompt in field.batches(2)]
+    found = counts(results, 3, 1.0)
+    usage = [np.concatenate([getattr(r.usage, n) for r in results])[:3] for n in ("emitted",)]
+    np.testing.assert_array_equal(found.emitted, usage[0])
+    assert found.per_call == pytest.approx(found.emitted.sum() / found.passes.sum())
+    assert found.verified * found.per_call == pytest.approx(1.0)
+    assert len(found.tokens) == 3 and (found.histogram.sum() >= found.passes.sum())
+
+
+def test_the_presets_name_methods_that_there_are() -> None:
+    for preset in PRESETS.values():
+        assert set(preset.methods) <= set(METHODS)
+    assert isinstance(spec_bench.PRESETS["paper"], Config)

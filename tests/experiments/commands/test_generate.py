@@ -1,0 +1,378 @@
+"""Generation from the command line: what it writes, what it refuses, how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from experiments.commands import decoders
+from experiments.commands.decoders import Rules
+from experiments.commands.generate import main as generate
+from experiments.inputs import prompts, sources
+from experiments.inputs.prompts import Request
+from jaxdecode.decoder import decode
+from jaxdecode.prompt import Prompt
+from tests.experiments.folders import build
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXTS = ("one plus one", "the cat", "two plus")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    return build(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def base(folders) -> list[str]:
+    """The least options, of a run that is quick to compile."""
+    return ["--model", str(folders["generator"]), "--max-tokens", "8", "--batch", "2"]
+
+
+def answers(base: list[str], output: Path, *options: str) -> list[dict]:
+    generate.main([*base, "--output", str(output), *options])
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def by_id(records: Iterable[dict]) -> dict[str | int, dict]:
+    return {record["id"]: record for record in records}
+
+
+def refusal(*options: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        generate.main(list(options))
+    return str(stop.value.code)
+
+
+def test_answers_are_those_of_the_decoder(folders, base, tmp_path: Path) -> None:
+    found = answers(base, tmp_path / "a.jsonl", "--prompts", *TEXTS, "--seed", "3")
+    source = sources.open_model(str(folders["generator"]))
+    rules = Rules(max_tokens=8)
+    decoder = decoders.build("sample", rules, source.model, source.codec.stop())
+    tokens = [source.codec.prompt(text) for text in TEXTS]
+    assert {ids[0] for ids in tokens} == {source.codec.text.bos}
+    expected = decode(decoder, 3, Prompt.of(tokens, width=16))
+    assert sorted(record["id"] for record in found) == [0, 1, 2]
+    for record in found:
+        row = record["id"]
+        length = int(expected.length[row])
+        assert record["prompt"] == TEXTS[row]
+        assert record["tokens"] == expected.tokens[row, :length].tolist()
+        assert record["text"] == source.codec.decode(record["tokens"])
+        assert record["logprob"] == pytest.approx(float(expected.logprob[row]), abs=1e-4)
+        assert record["usage"]["emitted"] == length
+        assert record["status"] in ("length", "eos") and record["seed"] == 3
+        assert record["settings"] == {"decoder": "sample", "max_tokens": 8}
+
+
+def test_an_answer_does_not_depend_on_the_order_of_requests(base, tmp_path: Path) -> None:
+    named = zip("abc", TEXTS, strict=True)
+    lines = [json.dumps({"id": name, "prompt": text}) for name, text in named]
+    for name, order in (("x", lines), ("y", lines[::-1])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(order))
+        answers(base, tmp_path / f"{name}.out", "--input", str(tmp_path / f"{name}.jsonl"))
+    first, second = (
+        by_id(map(json.loads, (tmp_path / f"{name}.out").read_text().splitlines())) for name in "xy"
+    )
+    assert first == second and set(first) == {"a", "b", "c"}
+    assert first["a"]["tokens"] != first["b"]["tokens"]
+
+
+def test_a_run_does_only_what_is_missing(base, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jsonl"
+    answers(base, whole, "--prompts", *TEXTS)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    torn = tmp_path / "torn.jsonl"
+    torn.write_bytes(lines[0] + lines[1][:-30])
+    answers(base, torn, "--prompts", *TEXTS)
+    assert torn.read_bytes() == whole.read_bytes()
+    answers(base, torn, "--prompts", *TEXTS)
+    assert torn.read_bytes() == whole.read_bytes(), "nothing is done twice"
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--seed", "1"], "seed=0, this run 1"),
+        (["--decoder", "greedy"], "settings="),
+        (["--prompts", "the cat", "one plus one", "two plus"], "prompt='"),
+    ],
+)
+def test_other_answers_are_not_mixed_in(base, tmp_path: Path, options, difference) -> None:
+    output = tmp_path / "a.jsonl"
+    answers(base, output, "--prompts", *TEXTS)
+    before = output.read_bytes()
+    given = ["--prompts", *TEXTS] if "--prompts" not in options else []
+    said = refusal(*base, "--output", str(output), *given, *options)
+    assert f"{output}:1 has" in said and difference in said
+    assert output.read_bytes() == before
+
+
+def command(folders, output: Path, source: Path) -> list[str]:
+    model = str(folders["generator"])
+    options = ["--max-tokens", "60", "--batch", "1", "--input", source, "--output", output]
+    return [sys.executable, "-m", "experiments", "generate", "--model", model, *map(str, options)]
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(folders, tmp_path: Path) -> None:
+    source = tmp_path / "prompts.txt"
+    source.write_text("\n".join(f"{i} plus {i}" for i in range(150)))
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "a.jsonl"
+    subprocess.run(command(folders, whole, source), cwd=ROOT, check=True, capture_output=True)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        before = output.read_bytes().count(b"\n") if output.exists() else 0
+        process = subprocess.Popen(
+            command(folders, output, source), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 120
+        while not output.exists() or output.read_bytes().count(b"\n") < before + 5:
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert before < output.read_bytes().count(b"\n") < 150
+        if number == signal.SIGTERM:
+            assert process.returncode == 128 + number
+            assert "kept in" in said and "Traceback" not in said
+    subprocess.run(command(folders, output, source), cwd=ROOT, check=True, capture_output=True)
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
+    alone = answers(base, tmp_path / "alone.jsonl", "--prompts", *TEXTS)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = [*base, "--distributed", "--output", str(tmp_path / "a.jsonl"), "--prompts", *TEXTS]
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    run = [sys.executable, "-m", "experiments", "generate", *options]
+    processes = [
+        subprocess.Popen(
+            run,
+            cwd=ROOT,
+            env=os.environ | job | {"JAX_PROCESS_ID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in processes:
+        said, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, said
+    shards = [(tmp_path / f"a.{i}-of-2.jsonl").read_text().splitlines() for i in range(2)]
+    assert [len(lines) for lines in shards] == [2, 1]
+    together = [json.loads(line) for lines in shards for line in lines]
+    assert by_id(together) == by_id(alone)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--decoder", "best-of-n", "--samples", "4", "--reward", "JUDGE", "--temperature", "0.7"],
+        ["--decoder", "best-of-n", "--samples", "4", "--reward", "likelihood", "--wave", "2"],
+        ["--decoder", "beam-search", "--beams", "4", "--length-penalty", "0.6"],
+        ["--decoder", "self-certainty", "--samples", "4", "--measure", "gini", "--top-p", "0.9"],
+        ["--decoder", "speculative-rejection", "--samples", "4", "--reward", "likelihood",
+         "--budget", "64", "--alpha", "0.4", "--rule", "quantile"],
+    ],
+)  # fmt: skip
+def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) -> None:
+    options = [str(folders["judge"]) if option == "JUDGE" else option for option in options]
+    (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
+    assert 4 in (record["settings"].get("samples"), record["settings"].get("beams"))
+    assert record["usage"]["emitted"] > len(record["tokens"]) > 0
+    # A judge reads every response; the likelihood reads the prompt, whose part it cannot know.
+    assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam-search", "diverse-beam-search", "sample"])
+def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
+    """What a response may not spell, must begin with, or is chosen from."""
+    asked = ["--prompts", *TEXTS, "--decoder", decoder]
+    blocked = ["--no-repeat-ngram-size", "1", "--bad-words", "the", "plus"]
+    for record in answers(base, tmp_path / "a.jsonl", *asked, *blocked, "--begin-with", "two"):
+        assert record["text"].startswith("two")
+        assert len(set(record["tokens"])) == len(record["tokens"])
+        assert "the" not in record["text"] and "plus" not in record["text"]
+        assert record["settings"]["bad_words"] == ["the", "plus"]
+    chosen = answers(base, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
+    assert {record["text"] for record in chosen} <= {"mat", "two", "one is"}
+    assert all(record["status"] == "eos" for record in chosen)
+
+
+def test_allowed_tokens_are_all_that_is_written(base, tmp_path: Path) -> None:
+    allowed = ["--allowed-token-ids", "2", "40", "41", "--decoder", "beam-search"]
+    found = answers(base, tmp_path / "a.jsonl", "--prompts", *TEXTS, *allowed)
+    assert {token for record in found for token in record["tokens"]} <= {2, 40, 41}
+
+
+def test_texts_that_end_a_response_are_cut_off(base, tmp_path: Path) -> None:
+    (whole,) = answers(base, tmp_path / "a.jsonl", "--prompts", "the cat", "--decoder", "greedy")
+    stop = next(c for c in whole["text"][2:] if c.isascii())
+    (cut,) = answers(
+        base, tmp_path / "b.jsonl", "--prompts", "the cat", "--decoder", "greedy", "--stop", stop
+    )
+    assert cut["text"] == whole["text"].partition(stop)[0]
+    assert cut["status"] == "eos" and len(cut["tokens"]) < len(whole["tokens"])
+
+
+def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.jsonl"
+    talk.write_text('{"messages": [{"role": "user", "content": "the cat"}]}\n')
+    (first,) = answers(base, tmp_path / "a.jsonl", "--input", str(talk))
+    (second,) = answers(base, tmp_path / "b.jsonl", "--prompts", "the cat", "--chat")
+    (plain,) = answers(base, tmp_path / "c.jsonl", "--prompts", "the cat")
+    assert first == second
+    assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
+
+
+def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:
+    (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "the cat")
+    stop = next(c for c in record["text"][2:] if c.isascii())
+    for stops in ([], ["--stop", stop]):
+        capsys.readouterr()
+        generate.main([*base, "--prompts", "the cat", *stops, "--stream"])
+        expected = record["text"].partition(stop)[0] if stops else record["text"]
+        assert capsys.readouterr().out == generate.visible(expected) + "\n"
+
+
+def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
+    generate.main([*base, "--prompts", "the cat"])
+    assert capsys.readouterr().out.strip()
+    assert generate.visible("a\x1b[2Jb\r\n\tü�") == "a\\x1b[2Jb\\r\n\tü�"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": \n', ":2 is no JSON"),
+        ("p.jsonl", b'{"prompt": "a"}\n["a"]\n', ":2: '[\"a\"]' was found where"),
+        ("p.jsonl", b'{"prompt": "a", "messages": []}\n', ":1: "),
+        ("p.jsonl", b'{"prompt": ["a"]}\n', ":1: \"['a']\" was found"),
+        ("p.jsonl", b'{"messages": [{"role": "user"}]}\n', ":1: "),
+        ("p.jsonl", b'{"prompt": "a", "id": 1.5}\n', ":1: id=1.5"),
+        ("p.jsonl", b'{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n', ":2: the id 'x'"),
+        ("p.jsonl", b'{"prompt": " "}\n', ":1 is empty"),
+        ("p.txt", b"a\n\xff\xfe\n", ":2: 'utf-8'"),
+        ("p.txt", b"a\n\nb\n", ":2 is empty"),
+        ("p.txt", b"", "is empty"),
+        ("missing.txt", None, "is no file"),
+    ],
+)
+def test_wrong_prompts_are_named(tmp_path: Path, name, content, complaint) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        prompts.read(path)
+    assert f"{path}{complaint}" in str(error.value) or complaint in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a"}\n{"id": 7, "prompt": "b"}\n{"id": "x", "prompt": "c"}\n')
+    first, second, third = prompts.read(path)
+    assert (first.number, second.number) == (0, 7)
+    assert third.number == Request("x", "other", "elsewhere").number < 2**31
+    assert third.number != Request("y", "c", "elsewhere").number
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "give either --prompts or --input"),
+        (["--prompts", "a", "--input", "x.txt"], "give either"),
+        (["--prompts", "a", ""], "prompt 1 is empty"),
+        (["--prompts", "a", "--stop", ""], "--stop"),
+        (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
+        (["--prompts", "a", "--beams", "3"], "--beams does nothing for --decoder sample"),
+        (["--prompts", "a", "--decoder", "beam-search", "--beams", "0"], "beams=0"),
+        (
+            ["--prompts", "a", "--decoder", "diverse-beam-search", "--groups", "3"],
+            "groups=3 must divide",
+        ),
+        (["--prompts", "a", "--samples", "3"], "--samples does nothing for --decoder sample"),
+        (["--prompts", "a", "--decoder", "best-of-n"], "needs --reward"),
+        (["--prompts", "a", "--draft-tokens", "3"], "--draft-tokens does nothing without --draft"),
+        (["--prompts", "a", "--draft", "prompt-lookup", "--draft-tokens", "0"], "length=0"),
+        (["--prompts", "a", "--draft", "nowhere"], "nor in the zoo"),
+        (["--prompts", "a", "--decoder", "self-certainty", "--draft", "x"], "--draft does nothing"),
+        (
+            ["--prompts", "a", "--decoder", "speculative-rejection", "--reward", "likelihood"],
+            "needs --budget",
+        ),
+        (["--prompts", "a", "--temperature", "0"], "temperature"),
+        (["--prompts", "a", "--top-p", "1.5"], "p=1.5"),
+        (["--prompts", "a", "--no-repeat-ngram-size", "0"], "n=0 "),
+        (["--prompts", "a", "--bad-words", ""], "bad_words=['']: one text"),
+        (["--prompts", "a", "--allowed-token-ids", "9999"], "allowed_token_ids=[9999]"),
+        (["--prompts", "a", "--choices", "the cat sat on the mat"], "choices: the longest has"),
+        (["--prompts", "a", "--max-tokens", "0"], "max_tokens=0"),
+        (["--prompts", "a", "--max-tokens", "95"], "exceed the 96 tokens"),
+        (["--prompts", "a", "b", "--stream"], "--stream prints one response; 2"),
+        (["--prompts", "a", "--stream", "--output", "a.jsonl"], "--stream is for the terminal"),
+        (["--prompts", "a", "--stream", "--decoder", "self-certainty"], "sample or greedy"),
+        (["--prompts", "a", "--batch", "0"], "batch=0"),
+        (["--prompts", "a", "--reward", "nowhere", "--decoder", "best-of-n"], "nor in the zoo"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(base, options, complaint) -> None:
+    assert complaint in refusal(*base, *options)
+
+
+@pytest.mark.parametrize("draft", ["prompt-lookup", "token-recycling", "generator"])
+def test_drafts_change_no_text(folders, base, tmp_path: Path, draft) -> None:
+    """Greedy answers are those of plain decoding, and the drafts are counted."""
+    greedy = ["--decoder", "greedy", "--prompts", *TEXTS]
+    plain = by_id(answers(base, tmp_path / "plain.jsonl", *greedy))
+    draft = str(folders[draft]) if draft in folders else draft
+    found = by_id(answers(base, tmp_path / "drafted.jsonl", *greedy, "--draft", draft))
+    assert {key: row["text"] for key, row in found.items()} == {
+        key: row["text"] for key, row in plain.items()
+    }
+    assert sum(row["usage"]["drafted"] for row in found.values()) > 0
+
+
+def test_a_draft_of_another_vocabulary_is_refused(folders, base) -> None:
+    said = refusal(*base, "--prompts", "a", "--draft", str(folders["stranger"]))
+    assert "the tokenizers differ, first at id" in said
+
+
+def test_a_budget_without_room_names_the_prompt(base) -> None:
+    options = ["--decoder", "speculative-rejection", "--reward", "likelihood", "--budget", "48"]
+    said = refusal(*base, *options, "--samples", "16", "--prompts", "a", "the cat sat on the mat")
+    assert "prompt 1: prompt.length" in said and "exceeds the 2 tokens that fit" in said
+
+
+def test_a_judge_that_cannot_read_a_whole_response_is_refused(folders, base, tmp_path) -> None:
+    judge = tmp_path / "judge"
+    shutil.copytree(folders["judge"], judge)
+    path = judge / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 20}))
+    options = ["--decoder", "best-of-n", "--reward", str(judge), "--prompts", "a"]
+    said = refusal(*base, *options, "--max-tokens", "19")
+    assert f"and --max-tokens 19 exceed the 20 tokens that {judge} can read" in said
+
+
+def test_models_that_do_not_belong_together_are_refused(folders, base, tmp_path: Path) -> None:
+    judge = ["--decoder", "best-of-n", "--reward", str(folders["critic"]), "--prompts", "a"]
+    assert "the tokenizers differ, first at id" in refusal(*base, *judge)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folders["stranger"], mixed)
+    shutil.copy(folders["generator"] / "tokenizer.json", mixed)
+    assert "belong to different models" in refusal("--model", str(mixed), "--prompts", "a")
+    critic = refusal("--model", str(folders["critic"]), "--prompts", "a")
+    assert "config.json names LlamaForSequenceClassification" in critic
+    assert "nor in the zoo" in refusal("--model", str(tmp_path / "none"), "--prompts", "a")

@@ -1,0 +1,199 @@
+"""Likelihoods and answers are the model's own, whoever asks for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.commands.decoders import Rules
+from experiments.commands.lm_eval import main as lm_eval
+from experiments.commands.lm_eval.evaluation import Evaluator, batches
+from experiments.harness.likelihood import CHUNK
+from experiments.inputs import sources
+from experiments.inputs.sources import Source
+from jaxdecode.prompt import bucket
+from models.transformer import Transformer
+from tests.experiments.folders import build
+
+QUESTION = "two plus two is"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    return build(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="module")
+def source(folders) -> Source:
+    return sources.open_model(str(folders["generator"]))
+
+
+@jax.jit
+def read(model: Transformer, tokens: jax.Array) -> jax.Array:
+    """Log-probabilities f32[T, V]; what stands behind a text changes nothing before it."""
+    return jax.nn.log_softmax(model.forward(tokens[None])[0][0])
+
+
+def reference(source: Source, tokens: list[int], first: int) -> tuple[float, bool]:
+    """From the whole text at once."""
+    padded = jnp.asarray(tokens + [0] * (128 - len(tokens)))
+    logprob = np.asarray(read(source.model, padded), np.float64)
+    at = range(first, len(tokens))
+    greedy = all(int(logprob[i - 1].argmax()) == tokens[i] for i in at)
+    return sum(logprob[i - 1, tokens[i]] for i in at), greedy
+
+
+def text(length: int, seed: int, source: Source) -> list[int]:
+    return np.random.default_rng(seed).integers(3, source.model.vocab_size, length).tolist()
+
+
+def test_likelihoods_are_the_models_whatever_the_batch(source: Source) -> None:
+    texts = [text(n, n, source) for n in (2, 5, CHUNK, CHUNK + 1, CHUNK + 2, 90)]
+    pairs = [(tokens[:k], tokens[k:]) for tokens in texts for k in (1, len(tokens) - 1)]
+    found = Evaluator(source, batch=4).loglikelihood(pairs)
+    for (context, continuation), (logprob, greedy) in zip(pairs, found, strict=True):
+        expected = reference(source, context + continuation, len(context))
+        assert logprob == pytest.approx(expected[0], abs=2e-4) and greedy == expected[1]
+    alone = Evaluator(source, batch=1).loglikelihood(pairs)
+    np.testing.assert_allclose([x for x, _ in alone], [x for x, _ in found], atol=1e-4)
+
+
+def test_greedy_text_is_recognised(source: Source) -> None:
+    evaluator = Evaluator(source)
+    context = source.codec.prompt(QUESTION)
+    written = context
+    for _ in range(4):
+        padded = jnp.asarray(written + [0] * (128 - len(written)))
+        written = [*written, int(read(source.model, padded)[len(written) - 1].argmax())]
+    best = written[len(context) :]
+    other = [*best[:-1], (best[-1] + 1) % source.model.vocab_size]
+    (_, yes), (_, no) = evaluator.loglikelihood([(context, best), (context, other)])
+    assert yes and not no
+    assert evaluator.loglikelihood([(context, [])]) == [(0.0, True)]
+
+
+def test_what_does_not_fit_loses_its_beginning_and_is_counted(source: Source) -> None:
+    tokens, longest = text(130, 0, source), source.positions
+    evaluator = Evaluator(source)
+    ((logprob, _),) = evaluator.loglikelihood([(tokens[:-3], tokens[-3:])])
+    kept = tokens[-(longest + 1) :]
+    assert logprob == pytest.approx(reference(source, kept, len(kept) - 3)[0], abs=2e-4)
+    assert evaluator.truncated == 1
+    for pair in (([1], tokens), ([], tokens[:2])):
+        with pytest.raises(ValueError, match=f"at most {longest} are possible"):
+            evaluator.loglikelihood([pair])
+    evaluator.generate([(tokens, {"max_gen_toks": 6})])
+    assert evaluator.truncated == 2
+    with pytest.raises(ValueError, match="leave no room"):
+        evaluator.generate([(tokens, {"max_gen_toks": longest})])
+
+
+def test_answers_end_where_the_task_says(source: Source) -> None:
+    evaluator = Evaluator(source, batch=2)
+    tokens = source.codec.prompt(QUESTION)
+    plain = {"max_gen_toks": 12, "do_sample": False, "temperature": 0.0}
+    (whole,) = evaluator.generate([(tokens, plain)])
+    stop = next(c for c in whole[2:] if c.isascii())
+    asked = [(tokens, plain | {"until": stop}), (tokens, plain), (tokens, plain | {"until": []})]
+    assert evaluator.generate(asked) == [whole.partition(stop)[0], whole, whole]
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "rules"),
+    [
+        ({}, "greedy", Rules(128)),
+        ({"max_new_tokens": 5, "temperature": 0.0}, "greedy", Rules(5)),
+        ({"do_sample": False, "temperature": 0.7}, "greedy", Rules(128)),
+        ({"temperature": 0.7, "top_p": 0.9}, "sample", Rules(128, temperature=0.7, top_p=0.9)),
+        ({"do_sample": True, "top_k": 5}, "sample", Rules(128, top_k=5)),
+    ],
+)
+def test_a_task_is_decoded_as_it_asks(source: Source, options, name, rules) -> None:
+    assert Evaluator(source).asked(options) == ([], name, rules)
+
+
+def test_a_chosen_decoder_answers_everything(source: Source) -> None:
+    rules = Rules(samples=4, temperature=0.5)
+    evaluator = Evaluator(source, "self-certainty", rules)
+    asked = evaluator.asked({"temperature": 0.9, "max_gen_toks": 7, "until": ["x", ""]})
+    assert asked == (["x"], "self-certainty", Rules(7, samples=4, temperature=0.5))
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda source: Evaluator(source).asked({"num_beams": 4}), "asks for num_beams"),
+        (lambda source: Evaluator(source, batch=0), "batch=0"),
+        (lambda source: Evaluator(source, rules=Rules(top_k=3)), "choose a decoder"),
+        (lambda source: Evaluator(source, "greedy", Rules(top_k=3)), "does nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(source: Source, make, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        make(source)
+
+
+def test_batches_hold_everything_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 37).tolist()
+    seen = []
+    for rows, width in batches(lengths, 4):
+        assert len(rows) <= 4 and {bucket(lengths[i]) for i in rows} == {width}
+        seen += rows
+    assert sorted(seen) == list(range(37))
+
+
+def test_without_the_harness_its_absence_is_named(folders, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        lm_eval.main(["--model", str(folders["generator"]), "--tasks", "x"])
+    assert "pip install '.[eval]'" in str(stop.value.code)
+
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {data}}}
+test_split: test
+output_type: {kind}
+doc_to_text: "{{{{text}}}}"
+doc_to_target: {target}
+{more}
+"""
+
+
+@pytest.mark.parity
+def test_the_harness_gets_the_models_numbers(folders, source, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "one plus one is", "answer": 0}\n')
+    kinds = {
+        "choice": ("multiple_choice", "answer", 'doc_to_choice: ["two", "four"]'),
+        "write": ("generate_until", '"x"', "generation_kwargs: {until: [], max_gen_toks: 8}"),
+        "read": ("loglikelihood_rolling", '"{{text}}"', "metric_list: [{metric: bits_per_byte}]"),
+    }
+    for name, (kind, target, more) in kinds.items():
+        filled = TASK.format(name=name, data=data, kind=kind, target=target, more=more)
+        (tmp_path / f"{name}.yaml").write_text(filled)
+    paths = ["--include", str(tmp_path), "--out", str(tmp_path)]
+    lm_eval.main(["--model", str(folders["generator"]), *paths, "--tasks", *kinds])
+    stored = json.loads((tmp_path / "results.json").read_text())
+    samples = {name: stored["samples"][name][0] for name in kinds}
+    codec, evaluator = source.codec, Evaluator(source)
+    context = codec.prompt("one plus one is")
+    whole = codec.prompt("one plus one is two")
+    expected = reference(source, whole, len(context))[0]
+    scored = float(samples["choice"]["filtered_resps"][0][0])
+    assert scored == pytest.approx(expected, abs=1e-3)
+    (answer,) = evaluator.generate([(context, {"max_gen_toks": 8})])
+    assert samples["write"]["resps"][0][0] == answer
+    text = [codec.text.bos, *codec.piece("one plus one is")]
+    bits = -reference(source, text, 1)[0] / np.log(2) / len("one plus one is")
+    assert stored["results"]["read"]["bits_per_byte,none"] == pytest.approx(bits, abs=1e-3)

@@ -1,0 +1,67 @@
+"""Texts longer than a learned position table are refused, not clamped to its last row."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.speculative.learning import Learning
+from algorithms.speculative.token_recycling import token_recycling
+from experiments.commands import decoders
+from experiments.commands.decoders import Name, Rules
+from jaxdecode.autoregress import Generator
+from jaxdecode.decoder import decode
+from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
+from jaxdecode.rows import check_start
+from jaxdecode.sampling import Greedy
+from jaxdecode.stop import Stop
+from jaxdecode.stream import stream
+from jaxdecode.testing.enumerable import EnumerableLM
+from models.presets import GPT2, LLAMA_3_2_1B, OPT_125M
+from models.transformer import abstract
+
+LEARNED = abstract(GPT2)  # 1024 positions; shapes only, for nothing may be computed
+STOP = Stop.of([50256])
+SAID = r"prompt.length\[1\]=5 and max_tokens=1020 exceed the model's 1024 positions; shorten"
+
+
+def prompt(length: int) -> Prompt:
+    return Prompt.of([[1, 2], [1] * length])
+
+
+def generator(model=LEARNED, max_tokens: int = 1020) -> Generator:
+    return Generator(model, Identity(), Greedy(), STOP, max_tokens)
+
+
+@pytest.mark.parametrize("name", get_args(Name))
+def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
+    rules = Rules(
+        max_tokens=1020,
+        budget=40 * 1024 if name == "speculative-rejection" else None,
+        reward=decoders.LIKELIHOOD if name in decoders.SCORED else None,
+    )
+    decoder = decoders.build(name, rules, LEARNED, STOP)
+    decoder.check(prompt(4))
+    with pytest.raises(ValueError, match=SAID):
+        decode(decoder, 0, prompt(5))
+
+
+def test_speculation_and_streams_refuse() -> None:
+    speculator = token_recycling(generator())
+    for decoder in (Autoregressive(speculator), Learning(speculator)):
+        decoder.check(prompt(4))
+        with pytest.raises(ValueError, match=SAID):
+            decoder.check(prompt(5))
+    with pytest.raises(ValueError, match=SAID):
+        stream(generator(), 0, prompt(5))
+
+
+def test_only_tables_have_an_end() -> None:
+    """A rotation goes on past the context length; OPT's offset is no room of its own."""
+    assert abstract(OPT_125M).max_positions == 2048
+    assert abstract(LLAMA_3_2_1B).max_positions is None
+    assert EnumerableLM.random(0, vocab=3).max_positions is None
+    check_start(generator(abstract(LLAMA_3_2_1B), 200_000), prompt(5))

@@ -1,0 +1,93 @@
+"""What the experiments on draft lengths and sub-models make of counts with known answers."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from algorithms.speculative.pearl import tokens_a_step, within
+from experiments.speculative import pearl, s2d, specdec_pp
+from jaxdecode.train import frozen
+from models.presets import small
+from models.transformer import Transformer
+
+ALPHA = 0.7
+
+
+def test_points_below_a_curve() -> None:
+    fixed = [
+        {"family": "fixed", "verification": v, "discard": d} for v, d in ((0.5, 0.2), (0.3, 1.0))
+    ]
+    points = [
+        {"family": "SpecDec++", "verification": v, "discard": d}
+        for v, d in ((0.4, 0.5), (0.3, 1.1), (0.6, 0.0))
+    ]
+    np.testing.assert_allclose(specdec_pp.below(fixed + points), [0.1, -0.1])
+
+
+def counts(config: pearl.Config) -> dict:
+    """A million rounds of either method, in expectation."""
+    found, rounds = {}, 1e6
+    for k in config.lengths:
+        accepted = rounds * sum(ALPHA**i for i in range(1, k + 1))
+        tokens = accepted + rounds
+        one = {"tokens": tokens, "passes": rounds, "drafts": k * rounds}
+        found[f"model, K = {k}"] = one | {"accepted": accepted, "drafted": k * rounds}
+    for g in config.windows:
+        tokens, share = rounds * tokens_a_step(ALPHA, g), within(ALPHA, g)
+        one = {"tokens": tokens, "passes": rounds, "drafts": g * rounds}
+        found[f"model, window {g}"] = one | {"drafted": share * (g - 1) * rounds}
+    return found
+
+
+def test_counts_of_independent_acceptances_give_the_closed_forms() -> None:
+    config = pearl.Config(exchange=0.0)
+    rows = pearl.table(config, ["model"], counts(config))
+    for row, (turn, side) in zip(
+        rows, ((1.314, 1.614), (1.583, 1.810), (1.849, 1.913)), strict=True
+    ):
+        assert row["acceptance"] == pytest.approx(ALPHA)
+        assert (row["SD"], row["PEARL"]) == (
+            pytest.approx(turn, abs=1e-3),
+            pytest.approx(side, abs=1e-3),
+        )
+        assert row["best window"] == row["c"]
+        assert row["PEARL"] == pytest.approx(row["PEARL, closed form"])
+        assert row["with an exchange"] == row["PEARL / SD"]
+        # A run of accepted drafts ends with a rejection, whatever the window.
+        assert row["accepted in a row, PEARL"] == pytest.approx(ALPHA / (1 - ALPHA))
+    stated = pearl.claims(config, rows, {}, None)
+    assert [claim.holds for claim in stated] == [True] * 4
+
+
+def test_a_losing_corner_is_said_to_lose() -> None:
+    config = pearl.Config(exchange=0.0)
+    rows = pearl.table(config, ["model"], counts(config))
+    rows[2]["PEARL / SD"] = 0.98
+    claim = pearl.claims(config, rows, {}, None)[0]
+    assert not claim.holds and "model, c = 8" in claim.measured
+
+
+def test_a_shortened_model_is_the_first_layers() -> None:
+    whole = Transformer(small(7, hidden=16, layers=3, heads=2), rngs=nnx.Rngs(0))
+    part = s2d.shortened(whole, 2)
+    tokens = jnp.array([[1, 4, 2, 6]])
+    view = frozen.whole(jnp.ones((1, 4), bool))
+    stream, _ = whole.run_layers(whole.embed(tokens, view.position), None, view, 0, 2)
+    expected = whole.unembed(whole.final(stream))
+    np.testing.assert_allclose(part.forward(tokens)[0], expected, 1e-5, 1e-6)
+    layer, output = s2d.price(part)
+    assert 2 * layer + output == part.cost.parameters
+    with pytest.raises(ValueError, match="layers=4"):
+        s2d.shortened(whole, 4)
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="thresholds"):
+        s2d.Setting.of(s2d.Config(thresholds=((0.5,),)))
+    with pytest.raises(ValueError, match="temperatures"):
+        s2d.Setting.of(s2d.Config(temperatures=(1.0,)))
+    with pytest.raises(ValueError, match="few"):
+        specdec_pp.Setting.of(specdec_pp.Config(few=(0.33,)))
