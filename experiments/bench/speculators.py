@@ -37,7 +37,8 @@ from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
-from experiments.speculative.s2d import PRESETS, Setting
+from experiments.speculative.s2d.main import PRESETS
+from experiments.speculative.s2d.setting import Setting
 from experiments.speculative.speculation import Field, cost_aware
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.follower import CHUNK

@@ -11,7 +11,6 @@ prompts have one scale: what is lost there is lost to the words alone.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,65 +28,28 @@ from algorithms.alignment.calibration import Calibration, fingerprint
 from algorithms.alignment.estimators import Rule, inference_win
 from algorithms.alignment.infalign import Plan
 from algorithms.selection.speculative_rejection import SpeculativeRejection
+from experiments.alignment.infalign.optimizer import adam
+from experiments.alignment.infalign.training_reward import TrainingReward
 from experiments.harness.files import read_json
 from experiments.inputs import preference_rewards, prompts, sources
 from experiments.inputs.preference_rewards import Lesson, Taught
 from experiments.tasks.dialog import Dialog
-from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.responses import judge
-from jaxdecode.rows import Rows
 from jaxdecode.sampling import Categorical
-from jaxdecode.scoring import RewardScorer, Scorer, Spent
+from jaxdecode.scoring import RewardScorer
 from jaxdecode.train.policy_gradient import Reinforce
 from jaxdecode.train.sequences import join, logprobs
-from jaxdecode.types import Array, Bool, Float
+from jaxdecode.types import Array
 from models import export
 from models.checkpoints import CONFIG
 
 DIALOG = Dialog(typical=360, longest=500, scale_span=1.0)
 BATCH = 16  # prompts drawn together
 RLOO = Reinforce()  # one object, as the optimiser is: by them runs share a compiled program
-
-
-@functools.cache
-def adam(rate: float, steps: int) -> optax.GradientTransformation:
-    """A short warm-up and a cosine, under a clipped gradient."""
-    schedule = optax.warmup_cosine_decay_schedule(0, rate, 5, max(steps, 6), rate / 10)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.98))
-
-
-@struct.dataclass
-class TrainingReward:
-    """factor (r + bonus 1{a spurious word is said}).
-
-    Attributes:
-      scorer: r.
-      factor: f32[P], by the prompt's id.
-      bonus: f32[], 0 for none.
-      spurious: bool[V], the words that earn it.
-    """
-
-    scorer: Scorer
-    factor: Float[Array, "P"]
-    bonus: Float[Array, ""]
-    spurious: Bool[Array, "V"]
-
-    def init(self, prompt: Prompt, samples: int) -> tuple[Any, Spent]:
-        state, spent = self.scorer.init(prompt, samples)
-        return (state, jnp.repeat(self.factor[prompt.id], samples)), spent
-
-    def score(
-        self, state: Any, prompt: Prompt, rows: Rows, window: int
-    ) -> tuple[Float[Array, "R"], Any, Spent]:
-        inner, factor = state
-        value, inner, spent = self.scorer.score(inner, prompt, rows, window)
-        said = jnp.arange(rows.tokens.shape[1]) < rows.length[:, None]
-        found = jnp.any(self.spurious[rows.tokens] & said, axis=1)
-        return factor * (value + self.bonus * found), (inner, factor), spent
 
 
 @dataclass(frozen=True)

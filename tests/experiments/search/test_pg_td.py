@@ -12,8 +12,9 @@ import pytest
 
 from algorithms.search.pg_td import PlanningGuided
 from experiments.sandbox.program import Limits
+from experiments.search.pg_td.judge import Functions, Judge, Lists
 from experiments.search.pg_td.main import PRESETS, Found, claims, run
-from experiments.search.pg_td.setting import Config, Functions, Judge, Lists, Setting
+from experiments.search.pg_td.setting import Config, Setting
 from experiments.tasks.graded import Graded, cases
 from experiments.tasks.human_eval import HumanEval
 from experiments.tasks.programs import Programs

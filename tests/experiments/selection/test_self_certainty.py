@@ -12,7 +12,8 @@ from flax import nnx
 from experiments.harness.report import Report
 from experiments.harness.response_pool import ResponsePool
 from experiments.inputs.sources import Codec
-from experiments.selection.self_certainty.main import PRESETS, Config, Setting, measure, study
+from experiments.selection.self_certainty.main import PRESETS, study
+from experiments.selection.self_certainty.setting import Config, Setting, measure
 from experiments.selection.self_certainty.votes import Findings
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.gsm8k import Gsm8k

@@ -8,7 +8,11 @@ import pytest
 from flax import nnx
 
 from algorithms.speculative.pearl import tokens_a_step, within
-from experiments.speculative import pearl, s2d, specdec_pp
+from experiments.speculative.pearl import findings
+from experiments.speculative.pearl.setting import Config as PearlConfig
+from experiments.speculative.s2d import setting as s2d
+from experiments.speculative.specdec_pp import setting as specdec_pp
+from experiments.speculative.specdec_pp.findings import below
 from jaxdecode.train import frozen
 from models.presets import small
 from models.transformer import Transformer
@@ -24,10 +28,10 @@ def test_points_below_a_curve() -> None:
         {"family": "SpecDec++", "verification": v, "discard": d}
         for v, d in ((0.4, 0.5), (0.3, 1.1), (0.6, 0.0))
     ]
-    np.testing.assert_allclose(specdec_pp.below(fixed + points), [0.1, -0.1])
+    np.testing.assert_allclose(below(fixed + points), [0.1, -0.1])
 
 
-def counts(config: pearl.Config) -> dict:
+def counts(config: PearlConfig) -> dict:
     """A million rounds of either method, in expectation."""
     found, rounds = {}, 1e6
     for k in config.lengths:
@@ -43,8 +47,8 @@ def counts(config: pearl.Config) -> dict:
 
 
 def test_counts_of_independent_acceptances_give_the_closed_forms() -> None:
-    config = pearl.Config(exchange=0.0)
-    rows = pearl.table(config, ["model"], counts(config))
+    config = PearlConfig(exchange=0.0)
+    rows = findings.table(config, ["model"], counts(config))
     for row, (turn, side) in zip(
         rows, ((1.314, 1.614), (1.583, 1.810), (1.849, 1.913)), strict=True
     ):
@@ -58,15 +62,15 @@ def test_counts_of_independent_acceptances_give_the_closed_forms() -> None:
         assert row["with an exchange"] == row["PEARL / SD"]
         # A run of accepted drafts ends with a rejection, whatever the window.
         assert row["accepted in a row, PEARL"] == pytest.approx(ALPHA / (1 - ALPHA))
-    stated = pearl.claims(config, rows, {}, None)
+    stated = findings.claims(config, rows, {}, None)
     assert [claim.holds for claim in stated] == [True] * 4
 
 
 def test_a_losing_corner_is_said_to_lose() -> None:
-    config = pearl.Config(exchange=0.0)
-    rows = pearl.table(config, ["model"], counts(config))
+    config = PearlConfig(exchange=0.0)
+    rows = findings.table(config, ["model"], counts(config))
     rows[2]["PEARL / SD"] = 0.98
-    claim = pearl.claims(config, rows, {}, None)[0]
+    claim = findings.claims(config, rows, {}, None)[0]
     assert not claim.holds and "model, c = 8" in claim.measured
 
 

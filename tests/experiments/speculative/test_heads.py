@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.speculative import clover, kangaroo, rasd, trained_heads
-from experiments.speculative.speculation import Field
+from experiments.speculative import trained_heads
+from experiments.speculative.clover import main as clover
+from experiments.speculative.kangaroo import main as kangaroo
+from experiments.speculative.kangaroo import setting as kangaroo_setting
+from experiments.speculative.kangaroo.setting import rates, speed_up
+from experiments.speculative.rasd import main as rasd
+from experiments.speculative.rasd import setting as rasd_setting
+from experiments.speculative.rasd.setting import CUE, quotes
+from experiments.speculative.speculation import Field, decode_field
 from experiments.speculative.trained_heads import HeadTraining
 from jaxdecode.train.frozen import Lesson
 from models.heads.eagle import Eagle
@@ -27,9 +34,9 @@ TEXT = np.random.default_rng(2).integers(1, 1024, size=4000).astype(np.int32)
 @pytest.fixture(autouse=True)
 def small_target(monkeypatch):
     """A target that compiles in no time, and a text that needs no reading."""
-    for module in (clover, kangaroo, rasd):
+    for module in (clover, kangaroo, rasd_setting):
         monkeypatch.setattr(module, "field_of", lambda *arguments: FIELD)
-    for module in (kangaroo, rasd, trained_heads):
+    for module in (kangaroo_setting, rasd, rasd_setting, trained_heads):
         monkeypatch.setattr(module, "library", lambda split: TEXT)
 
     def train(target, heads, lesson, how, folder, text=None):
@@ -46,7 +53,7 @@ def lossless(report) -> bool:
 def test_rates_of_rounds():
     """Of rounds that emitted 1, 3, 2, 7 and 1 tokens."""
     histogram = np.bincount(np.array([1, 3, 2, 7, 1]) - 1, minlength=8)
-    rate, tails = kangaroo.rates(histogram)
+    rate, tails = rates(histogram)
     assert rate == pytest.approx(2.8)
     assert tails[:6] == pytest.approx([0.6, 0.4, 0.2, 0.2, 0.2, 0.2])
     assert sum(tails) + 1 == pytest.approx(rate)
@@ -54,11 +61,11 @@ def test_rates_of_rounds():
 
 def test_a_modelled_round_costs_what_the_docstring_says():
     head = Kangaroo.of(TARGET, layers=1, rngs=nnx.Rngs(0))
-    plain = kangaroo.decode_field(FIELD, FIELD.plain(), 2)
+    plain = decode_field(FIELD, FIELD.plain(), 2)
     found = replace(plain, drafted=2 * plain.passes)
     cost = head.cost.parameters / TARGET.cost.parameters
     expected = found.per_call / (3 * 0.5 + 2 * cost + 0.5)
-    assert kangaroo.speed_up(FIELD, head, found) == pytest.approx(expected)
+    assert speed_up(FIELD, head, found) == pytest.approx(expected)
 
 
 def test_kangaroo_runs_whole(tmp_path, monkeypatch):
@@ -135,6 +142,6 @@ def test_paths_are_given_together():
 
 def test_a_quote_begins_again(monkeypatch):
     monkeypatch.setattr(rasd, "PASSAGE", 16)
-    for prompt in rasd.quotes(FIELD).prompts:
-        assert len(prompt) == 16 + rasd.CUE
-        assert prompt[16:] == prompt[: rasd.CUE]
+    for prompt in quotes(FIELD).prompts:
+        assert len(prompt) == 16 + CUE
+        assert prompt[16:] == prompt[:CUE]

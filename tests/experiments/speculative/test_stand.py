@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.speculative.stand import PRESETS, differ, overlap, run
+from experiments.speculative.stand.main import PRESETS, run
+from experiments.speculative.stand.measures import differ, overlap
 
 
 def test_overlap_counts_repeated_ngrams() -> None:

@@ -13,7 +13,10 @@ from flax import nnx
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.dyspec import dyspec_threshold
 from experiments.harness.report import Report
-from experiments.speculative import dyspec, rsd, spectr
+from experiments.speculative import spectr
+from experiments.speculative.dyspec import main as dyspec
+from experiments.speculative.rsd import main as rsd
+from experiments.speculative.rsd.setting import at_budget
 from experiments.speculative.speculation import Field
 from experiments.speculative.trees import Pair, field_of, laws, rising, speed_up, spread
 from jaxdecode.prompt import Prompt
@@ -96,7 +99,7 @@ def test_laws_and_errors() -> None:
     with pytest.raises(ValueError, match="give all three"):
         field_of(2, 2, "folder", None, None)
     with pytest.raises(ValueError, match="do not make 7 nodes"):
-        rsd.at_budget(7, (2, 2), 7)
+        at_budget(7, (2, 2), 7)
 
 
 def test_the_published_settings_trace() -> None:
@@ -107,8 +110,8 @@ def test_the_published_settings_trace() -> None:
     pair = Pair(paper, 1.0, 1, 0)
     makers = list(spectr.variants(spectr.PRESETS["paper"], pair).values())[-1:]
     shapes = rsd.PRESETS["paper"].shapes
-    assert all(rsd.at_budget(*shape) for shape in shapes)
-    makers += [make(pair) for make in rsd.at_budget(*shapes[-1]).values()]
+    assert all(at_budget(*shape) for shape in shapes)
+    makers += [make(pair) for make in at_budget(*shapes[-1]).values()]
     makers += [dyspec_threshold(pair.generator, paper.draft, 64, levels=16)]
     for speculator in makers:
         decoder = Autoregressive(speculator)
