@@ -1,0 +1,1 @@
+"""Experiments on methods that choose token by token."""
