@@ -25,14 +25,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from algorithms.tokens.acceptance import Acceptance, Confident
 from algorithms.tokens.stutter import Same, Stutter
 from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator, fork
 from jaxdecode.cache import truncate
 from jaxdecode.draft import Draft, Shape, Spent, Verdict, at
 from jaxdecode.emission import emit
+from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel, ModelOutput, extend, prefill
-from jaxdecode.logits.transform import check_number
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -65,6 +66,7 @@ PAPER = Paper(
     "loss of quality, and code 30 % faster at a loss of 3 %.",
     losslessness="approximate",
 )
+ACCEPT = 33  # stream of the keys of acceptance
 
 
 class Span(NamedTuple):
@@ -84,7 +86,7 @@ class LUD:
       generator: the model, and the rules it writes by.
       pad: the placeholder's id.
       longest: static, k.
-      confidence: beta.
+      accept: whether a token is accepted; by beta as published.
       stutter: which tokens repeat the one before, and end a span before them.
       first_free: static; see the module.
       rescored: static; see the module.
@@ -93,7 +95,7 @@ class LUD:
     generator: Generator
     pad: Int[Array, ""] | int
     longest: int = struct.field(pytree_node=False, default=4)
-    confidence: Float[Array, ""] | float = 0.9
+    accept: Acceptance = Confident()
     stutter: Stutter = Same()
     first_free: bool = struct.field(pytree_node=False, default=False)
     rescored: bool = struct.field(pytree_node=False, default=True)
@@ -101,7 +103,6 @@ class LUD:
     def __post_init__(self):
         if self.longest < 1:
             raise ValueError(f"longest={self.longest}: at least one token is said")
-        check_number("confidence", self.confidence, 0.0)
 
     @property
     def model(self) -> LanguageModel:
@@ -223,7 +224,8 @@ class LUD:
             token = self.generator.sampler(step_keys(rows.key, rows.length + place), edited)
             law = jax.nn.softmax(edited)
             sure = jnp.take_along_axis(law, jnp.maximum(token, 0)[:, None], axis=1)[:, 0]
-            sure = (sure >= self.confidence) & (token >= 0)
+            keys = step_keys(stream(rows.key, ACCEPT), rows.length + place)
+            sure = self.accept(keys, sure) & (token >= 0)
             if place:
                 going &= sure & ~self.stutter(before, token)
                 count += going

@@ -175,7 +175,7 @@ def test_refusals() -> None:
         AdaDec(GREEDY, Always(), 0)
     with pytest.raises(ValueError, match="threshold=-1"):
         Uncertain(-1.0)
-    with pytest.raises(ValueError, match="rate=1.5"):
+    with pytest.raises(ValueError, match=r"rate=1\.5"):
         Chance(1.5)
     wide = AdaDec(plain(MarkovLM.cycle(4), 2), Always(), 9, 1)
     assert run(wide, Prompt.of([[0]])).tokens[0].tolist() == [1, 2]  # B beyond the vocabulary

@@ -13,6 +13,7 @@ from flax import nnx
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
+from algorithms.tokens.acceptance import ByChance, Confident
 from algorithms.tokens.lexical_units import Loss, Placing, packed, units
 from algorithms.tokens.lud import LUD
 from algorithms.tokens.stutter import Extends, Nothing, Same
@@ -127,7 +128,7 @@ def test_it_does_what_the_reference_does(longest, first_free) -> None:
     several = 0
     for beta in (0.0, 0.35, 0.6, 0.9, 2.0):
         for stutter in (Same(), Nothing()):
-            decoder = LUD(GREEDY, PAD, longest, beta, stutter, first_free)
+            decoder = LUD(GREEDY, PAD, longest, Confident(beta), stutter, first_free)
             found = run(decoder)
             for row, prompt in enumerate(PROMPTS):
                 output, spans = naive.decode(
@@ -155,14 +156,14 @@ def test_beyond_one_or_a_token_a_pass_it_is_plain_decoding() -> None:
     """Also under a law that remembers; the first token of a pass always is."""
     edited = Generator(MODEL, RepetitionPenalty(1.4, 6), Greedy(), Stop.of(EOS), LENGTH)
     expected = run(Autoregressive(edited))
-    for decoder in (LUD(edited, PAD, 4, 1.5), LUD(edited, PAD, 1, 0.0)):
+    for decoder in (LUD(edited, PAD, 4, Confident(1.5)), LUD(edited, PAD, 1, Confident(0.0))):
         found = run(decoder)
         np.testing.assert_array_equal(found.tokens, expected.tokens)
         np.testing.assert_allclose(found.logprob, expected.logprob, 1e-4, 1e-4)
 
 
 def test_where_placeholders_know_what_comes_it_is_said_four_at_a_time() -> None:
-    """A model that reads nothing but places: the token is the newest place, whatever stands there."""
+    """A model that reads nothing but places, whatever stands there."""
     tokens = 12
     place = np.broadcast_to(np.eye(tokens)[1 + np.arange(11)][:, None], (11, tokens, tokens))
     known = EnumerableLM(
@@ -174,7 +175,7 @@ def test_where_placeholders_know_what_comes_it_is_said_four_at_a_time() -> None:
     generator = Generator(known, Identity(), Greedy(), Stop.of(()), 8)
     plain = run(Autoregressive(generator), Prompt.of([[0]]))
     assert plain.tokens[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    found = run(LUD(generator, 11, 4, 0.9), Prompt.of([[0]]))
+    found = run(LUD(generator, 11), Prompt.of([[0]]))
     assert found.tokens[0].tolist() == plain.tokens[0].tolist()
     assert found.usage.target_passes.tolist() == [2]
     assert found.usage.histogram.tolist() == [[0, 0, 0, 2]]
@@ -182,7 +183,7 @@ def test_where_placeholders_know_what_comes_it_is_said_four_at_a_time() -> None:
 
 def test_the_cache_is_that_of_a_fresh_prefill() -> None:
     """No placeholder is left in it."""
-    decoder, capacity = LUD(GREEDY, PAD, 4, 0.3), 4 + LENGTH
+    decoder, capacity = LUD(GREEDY, PAD, 4, Confident(0.3)), 4 + LENGTH
 
     @jax.jit
     def paused(decoder, until):
@@ -231,8 +232,10 @@ def test_the_exact_form_says_what_plain_decoding_says() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="longest=0"):
         LUD(GREEDY, PAD, 0)
-    with pytest.raises(ValueError, match="confidence=-1"):
-        LUD(GREEDY, PAD, 4, -1.0)
+    with pytest.raises(ValueError, match="beta=-1"):
+        Confident(-1.0)
+    with pytest.raises(ValueError, match="rate=2"):
+        ByChance(2.0)
     with pytest.raises(ValueError, match="longest=1"):
         Placeholders(PAD, 1)
     with pytest.raises(ValueError, match="alpha=2"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from algorithms.tokens.acceptance import Confident
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.ead import EAD
 from algorithms.tokens.exact_extract import ExactExtract
@@ -42,7 +43,7 @@ def ead(model, stop, max_tokens):
 
 
 def lud(model, stop, max_tokens):
-    return LUD(rules(model, stop, max_tokens), 5, 3, 0.3)
+    return LUD(rules(model, stop, max_tokens), 5, 3, Confident(0.3))
 
 
 def exact_extract(model, stop, max_tokens):

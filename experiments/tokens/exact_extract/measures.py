@@ -13,6 +13,7 @@ import numpy as np
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens.exact_extract import ExactExtract
+from experiments.harness.likelihood import continuations
 from experiments.harness.timing import interleaved, medians
 from experiments.inputs.squad import exact, f1
 from experiments.tokens.exact_extract.setting import Config, Item, World
@@ -23,7 +24,6 @@ from jaxdecode.logits.quotation import Quotation
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
-from jaxdecode.types import Array, Float, Int
 
 Row = dict[str, Any]
 SLACK = 1e-3  # nats within which two scores are one
@@ -107,9 +107,9 @@ def costs(world: World, config: Config, model: Any, repeats: int = 5) -> Row:
                 rows.append([*item.tokens, *part, world.end])
                 spans.append(len(item.tokens))
     texts = Prompt.of(rows, width=max(map(len, rows)))
-    naive = partial(_scored, model, texts, jnp.asarray(spans))
+    naive = partial(continuations, model, texts, jnp.asarray(spans))
     result = jax.device_get(decode(search, config.seed, prompt))
-    best = np.asarray(naive())
+    best = np.asarray(naive()[0])
     owners = np.repeat(np.arange(len(some)), count * (count + 1) // 2)
     most = np.array([best[owners == i].max() for i in range(len(some))])
     calls: dict[str, Callable[[], Any]] = {
@@ -128,14 +128,3 @@ def costs(world: World, config: Config, model: Any, repeats: int = 5) -> Row:
         "seconds, naive": times["naive"],
         "apart": float(np.abs(most - result.logprob).max()),
     }
-
-
-@jax.jit
-def _scored(model: Any, texts: Prompt, first: Int[Array, "R"]) -> Float[Array, "R"]:
-    """log p of the tokens from `first` on."""
-    index = jnp.arange(texts.tokens.shape[1] - 1)
-    logits, _ = model.forward(texts.tokens[:, :-1], index < texts.length[:, None])
-    logp = jax.nn.log_softmax(logits)
-    chosen = jnp.take_along_axis(logp, texts.tokens[:, 1:, None], axis=2)[..., 0]
-    inside = (index + 1 >= first[:, None]) & (index + 1 < texts.length[:, None])
-    return jnp.sum(jnp.where(inside, chosen, 0.0), axis=1)
