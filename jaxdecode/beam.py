@@ -185,6 +185,7 @@ def done(
     match beam.stopping:
         case "exact":
             closed = finished.worst >= beam.penalty.attainable(best, length + 1, longest)
+            closed &= beam.falling
         case "first":
             closed = finished.full
         case "heuristic":

@@ -22,10 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import safetensors
+from models.advice import advice
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
 from models.transformer import Transformer
+from models.tying import other_head
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 JSON_LIMIT = 64_000_000
@@ -39,9 +41,11 @@ class Checkpoint:
     def __init__(self, folder: str | os.PathLike, headless: bool = False):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is no folder; give one with {CONFIG} and weights")
+            known = self.folder.exists() and advice(self.folder)
+            known = known or f"give one with {CONFIG} and weights"
+            raise ValueError(f"{self.folder} is no folder; {known}")
         self.json = _read_json(self.folder / CONFIG)
-        self.family: Family = family_of(self.json)
+        self.family: Family = family_of(self.json, str(self.folder / CONFIG))
         self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
@@ -54,6 +58,10 @@ class Checkpoint:
             self.config = dataclasses.replace(self.config, tied=True)
         self.readers = _open(self.folder)
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
+        table = self.sources["embedding"].name  # a head that is no copy is used, as published
+        if self.config.tied and not headless and other_head(self.readers, table, heads):
+            self.config = dataclasses.replace(self.config, tied=False)
+            self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         self._check_shapes()
         used = {name for source in self.sources.values() for name in self._names(source)}
         ignored = re.compile("|".join(self.family.ignored))
@@ -120,6 +128,7 @@ def load(
     vocab_size: int | None = None,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
+    longest: int = 0,
 ) -> Transformer:
     """Open a published causal language model.
 
@@ -129,6 +138,7 @@ def load(
       shardings: path of a parameter -> where its shards go; every process reads only what
         its devices hold.
       check_finite: refuse weights that are not finite.
+      longest: see `TransformerConfig`.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
@@ -139,7 +149,7 @@ def load(
             f"{' and more' if len(checkpoint.extra) > 4 else ''}; if they are a reward or value "
             "head, use load_backbone"
         )
-    return _build(checkpoint, dtype, vocab_size, shardings, check_finite)
+    return _build(checkpoint, dtype, vocab_size, shardings, check_finite, longest)
 
 
 @dataclass(frozen=True)
@@ -181,13 +191,17 @@ def _build(
     vocab_size: int | None,
     shardings: Mapping[str, jax.sharding.Sharding] | None,
     check_finite: bool,
+    longest: int = 0,
 ) -> Transformer:
     embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
     target = jnp.dtype(embedding.dtype if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
-    changes: dict[str, Any] = {"dtype": target.name}
+    changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
-        vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
+        where = str(checkpoint.folder / CONFIG)
+        vocab_size = Fields(checkpoint.json, where).integer(
+            "valid_vocab_size", checkpoint.config.rows
+        )
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
     arrays: dict[str, jax.Array] = {}
     for path, want in parameters(config).items():
@@ -214,7 +228,8 @@ def _build(
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path} is missing; a checkpoint folder needs it")
+        known = advice(path.parent) if path.name == CONFIG else None
+        raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
     if path.stat().st_size > JSON_LIMIT:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
     return safetensors.parse_json(path.read_bytes(), path)
@@ -228,14 +243,7 @@ def _open(folder: Path) -> dict[str, safetensors.Reader]:
     elif single.is_file():
         files = {WEIGHTS: None}
     else:
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        reason = f"neither {WEIGHTS} nor {INDEX} is there"
-        if pickled:
-            reason = (
-                f"only pickled weights ({pickled[0]}) are there. Opening a pickle runs code, so "
-                "it is never done; convert once, where you trust the file, with transformers: "
-                "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
-            )
+        reason = advice(folder) or f"neither {WEIGHTS} nor {INDEX} is there"
         raise ValueError(f"{folder}: {reason}")
     readers: dict[str, safetensors.Reader] = {}
     for name, listed in files.items():
@@ -250,7 +258,7 @@ def _open(folder: Path) -> dict[str, safetensors.Reader]:
     for name in readers:
         # Names end up in messages and in exported files; none of ours has such characters.
         if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
-            raise ValueError(f"{folder}: {name!r} is no tensor name")
+            raise ValueError(f"{folder}: {safetensors.brief(name)} is no tensor name")
     return readers
 
 
@@ -263,8 +271,8 @@ def _index(path: Path) -> dict[str, set[str]]:
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
             raise ValueError(
-                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
-                "folder was expected"
+                f"{path}: {safetensors.brief(tensor)} is said to be in {safetensors.brief(file)}; "
+                "a safetensors file of the same folder was expected"
             )
         files.setdefault(file, set()).add(tensor)
     return files

@@ -61,6 +61,9 @@ class SiblingRank:
     def __post_init__(self):
         check_number("rate", self.rate, 0.0)
 
+    def falling(self, rising: bool | Bool[Array, ""]) -> bool | Bool[Array, ""]:
+        return jnp.logical_not(rising)
+
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
         order = jnp.argsort(-front.logp, axis=2, stable=True)
         rank = jnp.argsort(order, axis=2) + 1

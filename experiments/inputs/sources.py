@@ -39,9 +39,7 @@ class Codec:
             return self.text.encode_chat(prompt, add_generation_prompt=True)
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
-        tokens = self.text.encode(prompt)
-        # Some tokenizers close every text; a prompt is to be gone on with.
-        return tokens[:-1] if tokens and tokens[-1] in self.text.eos else tokens
+        return self.text.encode_prompt(prompt)
 
     def piece(self, text: str) -> list[int]:
         """Tokens of a text that goes on, or that writes its special tokens itself."""
@@ -49,9 +47,9 @@ class Codec:
             return self.strict.encode(text)
         return self.text.encode(text, add_special=False)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
-        return self.text.decode(tokens)
+    def decode(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
+        """Text of a response, without special tokens; `after` is the prompt that it follows."""
+        return self.text.decode(tokens, after=after)
 
     def stop(self, strings: Sequence[str] = ()) -> Stop:
         """Ends a response at the model's end tokens, and where one of `strings` is spelled."""
@@ -88,8 +86,8 @@ def open_model(name: str) -> Source:
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
-        codec = Codec(load_tokenizer(_folder(name)))
-        rows = checkpoints.Checkpoint(name).config.rows
+        rows = checkpoints.Checkpoint(_folder(name)).config.rows
+        codec = Codec(load_tokenizer(name).fitted(rows))
         model = checkpoints.load(name, vocab_size=codec.text.check_rows(rows))
     return Source(name, model, codec, model.config.max_positions)
 

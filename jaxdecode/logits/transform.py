@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -22,6 +24,9 @@ class LogitsTransform(Protocol):
     A state is a pytree whose every leaf leads with R: rows are gathered and forked with
     `tree.map`. Logits of -inf are tokens already excluded and stay excluded, save for
     `ForcedTokens`; rows with NaN stay unusable.
+
+    Attributes:
+      rises: whether log-probabilities may come out above 0; see `rises`.
     """
 
     def init(self, prompt: Prompt) -> Any: ...
@@ -31,6 +36,12 @@ class LogitsTransform(Protocol):
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         """Take note of `token` on the active rows; what stands on the others is ignored."""
         ...
+
+
+def rises(transform: Any) -> bool | Bool[Array, ""]:
+    """Whether a transform may make log-probabilities larger than 0, so that a sum of them can
+    grow with a text. One that does not say is not trusted."""
+    return getattr(transform, "rises", True)
 
 
 def no_state(self: Any, prompt: Prompt) -> tuple:
@@ -47,6 +58,7 @@ def unchanged(self: Any, state: Any, token: Int[Array, "R"], active: Bool[Array,
 class Identity:
     """Leaves the logits as they are."""
 
+    rises = False
     init = no_state
     observe = unchanged
 
@@ -59,6 +71,10 @@ class Chain:
     """Applies transforms from left to right; the state is the tuple of their states."""
 
     transforms: tuple[LogitsTransform, ...]
+
+    @property
+    def rises(self) -> bool | Bool[Array, ""]:
+        return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
 
     def init(self, prompt: Prompt) -> tuple:
         return tuple(transform.init(prompt) for transform in self.transforms)

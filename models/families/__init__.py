@@ -8,9 +8,11 @@ from typing import Any
 from models.config import TransformerConfig
 from models.families.family import Family, Source
 from models.families.fields import Fields
+from models.families.foreign import refuse_foreign
 from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
 from models.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from models.families.opt import GPT2, OPT
+from models.safetensors import brief
 
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
@@ -27,14 +29,15 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def family_of(config: Mapping[str, Any]) -> Family:
-    """The family that a config.json names."""
+def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
+    """The family that a config.json names; `where` names the file in errors."""
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
+            refuse_foreign(config)
             return family
     known = ", ".join(family.model_type for family in FAMILIES)
-    raise ValueError(f"config.json: model_type={kind!r} is not supported; known are {known}")
+    raise ValueError(f"{where}: model_type={brief(kind)} is not supported; known are {known}")
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:
@@ -77,7 +80,7 @@ def to_hf(config: TransformerConfig, family: Family | None = None) -> dict[str, 
 def differences(ours: TransformerConfig, theirs: TransformerConfig) -> list[str]:
     """Fields that change what a model computes and that differ between two configs."""
     # The valid vocabulary is the tokenizer's affair; the rest is how, not what, is computed.
-    aside = {"vocab_size", "dtype", "unroll", "remat"}
+    aside = {"vocab_size", "longest", "dtype", "unroll", "remat"}
     names = [name for name in ours.__dataclass_fields__ if name not in aside]
     return [name for name in names if not _same(getattr(ours, name), getattr(theirs, name))]
 

@@ -15,6 +15,13 @@ from jaxdecode.decoder import Decoder, decode_all
 from jaxdecode.result import Result, Status, Usage
 from models.stream import trim
 
+FIRST = "id"  # the key that a file of answers begins with
+
+
+def invalid(records: Sequence[dict[str, Any]]) -> list[str | int]:
+    """The ids of those that no numbers stand behind."""
+    return [record["id"] for record in records if record["status"] == Status.INVALID.name.lower()]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -60,12 +67,13 @@ class Job:
         chosen = [self.tokens[i] for i in pending]
         ids = [self.requests[i].number for i in pending]
         for index, result in decode_all(self.decoder, self.seed, chosen, self.batch, ids):
-            yield self.record(self.requests[pending[index]], result)
+            yield self.record(pending[index], result)
 
-    def record(self, request: Request, result: Result) -> dict[str, Any]:
-        """What is stored of one row."""
+    def record(self, number: int, result: Result) -> dict[str, Any]:
+        """What is stored of one row, the answer to request `number` of the job."""
+        request, prompt = self.requests[number], self.tokens[number]
         tokens = result.tokens[0, : result.length[0]].tolist()
-        text, cut = trim(self.codec.decode(tokens), self.stop)
+        text, cut = trim(self.codec.decode(tokens, prompt), self.stop)
         status = Status(int(result.status[0])) if cut is None else Status.EOS
         return {
             "id": request.id,

@@ -36,7 +36,7 @@ def small_target(monkeypatch):
     """A target that compiles in no time, and a text that needs no reading."""
     for module in (clover, kangaroo, rasd_setting):
         monkeypatch.setattr(module, "field_of", lambda *arguments: FIELD)
-    for module in (kangaroo_setting, rasd, rasd_setting, trained_heads):
+    for module in (kangaroo_setting, rasd_setting, trained_heads):
         monkeypatch.setattr(module, "library", lambda split: TEXT)
 
     def train(target, heads, lesson, how, folder, text=None):
@@ -141,7 +141,7 @@ def test_paths_are_given_together():
 
 
 def test_a_quote_begins_again(monkeypatch):
-    monkeypatch.setattr(rasd, "PASSAGE", 16)
+    monkeypatch.setattr(rasd_setting, "PASSAGE", 16)
     for prompt in quotes(FIELD).prompts:
         assert len(prompt) == 16 + CUE
         assert prompt[16:] == prompt[:CUE]
