@@ -23,24 +23,24 @@ at line breaks (with `ahead=10` the published variant of a dynamic length).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from algorithms.tokens.looks import Look, Lookahead
 from algorithms.tokens.triggers import Trigger
 from jaxdecode import autoregress, entropy, struct
 from jaxdecode.appending import append
 from jaxdecode.autoregress import Generator
-from jaxdecode.cache import Cache, put, spread, truncate
+from jaxdecode.cache import Cache, put, truncate
 from jaxdecode.judge import stream
-from jaxdecode.lanes import Lanes
 from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import Rows, check_start
-from jaxdecode.sampling import argmax, step_keys
+from jaxdecode.sampling import step_keys
 from jaxdecode.stop import Stop, StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -81,34 +81,6 @@ class Paused(NamedTuple):
     logits: Float[Array, "R V"]
     entropy: Float[Array, "R L"]
     paused: Bool[Array, "R L"]
-
-
-class Look(NamedTuple):
-    """What a look found: the token of each row; whether it was run, then its next law, and the
-    cache with it behind the prefix; and what it took."""
-
-    token: Int[Array, "R"]
-    ran: Bool[Array, "R"]
-    logits: Float[Array, "R V"]
-    cache: Cache
-    passes: Int[Array, "R"]
-    tokens: Int[Array, "R"]
-    attended: Float[Array, "R"]
-
-
-class _Ahead(NamedTuple):
-    """Continuations under way, one for each candidate."""
-
-    step: Int[Array, ""]
-    lanes: Lanes
-    token: Int[Array, "RK"]
-    text: Int[Array, "RK W"]
-    length: Int[Array, "RK"]
-    edits: Any
-    done: Bool[Array, "RK"]
-    total: Float[Array, "RK"]
-    count: Int[Array, "RK"]
-    first: Float[Array, "R K V"]
 
 
 @struct.dataclass
@@ -220,99 +192,27 @@ class AdaDec:
         edited = generator.transform.apply(rows.transform, raw)
         drawn = generator.sampler(step_keys(rows.key, rows.length), edited)
         cache, zero = truncate(cache, before + active), jnp.zeros_like(rows.length)
-        look = jax.lax.cond(
+        look = Lookahead(generator, self.line, self.width, self.ahead)
+        found = jax.lax.cond(
             jnp.any(pause),
-            lambda: self._look(rows, cache, edited, pause),
+            lambda: look(rows, cache, edited, pause),
             lambda: Look(drawn, zero > 0, raw, cache, zero, zero, zero.astype(jnp.float32)),
         )
         place = jnp.where(active, rows.length, rows.tokens.shape[1])[:, None]
-        after = append(generator, rows, active, raw, jnp.where(pause, look.token, drawn))
+        after = append(generator, rows, active, raw, jnp.where(pause, found.token, drawn))
         alone, seen = fresh.astype(jnp.int32), jnp.where(active, rows.total, 0)
         return replace(
             after,
-            cache=truncate(look.cache, before + active),
+            cache=truncate(found.cache, before + active),
             speculation=Paused(
-                known=jnp.where(active, look.ran, memory.known),
-                logits=jnp.where(pause[:, None], look.logits, memory.logits),
+                known=jnp.where(active, found.ran, memory.known),
+                logits=jnp.where(pause[:, None], found.logits, memory.logits),
                 entropy=put(memory.entropy, place, uncertain[:, None]),
                 paused=put(memory.paused, place, pause[:, None]),
             ),
             usage=after.usage.add(
-                target_passes=alone + look.passes,
-                target_tokens=alone + look.tokens,
-                attended=jnp.where(fresh, seen, 0) + look.attended,
-            ).peak(seen + look.tokens),
-        )
-
-    def _look(
-        self, rows: Rows, cache: Cache, edited: Float[Array, "R V"], pause: Bool[Array, "R"]
-    ) -> Look:
-        """Continue the candidates of the rows that pause, whose roots `cache` holds."""
-        count, (batch, vocab) = self.width, edited.shape
-        value, candidate = jax.lax.top_k(edited, count)
-        logp = jnp.take_along_axis(jax.nn.log_softmax(edited), candidate, axis=1)
-        usable = jnp.isfinite(value) & pause[:, None]
-        token = candidate.reshape(-1)
-        text, length, edits = spread((rows.tokens, rows.length, rows.transform), count)
-        text = jnp.pad(text, ((0, 0), (0, self.ahead + 1)))
-        text = put(text, length[:, None], token[:, None])
-        here = _Ahead(
-            step=jnp.zeros((), jnp.int32),
-            lanes=Lanes.over(cache, count, self.slack),
-            token=token,
-            text=text,
-            length=length + 1,
-            edits=self.generator.transform.observe(edits, token, usable.reshape(-1)),
-            done=self._ended(text, length + 1) | ~usable.reshape(-1),
-            total=logp.reshape(-1),
-            count=jnp.zeros((batch * count,), jnp.int32),
-            first=jnp.zeros((batch, count, vocab), jnp.float32),
-        )
-        here = jax.lax.while_loop(
-            lambda here: (here.step < self.ahead) & jnp.any(~here.done), self._longer, here
-        )
-        score = (here.total / (here.count + 1)).reshape(batch, count)
-        score = jnp.where(usable & ~jnp.isnan(score), score, -jnp.inf)
-        choice = jnp.argmax(score, axis=1)[:, None]
-        chosen = jnp.take_along_axis(candidate, choice, axis=1)[:, 0]
-        # What ended with the candidate itself, as by a line break, was not run.
-        ran = pause & (jnp.take_along_axis(here.lanes.depth, choice, axis=1)[:, 0] > 0)
-        return Look(
-            token=jnp.where(jnp.isfinite(jnp.max(score, axis=1)), chosen, -1),
-            ran=ran,
-            logits=jnp.take_along_axis(here.first, choice[..., None], axis=1)[:, 0],
-            cache=here.lanes.adopt(choice[:, 0], ran),
-            passes=here.lanes.passes,
-            tokens=here.lanes.tokens,
-            attended=here.lanes.attended,
-        )
-
-    def _ended(self, text: Int[Array, "RK W"], length: Int[Array, "RK"]) -> Bool[Array, "RK"]:
-        return self.generator.stop(text, length) | self.line(text, length)
-
-    def _longer(self, here: _Ahead) -> _Ahead:
-        """One greedy token more in every lane that has not ended."""
-        batch, count, vocab = here.first.shape
-        going = ~here.done
-        shape = (batch, count, 1)
-        logits, lanes = here.lanes.run(self.model, here.token.reshape(shape), going.reshape(shape))
-        raw = logits[:, :, 0]
-        edited = self.generator.transform.apply(here.edits, raw.reshape(-1, vocab))
-        token = argmax(edited)
-        gain = jnp.take_along_axis(jax.nn.log_softmax(edited), token[:, None], axis=1)[:, 0]
-        text = put(
-            here.text, jnp.where(going, here.length, here.text.shape[1])[:, None], token[:, None]
-        )
-        length = here.length + going
-        return _Ahead(
-            step=here.step + 1,
-            lanes=lanes,
-            token=token,
-            text=text,
-            length=length,
-            edits=self.generator.transform.observe(here.edits, token, going),
-            done=here.done | self._ended(text, length),
-            total=here.total + jnp.where(going, jnp.where(token < 0, jnp.nan, gain), 0.0),
-            count=here.count + going,
-            first=jnp.where(here.step == 0, raw, here.first),
+                target_passes=alone + found.passes,
+                target_tokens=alone + found.tokens,
+                attended=jnp.where(fresh, seen, 0) + found.attended,
+            ).peak(seen + found.tokens),
         )

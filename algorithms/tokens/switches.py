@@ -174,6 +174,7 @@ class Routed:
 
     @classmethod
     def by(cls, threshold: Float[Array, ""] | float, tokens: int) -> Routed:
+        """By the mean entropy of so many tokens, in bits."""
         return cls(RollingEntropy(threshold, tokens, 1, partial=False))
 
     def init(self, rows: int) -> Rolling:

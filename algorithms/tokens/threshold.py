@@ -76,6 +76,7 @@ class Threshold:
         return self.value
 
     def dumps(self) -> str:
+        """As JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod

@@ -26,7 +26,7 @@ from models.presets import small
 from models.tokenizer_files import load_tokenizer
 from models.transformer import Transformer
 
-WIDTH = 40  # tokens of a passage, its question and answer
+WIDTH = 32  # tokens of a passage, its question and answer
 TEXT, QUESTION, ANSWER = "Text: ", "\nQuestion: ", "\nAnswer:"
 
 
