@@ -1,7 +1,7 @@
 """Opening published checkpoints.
 
-A checkpoint is a folder with config.json and safetensors (`models.folders`), or one GGUF file
-(`models.gguf`). Weights are read tensor by tensor from memory-mapped files into the stacked
+A checkpoint is a folder with config.json and safetensors (`models.checkpoint_files`), or one GGUF
+file (`models.gguf`). Weights are read tensor by tensor from memory-mapped files into the stacked
 arrays of `Transformer`, or straight into the shards of a mesh, so that no second copy of the
 model is ever held. Every name, shape and size is checked against the config before anything is
 allocated.
@@ -21,13 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import folders, gguf
+from models import gguf
+from models.advice import advice
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_json
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
 from models.safetensors import Entry
 from models.transformer import Transformer
 from models.tying import other_head
+
+__all__ = ["CONFIG", "INDEX", "WEIGHTS", "Backbone", "Checkpoint", "load", "load_backbone"]
 
 # Ends of the names of published classes whose head gives something else than words.
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
@@ -53,13 +57,22 @@ class Checkpoint:
     metadata, and tensors have their published names.
     """
 
-    def __init__(self, folder: str | os.PathLike, headless: bool = False):
+    def __init__(self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False):
         self.folder = Path(folder)
         single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
-        self.json = folders.read_config(self.folder) if single is None else single.config
-        self.where = where = self.folder / folders.CONFIG if single is None else self.folder
+        if single is None and not self.folder.is_dir():
+            known = self.folder.exists() and advice(self.folder)
+            known = known or f"give one with {CONFIG} and weights, or a .gguf file"
+            raise ValueError(f"{self.folder} is no folder; {known}")
+        self.where = where = self.folder / CONFIG if single is None else self.folder
+        self.json = read_json(where) if single is None else single.config
         self.family: Family = family_of(self.json, str(where))
         self.config = self.family.read(Fields(self.json, str(where)))
+        if denoiser != (self.family.canvas is not None):
+            raise ValueError(
+                f"{self.folder}: {self.family.model_type} is {'no' if denoiser else 'a'} denoiser; "
+                "models.denoisers opens those, models.checkpoints causal models"
+            )
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
             raise ValueError(
@@ -70,9 +83,7 @@ class Checkpoint:
         if headless:  # a tied model has no head of its own
             self.config = dataclasses.replace(self.config, tied=True)
         self.readers: Mapping[str, Tensors] = (
-            folders.open_weights(self.folder)
-            if single is None
-            else dict.fromkeys(single.entries, single)
+            open_tensors(self.folder) if single is None else dict.fromkeys(single.entries, single)
         )
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         table = self.sources["embedding"].name  # a head that is no copy is used, as published
@@ -146,6 +157,7 @@ def load(
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
     longest: int = 0,
+    denoiser: bool = False,
 ) -> Transformer:
     """Open a published causal language model: a folder, or a .gguf file.
 
@@ -153,14 +165,14 @@ def load(
       dtype: of the parameters in memory; by default the stored embedding table's, and float32
         where that is quantised.
       vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
-      shardings: path of a parameter -> where its shards go; every process reads only what
-        its devices hold.
+      shardings: path of a parameter -> where its shards go; a process reads only its own.
       check_finite: refuse weights that are not finite.
       longest: see `TransformerConfig`.
+      denoiser: open the model of a denoiser instead; `models.denoisers` knows the rest of it.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, denoiser=denoiser)
     if checkpoint.extra:
         raise ValueError(
             f"{checkpoint.folder}: unknown tensors {', '.join(sorted(checkpoint.extra)[:4])}"
@@ -211,8 +223,8 @@ def _build(
     check_finite: bool,
     longest: int = 0,
 ) -> Transformer:
-    name = next(checkpoint._names(checkpoint.sources["embedding"]))
-    stored = checkpoint.readers[name].entries[name].dtype
+    embedded = next(checkpoint._names(checkpoint.sources["embedding"]))
+    stored = checkpoint.readers[embedded].entries[embedded].dtype
     target = jnp.dtype(stored if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
     changes: dict[str, Any] = {"dtype": target.name, "longest": longest}

@@ -18,9 +18,9 @@ import jax
 import numpy as np
 
 from models import safetensors
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.config import parameters
 from models.families import Source, family_of, to_hf
-from models.folders import CONFIG, INDEX, WEIGHTS
 from models.text import Tokenizer
 from models.tokenizer_files import save_tokenizer
 from models.transformer import Transformer, arrays_of

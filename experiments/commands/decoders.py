@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
@@ -21,6 +23,8 @@ from algorithms.search.transfer_q_star import direct
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import SpeculativeRejection
+from algorithms.tokens.contrastive_search import ContrastiveSearch
+from algorithms.tokens.momentum_decoding import Momentum
 from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
 from experiments.commands.edits import EDITS, Target
 from experiments.commands.rules import (
@@ -124,6 +128,12 @@ def _beam(made: Made) -> Decoder:
     return BeamSearch(made.plain, made.beams, LengthPenalty(power))
 
 
+def _contrastive(made: Made) -> Decoder:
+    given = made.rules.given
+    search = ContrastiveSearch(made.plain, given.get("penalty", 0.6), given.get("candidates", 5))
+    return Autoregressive(search)
+
+
 def _rejection(made: Made) -> Decoder:
     return SpeculativeRejection(
         made.drawn,
@@ -169,6 +179,8 @@ def _a_star(made: Made) -> Decoder:
 MAKERS: dict[Name, Callable[[Made], Decoder]] = {
     "sample": lambda made: Autoregressive(made.drawn),
     "greedy": lambda made: Autoregressive(made.drawn),
+    "momentum": lambda made: Autoregressive(made.drawn),
+    "contrastive-search": _contrastive,
     "beam-search": _beam,
     "diverse-beam-search": _diverse,
     "stochastic-beam-search": lambda made: StochasticBeamSearch(made.plain, made.beams),
@@ -213,6 +225,11 @@ def generator(
     given = rules.given
     target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
+    if name == "momentum":
+        alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        # An end token that begins the prompt too is no node, and may be chosen at no cost.
+        ends = np.asarray(stop.eos).tolist()
+        edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
     return Generator(
         model=model,
         transform=logits.chain(*edits),

@@ -32,6 +32,7 @@ from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.residual import Residual
 from experiments.speculative.trees import PAIRS, SMALL
+from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
@@ -83,12 +84,13 @@ def _law(generator: Generator) -> dict[str, Any]:
     token, one that varies enough to fill a tree."""
     if isinstance(generator.sampler, Greedy):
         return {"transform": Temperature(0.6), "sampler": Categorical()}
-    return {"transform": generator.transform, "sampler": generator.sampler}
+    return {"transform": logits.deaf(generator.transform), "sampler": generator.sampler}
 
 
 def _chain(generator: Generator, means: Means) -> Speculator:
     """The model's own tokens, drawn as the generator draws."""
-    drafter = Chain(means.model, means.row(4), generator.transform, generator.sampler)
+    edits = logits.deaf(generator.transform)
+    drafter = Chain(means.model, means.row(4), edits, generator.sampler)
     return Speculator(generator, drafter, Residual())
 
 

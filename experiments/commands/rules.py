@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 Name = Literal[
     "sample",
     "greedy",
+    "momentum",
+    "contrastive-search",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
@@ -41,8 +43,17 @@ Measure = Literal[
     "avg_logprob",
     "neg_perplexity",
 ]
+Form = Literal["auto", "scanned", "written"]
 Policy = Literal["heuristic", "cost-aware"]
-RANKED = ("greedy", "beam-search", "diverse-beam-search", "superposed-decoding", "pg-td")
+RANKED = (
+    "greedy",
+    "momentum",
+    "contrastive-search",
+    "beam-search",
+    "diverse-beam-search",
+    "superposed-decoding",
+    "pg-td",
+)
 """Decoders that draw nothing."""
 SCORED = ("best-of-n", "speculative-rejection", "controlled-decoding", "transfer-q-star")
 STEPWISE = ("a-star-decoding", "particle-filtering", "step-beams", "dvts")
@@ -54,11 +65,15 @@ EDITED = (
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
+    "dry",
     "no_repeat_ngram_size",
     "bad_words",
     "allowed_token_ids",
     "choices",
     "min_tokens",
+    "top_n_sigma",
+    "smoothing",
+    "dynamic_temperature",
     "temperature",
     "top_k",
     "top_p",
@@ -66,6 +81,9 @@ EDITED = (
     "typical",
     "epsilon",
     "eta",
+    "xtc",
+    "mirostat",
+    "mirostat_top_k",
     "begin_with",
 )
 # Searches are changed by these alone.
@@ -73,6 +91,7 @@ RANKING = (
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
+    "dry",
     "no_repeat_ngram_size",
     "bad_words",
     "allowed_token_ids",
@@ -109,6 +128,8 @@ STEPS = ("process_reward", "step_end", "step_tokens", "steps")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITED, *DRAFTING),
     "greedy": (*RANKING, *DRAFTING),
+    "momentum": (*RANKING, *DRAFTING, "candidates", "penalty"),
+    "contrastive-search": (*RANKING, "candidates", "penalty"),
     "beam-search": (*RANKING, "beams", "length_penalty"),
     "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
     "stochastic-beam-search": (*EDITED, "beams"),
@@ -129,7 +150,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("max_tokens", *EDITED),
     "drafting": DRAFTING,
     "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
-                 "aligned", "candidates"),
+                 "aligned", "candidates", "penalty"),
     "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
 }  # fmt: skip
 
@@ -154,6 +175,20 @@ class Rules:
     """Least probability of a token."""
     eta: float | None = None
     """Least probability, lowered where the entropy is high."""
+    top_n_sigma: float | None = None
+    """Draw tokens whose logits are so many standard deviations from the best, at most."""
+    dynamic_temperature: tuple[float, ...] | None = None
+    """LOW HIGH [EXPONENT]: a temperature that rises with the entropy."""
+    smoothing: tuple[float, ...] | None = None
+    """FACTOR [CURVE]: bends the logits, quadratic smoothing."""
+    xtc: tuple[float, ...] | None = None
+    """PROBABILITY THRESHOLD: excludes the top choices in some of the steps."""
+    mirostat: tuple[float, ...] | None = None
+    """BITS [RATE]: holds the surprise of the text at so many bits a token."""
+    mirostat_top_k: tuple[float, ...] | None = None
+    """BITS [RATE]: the same by version 1, which cuts by rank."""
+    dry: tuple[float, ...] | None = None
+    """MULTIPLIER [BASE] [LENGTH]: a penalty that grows with what is repeated."""
     repetition_penalty: float | None = None
     """Divides the scores of tokens seen before; above 1 discourages."""
     presence_penalty: float | None = None
@@ -218,7 +253,10 @@ class Rules:
     """Transfer Q*: the aligned model, by name, folder or .gguf file (the model itself if not
     given)."""
     candidates: int | None = None
-    """Tokens that a search by tokens considers after each (10 if not given, 3 for planning)."""
+    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning, 5 for momentum and
+    contrastive search if not given."""
+    penalty: float | None = None
+    """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
     process_reward: str | None = None
     """What scores steps: a process reward model's folder or zoo name."""
     step_end: str | None = None

@@ -15,6 +15,7 @@ from experiments.zoo import real
 from jaxdecode.scoring import RewardScorer, Scorer
 from jaxdecode.stop import Stop
 from models import checkpoints, gguf
+from models.form import Form, formed
 from models.heads import files
 from models.judging import function_judge, reward_judge
 from models.stop_strings import StopStrings
@@ -74,8 +75,9 @@ class Source:
     positions: int
 
 
-def open_model(name: str) -> Source:
-    """A generator by its zoo name, folder or .gguf file.
+def open_model(name: str, form: Form = "scanned") -> Source:
+    """A generator by its zoo name, folder or .gguf file, in the form that it is to run in: "auto"
+    for decoding, "scanned" where it is trained or compiled for a few tokens only.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -91,7 +93,7 @@ def open_model(name: str) -> Source:
         rows = checkpoints.Checkpoint(path).config.rows
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
-    return Source(name, model, codec, model.config.max_positions)
+    return Source(name, formed(model, form), codec, model.config.max_positions)
 
 
 def folder_of(name: str) -> Path:

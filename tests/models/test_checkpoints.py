@@ -18,10 +18,10 @@ import pytest
 from flax import nnx
 
 from models import safetensors
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.checkpoints import Checkpoint, load, load_backbone
 from models.config import parameters
 from models.export import save
-from models.folders import CONFIG, INDEX, WEIGHTS
 from models.presets import small
 from models.transformer import Transformer, arrays_of
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models import safetensors
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.checkpoints import load, load_backbone
 from models.export import save
-from models.folders import CONFIG, INDEX, WEIGHTS
 from models.presets import small
 from models.transformer import arrays_of
 from tests.models.samples import CONFIGS, perturbed

@@ -22,7 +22,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from experiments.commands.rules import DRAFTS, GROUPS, Name, Rules, helps
+from experiments.commands.rules import DRAFTS, GROUPS, Form, Name, Rules, helps
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Options:
     """Of every random draw."""
     batch: int = 8
     """Prompts decoded together."""
+    form: Form = "auto"
+    """The model's layers: scanned compiles at once, written (out) runs up to twice as fast."""
     stream: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one response as it is being written."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False

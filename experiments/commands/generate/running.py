@@ -59,7 +59,7 @@ def prepare(options: Options, name: Name) -> Job:
     if options.chat:
         requests = [_as_chat(request) for request in requests]
     requests = requests[jax.process_index() :: jax.process_count()]
-    source = sources.open_model(options.model)
+    source = sources.open_model(options.model, options.form)
     opened = opening.open_named(rules, source)
     stop = source.codec.stop(options.stop)
     longest = {source.name: source.positions}

@@ -97,16 +97,10 @@ def test_the_real_file_writes_what_llama_cpp_writes():
 
     path = real.path("smollm2")
     model, codec = load(path), load_tokenizer(path)
-    prompts = [
-        "Once upon a time",
-        "<|im_start|>user\nName a river.<|im_end|>\n<|im_start|>assistant\n",
-    ]
+    turn = "<|im_start|>user\nName a river.<|im_end|>\n<|im_start|>assistant\n"
+    texts = ("It's 12345 o'clock\n\n  yes\t\tno .", "été 你好 🙂\r\n", "def f(x):\n    return x")
     with Server(path, context=256, threads=2) as server:
-        for text in (
-            "It's 12345 o'clock\n\n  yes\t\tno .",
-            "été 你好 🙂\r\n",
-            "def f(x):\n    return x",
-        ):
+        for text in texts:
             assert codec.encode(text) == server.tokenize(text), text
         for prompt in map(codec.encode, ("Once upon a time", turn)):
             tokens = server.greedy(prompt, 48)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from models.folders import open_weights
+from models.checkpoint_files import open_tensors
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 KINDS = {
@@ -41,7 +41,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-+=/()ABCDEFGHIJKLMNOPQRSTU
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:
     """A folder's tensors by their published names, in float32."""
-    readers = open_weights(folder)
+    readers = open_tensors(folder)
     return {name: reader.read(name).astype(np.float32) for name, reader in readers.items()}
 
 

@@ -1,7 +1,7 @@
-"""The files of a published folder: its config, and its tensors by name.
+"""The files of a published checkpoint: config.json, and safetensors in one file or in shards.
 
-There is one `model.safetensors`, or shards listed by `model.safetensors.index.json`. Pickled
-weights are never opened.
+Nothing in a folder is trusted: sizes are bounded, names are checked, and an index may list files
+of its own folder only. Pickled weights are never opened.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 JSON_LIMIT = 64_000_000
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of config.json."""
-    if not folder.is_dir():
-        known = folder.exists() and advice(folder)
-        known = known or f"give one with {CONFIG} and weights, or a .gguf file"
-        raise ValueError(f"{folder} is no folder; {known}")
-    return _read_json(folder / CONFIG)
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ValueError where it is missing, too large or none."""
+    if not path.is_file():
+        known = advice(path.parent) if path.name == CONFIG else None
+        raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
+    if path.stat().st_size > JSON_LIMIT:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
+    return safetensors.parse_json(path.read_bytes(), path)
 
 
-def open_weights(folder: Path) -> dict[str, safetensors.Reader]:
+def open_tensors(folder: Path) -> dict[str, safetensors.Reader]:
     """Tensor name -> the open file that holds it."""
     index, single = folder / INDEX, folder / WEIGHTS
     if index.is_file():
@@ -55,7 +56,7 @@ def open_weights(folder: Path) -> dict[str, safetensors.Reader]:
 
 def _index(path: Path) -> dict[str, set[str]]:
     """File name -> tensors listed in it; files must lie in the index's own folder."""
-    weight_map = _read_json(path).get("weight_map")
+    weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{path}: weight_map is missing or empty")
     files: dict[str, set[str]] = {}
@@ -67,12 +68,3 @@ def _index(path: Path) -> dict[str, set[str]]:
             )
         files.setdefault(file, set()).add(tensor)
     return files
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        known = advice(path.parent) if path.name == CONFIG else None
-        raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
-    if path.stat().st_size > JSON_LIMIT:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
-    return safetensors.parse_json(path.read_bytes(), path)
