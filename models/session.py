@@ -43,6 +43,7 @@ from jaxdecode.stop import Stop, StopRule
 from jaxdecode.stream import stream
 from models import checkpoints
 from models.chat import Message
+from models.form import Form, formed
 from models.judging import Judging, function_judge, reward_judge
 from models.stop_strings import StopStrings
 from models.stream import TextStream, trim
@@ -213,15 +214,18 @@ class Session:
         return Reply(text, status.name.lower(), usage, result)
 
 
-def open_session(path: str | os.PathLike, dtype: str | None = None) -> Session:
+def open_session(
+    path: str | os.PathLike, dtype: str | None = None, form: Form = "scanned"
+) -> Session:
     """Open a published model, a folder or a .gguf file.
 
     Args:
       dtype: of the weights in memory; by default the stored one.
+      form: see `models.form`; "auto" compiles for longer, and then decodes faster.
     Raises:
       ValueError: for anything that is missing, damaged or unsupported.
     """
     rows = checkpoints.Checkpoint(path).config.rows
     tokenizer = load_tokenizer(path).fitted(rows)
     known = tokenizer.check_rows(rows)
-    return Session(checkpoints.load(path, dtype=dtype, vocab_size=known), tokenizer)
+    return Session(formed(checkpoints.load(path, dtype=dtype, vocab_size=known), form), tokenizer)
