@@ -93,9 +93,8 @@ def test_packed_placeholders_are_those_of_texts_of_their_own() -> None:
     batch, _ = Placing(pad, room=4).place(
         np.asarray(text), np.asarray(length), FOUND, np.random.default_rng(0)
     )
-    logits = packed(
-        model, text, length, *map(jnp.asarray, (batch[n] for n in ("place", "start", "group"))), pad
-    )
+    place, start, group = (jnp.asarray(batch[name]) for name in ("place", "start", "group"))
+    logits = packed(model, text, length, place, start, group, jnp.int32(pad))
     for slot in np.flatnonzero(batch["group"][0] >= 0):
         start, place = int(batch["start"][0, slot]), int(batch["place"][0, slot])
         alone = jnp.concatenate([text[:, :start], jnp.full((1, place - start + 1), pad)], axis=1)

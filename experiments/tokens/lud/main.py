@@ -81,7 +81,7 @@ def examined(config: Config, subject: Subject, row: Named) -> Findings:
     model = subject.trained("as published")
     own = sat("trained, plain", measures.plain(subject, model))
 
-    def curve(trained, key: str, split="test") -> list[Row]:
+    def curve(trained, key: str, split: Split = "test") -> list[Row]:
         return [
             sat(f"{key}, {beta}", measures.spans(subject, trained, Confident(beta)), split)
             for beta in config.betas
