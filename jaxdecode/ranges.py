@@ -101,7 +101,8 @@ def _static(
         return next((kinds or sizes for kinds, sizes in wrong if kinds or sizes), None), None
     choices = _choices(owner, kind)
     if choices and not any(type(value) is type(x) and value == x for x in choices):
-        return f"must be one of {', '.join(map(repr, choices))}", None
+        said = f"must be one of {', '.join(map(repr, choices))}"
+        return (None, said) if isinstance(value, str) else (said, None)
     return None, None
 
 

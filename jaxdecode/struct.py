@@ -35,9 +35,10 @@ def field(pytree_node: bool = True, range: Range | None = None, **options: Any) 
 def dataclass(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree.
 
-    Building one checks its fields by `jaxdecode.ranges`: their kinds before its `__post_init__`,
-    their sizes after it. Rebuilding a tree calls the constructor without those checks, so
-    `__post_init__` must accept whatever a tree transformation may put in place of a leaf.
+    Building one checks its fields by `jaxdecode.ranges`: their kinds, and the ranges declared,
+    before its `__post_init__`, what the annotation says of sizes after it. Rebuilding a tree calls
+    the constructor without those checks, so `__post_init__` must accept whatever a tree
+    transformation may put in place of a leaf.
     """
     own = cls.__dict__.get("__post_init__")
 
@@ -90,6 +91,8 @@ def _faults(value: Any) -> list[tuple[str, str | None, str | None]]:
             item.metadata.get("range"),
             getattr(value, item.name),
         )
+        if item.metadata.get("range") is not None:  # said here, so said first
+            kind, size = kind or size, None
         if kind is not None or size is not None:
             found.append((item.name, kind, size))
     return found

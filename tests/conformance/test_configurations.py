@@ -27,7 +27,7 @@ from jaxdecode.testing.enumerable import EnumerableLM
 from tests.conformance.test_decoders import ROWS
 
 CONFIGURATIONS = 500
-PATIENCE = 20.0  # seconds for tracing what was not refused
+PATIENCE = 6.0  # seconds for tracing what was not refused
 VOCAB, MAX_TOKENS = 6, 4
 PROMPTS = Prompt.of([[1, 2], [3]], [4, 5])
 ABSURD = [
@@ -115,7 +115,7 @@ def test_random_configurations_are_refused_by_name_or_sound() -> None:
             spent += time.process_time() - start
         assert shape.tokens.shape[0] == 2 and shape.tokens.dtype == np.int32, case
         run += 1
-    assert refused > 200 and run > 20
+    assert refused > 200 and run > 5
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "best_of_n", "beam_search"])
