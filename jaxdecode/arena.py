@@ -46,13 +46,19 @@ class Expander(Protocol):
     """Grows children; `width` bounds the tokens of one, `depth` the pieces of a response."""
 
     @property
-    def model(self) -> LanguageModel: ...
+    def model(self) -> LanguageModel:
+        """Runs the pieces."""
+        ...
 
     @property
-    def transform(self) -> LogitsTransform: ...
+    def transform(self) -> LogitsTransform:
+        """Edits the logits that pieces are drawn from."""
+        ...
 
     @property
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """L, the most tokens of a response."""
+        ...
 
     @property
     def width(self) -> int: ...
@@ -64,7 +70,8 @@ class Expander(Protocol):
 
 
 class Evaluator(Protocol):
-    """Rewards pieces; what is not finite makes a piece invalid."""
+    """Rewards pieces; what is not finite makes a piece invalid. What it says of lanes that are not
+    `alive`, or whose text is empty, is not looked at."""
 
     def init(self, arena: Arena) -> tuple[Any, Spent]:
         """State, and what reading the prompts cost, leaves lead with B."""
@@ -79,13 +86,17 @@ class Strategy(Protocol):
     """Selection and backup. A note is a pytree whose leaves lead with B."""
 
     @property
-    def lanes(self) -> int: ...
+    def lanes(self) -> int:
+        """K, children a row can be asked for in one round."""
+        ...
 
     def init(self, arena: Arena) -> Any: ...
 
     def select(
         self, key: Key[Array, ""], arena: Arena, note: Any, step: Int[Array, ""]
-    ) -> tuple[Choice, Any]: ...
+    ) -> tuple[Choice, Any]:
+        """The parents of the next round, and the note as of now; `key` is the whole search's."""
+        ...
 
     def backup(self, arena: Arena, note: Any, fresh: Fresh, child: Int[Array, "B K"]) -> Any:
         """`child` are the nodes that were made, NONE elsewhere; `arena.reward` has theirs."""
@@ -156,8 +167,11 @@ class Search:
         parents = jnp.where(running[:, None], choice.parents, NONE)
         arena, fresh = self.expander.grow(key, arena, choice._replace(parents=parents))
         arena, child = insert(arena, fresh)
-        reward, state, spent = self.evaluator.score(carry.state, arena, fresh)
-        arena = reward_nodes(charge(arena, spent), child, reward)
+        # The empty text is where texts begin, and none itself: nobody is asked what it is worth.
+        written = (fresh.outlook or (fresh.tokens, fresh.length))[1] > 0
+        asked = replace(fresh, alive=fresh.alive & written)
+        reward, state, spent = self.evaluator.score(carry.state, arena, asked)
+        arena = reward_nodes(charge(arena, spent), child, jnp.where(written, reward, 0.0))
         after = self.strategy.backup(arena, note, fresh, child)
         return _Carry(
             step=carry.step + 1,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.finished import LengthPenalty
+from jaxdecode.logits.transform import rises
 from jaxdecode.stop import Stop
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -51,12 +52,21 @@ class Front:
 class Ranker(Protocol):
     """Scores every extension of every hypothesis of a group; NaN and -inf are never taken."""
 
+    def falling(self, rising: bool | Bool[Array, ""]) -> bool | Bool[Array, ""]:
+        """Whether no extension ever scores above what it extends; `rising` says that edited
+        log-probabilities may be above 0. A search that stops for it asks, and a ranker without
+        this method is taken to have scores that rise."""
+        ...
+
     def __call__(self, front: Front) -> Float[Array, "B W V"]: ...
 
 
 @struct.dataclass
 class Likeliest:
     """The log-probability of the hypothesis and its extension."""
+
+    def falling(self, rising: bool | Bool[Array, ""]) -> bool | Bool[Array, ""]:
+        return jnp.logical_not(rising)
 
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
         return front.score[..., None] + front.logp
@@ -73,8 +83,9 @@ class Beam:
       width: static, W hypotheses of each group.
       groups: static, G.
       stopping: static, when a prompt is done: "exact", no open hypothesis can enter a full pool
-        any more, given scores that only fall; "first", the pool is full; "heuristic", no open
-        one is better than its worst as they stand; "never", at the maximum of tokens.
+        any more, which scores that may rise (see `falling`) never allow to say; "first", the
+        pool is full; "heuristic", no open one is better than its worst as they stand; "never",
+        at the maximum of tokens.
       spare: static, see the module.
       leading: static; only one of the W best extensions may end.
       end_counts: whether the token of a hypothesis that ends counts for later groups.
@@ -92,7 +103,14 @@ class Beam:
 
     @property
     def beams(self) -> int:
+        """K, hypotheses of a prompt."""
         return self.groups * self.width
+
+    @property
+    def falling(self) -> bool | Bool[Array, ""]:
+        """Whether scores can only fall, whatever a hypothesis is extended by."""
+        asked = getattr(self.ranker, "falling", None)
+        return False if asked is None else asked(rises(self.generator.transform))
 
     @property
     def candidates(self) -> int:

@@ -35,6 +35,7 @@ class Prompt:
 
     @property
     def batch(self) -> int:
+        """B, rows."""
         return self.tokens.shape[0]
 
     @classmethod

@@ -144,6 +144,19 @@ def gumbel_argmax(keys: Key[Array, "R"], logits: Float[Array, "R V"]) -> Int[Arr
     return argmax(logits + gumbel(keys, logits.shape[1]))
 
 
+def likeliest(
+    logits: Float[Array, "... V"], k: int, name: str = "k"
+) -> tuple[Float[Array, "... k"], Int[Array, "... k"]]:
+    """The k largest logits of every row and their tokens, in falling order.
+
+    Raises:
+      ValueError: naming `name`, when traced, if the vocabulary has fewer tokens.
+    """
+    if not 1 <= k <= logits.shape[-1]:
+        raise ValueError(f"{name}={k} must lie in 1..{logits.shape[-1]}, the vocabulary's size")
+    return jax.lax.top_k(logits, k)
+
+
 class Ranked(NamedTuple):
     """k distinct tokens per row, in the order in which they were drawn.
 

@@ -28,6 +28,7 @@ _LAZY = ("textwrap", "html", "html.entities", "pprint", "unicodedata", "encoding
 
 
 def main() -> int:
+    """Answer one request a line, until there are no more."""
     request: dict[str, Any] = json.load(sys.stdin)
     sys.path.extend(request["paths"])
     from jinja2 import TemplateError

@@ -55,6 +55,9 @@ class TransformerConfig:
       rope: rotary table, or None for learned absolute positions.
       rope_local: table of the sliding layers where it differs.
       max_positions: context length; the rows of a learned position table.
+      longest: the longest text that will be decoded, 0 for no bound. A model whose rotation
+        changes at a length (longrope) works twice for rows that may cross it, and once where
+        `longest` says that none does.
       position_offset: a learned table's row of position 0.
       window: keys seen by a sliding layer, itself included; 0 for none.
       sliding: which layers slide; () means all of them when `window` is set.
@@ -89,6 +92,7 @@ class TransformerConfig:
     rope: Rope | None = None
     rope_local: Rope | None = None
     max_positions: int = 2048
+    longest: int = 0
     position_offset: int = 0
     window: int = 0
     sliding: tuple[bool, ...] = ()
@@ -132,9 +136,14 @@ class TransformerConfig:
             self.rope is None or self.rope_local.width != self.rope.width
         ):
             raise ValueError("rope_local: needs a `rope` of the same width")
-        if self.window < 0 or self.position_offset < 0:
+        for name in ("window", "position_offset", "longest"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
+        ropes = [rope for rope in (self.rope, self.rope_local) if rope is not None]
+        if len({rope.crossing for rope in ropes if rope.crossing}) > 1:
             raise ValueError(
-                f"window={self.window}, position_offset={self.position_offset}: must be >= 0"
+                "rope and rope_local change at different lengths "
+                f"({ropes[0].original}, {ropes[1].original}); one for both can be kept"
             )
         if self.sliding and (len(self.sliding) != self.layers or not self.window):
             raise ValueError(
@@ -151,11 +160,28 @@ class TransformerConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or positive")
 
     @property
+    def bound(self) -> int | None:
+        """The longest text that can be decoded; None where there is no end."""
+        ropes = (self.rope, self.rope_local)
+        bounds = [rope.bound for rope in ropes if rope is not None and rope.bound is not None]
+        bounds += [self.max_positions] if self.rope is None else []
+        bounds += [self.longest] if self.longest else []
+        return min(bounds, default=None)
+
+    @property
+    def crossing(self) -> int:
+        """The position from which on all rotations change, if a row may cross it; 0: none."""
+        at = max(rope.crossing if rope is not None else 0 for rope in (self.rope, self.rope_local))
+        return 0 if self.bound is not None and self.bound <= at else at
+
+    @property
     def q_width(self) -> int:
+        """Width of all queries of a token."""
         return self.heads * self.head_dim
 
     @property
     def kv_width(self) -> int:
+        """Width of all keys, or values, of a token."""
         return self.kv_heads * self.head_dim
 
 
@@ -174,6 +200,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
+        """Numbers in it."""
         return math.prod(self.shape)
 
 
@@ -249,4 +276,5 @@ def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]
 
 
 def itemsize(config: TransformerConfig) -> int:
+    """Bytes of one weight."""
     return jnp.dtype(config.dtype).itemsize

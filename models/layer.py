@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from jaxdecode.cache import Cache, place, read, write
+from jaxdecode.cache import Cache, Places, place, places, read, write
 from jaxdecode.lm import View
-from jaxdecode.types import Array, Float
-from models.attention import Sight, attend, attend_fused, fused
+from jaxdecode.target import target_of
+from jaxdecode.types import Array, Float, Int
+from models.attention import Sight, attend, attend_fused, attend_streaming
 from models.config import TransformerConfig
 from models.layers import Weights, linear, mlp, normalize
 from models.rope import rotate, rotation
@@ -21,20 +23,34 @@ Hidden = Float[Array, "B T D"]
 
 
 class Call(NamedTuple):
-    """Where the tokens of a call go, what they see, and their rotary tables."""
+    """Where the tokens of a call go, what they see, and their rotary tables.
+
+    `base` is the layer of the cache that the model's first layer has.
+    """
 
     view: View
-    slot: Array | None
+    slot: Places | None
     sight: Sight
     tables: list[tuple[Array, Array]]
+    base: int
 
     @classmethod
     def of(
-        cls, config: TransformerConfig, view: View, cache: Cache | None
+        cls,
+        config: TransformerConfig,
+        view: View,
+        cache: Cache | None,
+        hidden: Hidden,
+        length: Int[Array, "B L"] | None = None,
+        base: int = 0,
     ) -> tuple[Call, Cache | None]:
-        """Also records the tokens' positions in the cache.
+        """Also records the tokens' positions in the cache; `hidden` is the layers' input.
 
         Without a cache the view must be fresh, and nothing is stored.
+
+        Args:
+          length: see `rotation`; by default a text that is read without a cache is one of its
+            own length, and a token that goes into a cache ends the text it is rotated for.
         """
         if cache is None and not view.fresh:
             raise ValueError("cache=None needs a fresh view: there is no prefix to see")
@@ -42,10 +58,15 @@ class Call(NamedTuple):
         if cache is not None:
             slot = view.slot(cache.capacity)
             cache = place(cache, view.position, slot)
-        sight = Sight.of(config, view, view.position if cache is None else cache.position)
+            slot = places(cache, slot)
+        sight = Sight.of(config, view, cache, hidden.dtype, target_of(hidden, cache))
         ropes = [rope for rope in (config.rope, config.rope_local) if rope is not None]
-        tables = [rotation(rope, view.position, view.valid) for rope in ropes]
-        return cls(view, slot, sight, tables), cache
+        if length is None:
+            end = view.position + 1
+            whole = jnp.max(jnp.where(view.valid, end, 0), axis=1, keepdims=True)
+            length = whole if cache is None else end
+        tables = [rotation(rope, view.position, length) for rope in ropes]
+        return cls(view, slot, sight, tables, base), cache
 
 
 def attention_half(
@@ -68,9 +89,14 @@ def _attention(
 ) -> tuple[Hidden, Cache | None]:
     """Project, rotate, store, attend, project back."""
     batch, tokens, _ = x.shape
-    q = linear(weights, "q", x).reshape(batch, tokens, c.heads, c.head_dim)
-    k = linear(weights, "k", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
-    v = linear(weights, "v", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
+    q, k, v = (linear(weights, name, x) for name in "qkv")
+    if call.sight.target.platform == "tpu":
+        # A product that ends in heads is laid out by them, and its weights, part of a stack, are
+        # turned about and copied for it in every layer of every step.
+        q, k, v = jax.lax.optimization_barrier((q, k, v))
+    q = q.reshape(batch, tokens, c.heads, c.head_dim)
+    k = k.reshape(batch, tokens, c.kv_heads, c.head_dim)
+    v = v.reshape(batch, tokens, c.kv_heads, c.head_dim)
     if c.qk_norm:
         q = normalize(c, weights, "q_norm", q)
         k = normalize(c, weights, "k_norm", k)
@@ -80,14 +106,17 @@ def _attention(
             cos, sin = jnp.where(local, turned[0], cos), jnp.where(local, turned[1], sin)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if call.slot is not None:
-        cache = write(cache, index, k, v, call.slot)
-    if fused(c, call.view, x.dtype):
+        cache = write(cache, call.base + index, k, v, call.slot, call.view.fresh)
+    if call.sight.form == "cudnn":
         out = attend_fused(c, q, k, v, local)
+    elif call.sight.form == "stream":
+        assert cache is not None
+        out = attend_streaming(c, call.sight, q, cache, call.base + index, local)
     elif call.view.fresh:
         out = attend(c, call.sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
     else:
         assert cache is not None
-        out = attend(c, call.sight, q, *read(cache, index), local)
+        out = attend(c, call.sight, q, *read(cache, call.base + index), local)
     return linear(weights, "o", out.reshape(batch, tokens, -1)), cache
 
 

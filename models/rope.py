@@ -10,9 +10,13 @@ through. The scalings stretch f to contexts longer than those trained on:
     yarn      ramp over the dimension index, cos and sin scaled (Peng et al. 2023, arXiv:2309.00071)
     longrope  one factor per frequency, a short and a long set (Ding et al. 2024, arXiv:2402.13753)
 
-`dynamic` and `longrope` depend on the length of the row at the time of a call: cached keys
-keep the rotation they were written with, as in the published implementations. Frequencies
-are computed on the host in double precision, angles on the device in float32.
+`dynamic` and `longrope` depend on the length of the text that a token is rotated for: a text
+read whole has one, and the published library reads a text anew at each of its tokens. So what
+comes after a token depends on its own position p alone, by the text of p + 1 tokens that ends in
+it, never on what else a call runs. A cache can keep that promise for `longrope`, which has two
+sets (`models.transformer.Transformer` keeps keys of both), and not for `dynamic`, each of whose
+lengths beyond `original` would have other keys. Frequencies are computed on the host in double
+precision, angles on the device in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdecode.types import Array, Bool, Float, Int
+from jaxdecode.types import Array, Float, Int
 
 Kind = Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
@@ -74,6 +78,16 @@ class Rope:
                 f"longrope needs width / 2 = {self.width // 2} of each"
             )
 
+    @property
+    def bound(self) -> int | None:
+        """The longest text that can be decoded with a cache; None where there is no end."""
+        return self.original if self.kind == "dynamic" else None
+
+    @property
+    def crossing(self) -> int:
+        """The first position from which on every token of a text is rotated otherwise; 0: none."""
+        return self.original if self.kind == "longrope" and self.short != self.long else 0
+
 
 def frequencies(rope: Rope, theta: float | None = None) -> np.ndarray:
     """f64[width / 2], radians per position; of longrope the short set."""
@@ -102,12 +116,16 @@ def _dimension(rope: Rope, rotations: float) -> float:
 
 
 def rotation(
-    rope: Rope, position: Int[Array, "B T"], valid: Bool[Array, "B T"]
+    rope: Rope, position: Int[Array, "B T"], length: Int[Array, "B L"]
 ) -> tuple[Float[Array, "B T W"], Float[Array, "B T W"]]:
-    """Cosines and sines of the angles, f32[B, T, width / 2], scaled by the amplitude."""
+    """Cosines and sines of the angles, f32[B, T, width / 2], scaled by the amplitude.
+
+    Args:
+      length: of the text for which each token is rotated, or one for all of a row (L = 1).
+    """
     f = jnp.asarray(frequencies(rope), jnp.float32)
     if rope.kind in ("dynamic", "longrope"):
-        length = jnp.max(jnp.where(valid, position, -1), axis=1)[:, None] + 1
+        length = length[:, :, None]
         if rope.kind == "longrope":
             ratio = np.asarray(rope.short) / np.asarray(rope.long)
             f = jnp.where(length > rope.original, f * jnp.asarray(ratio, jnp.float32), f)
@@ -116,7 +134,6 @@ def rotation(
             stretch = (excess - (rope.factor - 1)) ** (rope.width / (rope.width - 2))
             index = np.arange(rope.width // 2)
             f = f * stretch ** (-2.0 * index / rope.width)
-        f = f[:, None, :]
     angle = position[..., None].astype(jnp.float32) * f
     return rope.amplitude * jnp.cos(angle), rope.amplitude * jnp.sin(angle)
 

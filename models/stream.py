@@ -8,33 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from models.text import Tokenizer
+from models.text import BROKEN, Tokenizer
 
-# How a decoder shows bytes that are no character, or not yet. A character has four bytes at most,
-# so that no more than three tokens wait for one.
-BROKEN = "\N{REPLACEMENT CHARACTER}"
+# A character has four bytes at most, so that no more than three tokens wait for one.
 MOST_BROKEN = 3
 
 
 class TextStream:
     """Decodes one row incrementally; what `push` and `finish` return adds up to its text.
 
-    The sum equals `tokenizer.decode` of all ids, cut before the first stop string. (Where a
-    model emits bytes that are not UTF-8, a decoder may take back characters already sent.)
+    The sum equals `tokenizer.decode` of all ids, `after` those before them, cut before the first
+    stop string. (Where a model emits bytes that are not UTF-8, a decoder may take back characters
+    already sent.)
 
     Attributes:
       stopped: the stop string that ended the text, or None; later tokens are ignored.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), skip_special: bool = True):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str] = (),
+        skip_special: bool = True,
+        after: Sequence[int] = (),
+    ):
         if "" in stops:
             raise ValueError("stops: an empty string would end every text at once")
         self.stopped: str | None = None
         self._tokenizer, self._stops, self._skip = tokenizer, tuple(stops), skip_special
-        self._ids: list[int] = []
+        self._ids = tokenizer.context(after)
         # Decoding from `_first` gives the text from a settled point on; `_settled` tokens are
         # behind us, and of the decoded characters `_sent` have been passed on.
-        self._first = self._settled = self._sent = 0
+        self._first, self._settled = 0, len(self._ids)
+        self._sent = len(self._decode(0, len(self._ids)).rstrip(BROKEN))
         self._held = ""
 
     def push(self, ids: Iterable[int]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,12 +16,19 @@ import numpy as np
 
 from models.chat import ChatTemplate, Message
 
+# How a decoder shows bytes that are no character, or not yet.
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+CONTEXT = 8  # ids at least of a prompt's end that a response is decoded after
+SURPLUS = 64  # added tokens at most that a model may have no embedding for
+
 
 class HasVocabulary(Protocol):
     """Any wrapper of a `tokenizers.Tokenizer`."""
 
     @property
-    def inner(self) -> Any: ...
+    def inner(self) -> Any:
+        """The library's tokenizer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Tokenizer:
       named_eos: the one of `eos` that the tokenizer itself names, where it names one.
       pad: id of padding, where the model has one; it may be one of `eos`.
       template: of chats, where the folder has one.
+      rows: ids that the model has an embedding for, where it knows fewer than the tokenizer.
     """
 
     inner: Any
@@ -42,6 +50,7 @@ class Tokenizer:
     eos: tuple[int, ...] = ()
     pad: int | None = None
     template: ChatTemplate | None = None
+    rows: int | None = None
     named_eos: int | None = None
 
     @cached_property
@@ -62,7 +71,7 @@ class Tokenizer:
         Args:
           add_special: put BOS before and EOS after it, as the model was trained.
         Raises:
-          ValueError: a second BOS would come out.
+          ValueError: a second BOS would come out, or an id that the model has no embedding for.
         """
         ids: list[int] = self.inner.encode(text, add_special_tokens=add_special).ids
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
@@ -71,11 +80,63 @@ class Tokenizer:
                 f"({text[:60]!r}): it carries one already; pass add_special=False, or use "
                 "encode_chat for a rendered chat"
             )
+        if self.rows is not None and ids and max(ids) >= self.rows:
+            raise ValueError(
+                f"text names {self.inner.id_to_token(max(ids))!r} ({text[:60]!r}): the model has "
+                f"{self.rows} embeddings and none for that token, id {max(ids)}; leave it out"
+            )
         return ids
 
-    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of ids; nothing is tidied up."""
-        return self.inner.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+    def encode_prompt(self, text: str) -> list[int]:
+        """`encode`, without what the tokenizer puts behind a text: a prompt is to be gone on with.
+
+        What the text itself ends with stays, an end token too.
+        """
+        ids, own = self.encode(text), self.encode(text, add_special=False)
+        before = self._before
+        # An end token is only taken off where the text's own tokens are all there without it.
+        return ids[: before + len(own)] if ids[before : before + len(own)] == own else ids
+
+    @cached_property
+    def _before(self) -> int:
+        """How many tokens are put before every text."""
+        for probe in ("a", "1", ".", " "):
+            own: list[int] = self.inner.encode(probe, add_special_tokens=False).ids
+            ids: list[int] = self.inner.encode(probe, add_special_tokens=True).ids
+            for before in range(len(ids) - len(own) + 1):
+                if own and ids[before : before + len(own)] == own:
+                    return before
+        return 0
+
+    def decode(
+        self, ids: Iterable[int], skip_special: bool = True, after: Sequence[int] = ()
+    ) -> str:
+        """The text of ids; nothing is tidied up.
+
+        Args:
+          after: the ids before them. Some decoders treat the beginning of a text apart (Llama 2,
+            Gemma and Mistral drop its first space): what is decoded after the end of a prompt is
+            what is added to the prompt's text.
+        """
+        ids = [int(i) for i in ids]
+        given = self.context(after)
+        text = self.inner.decode([*given, *ids], skip_special_tokens=skip_special)
+        if not given:
+            return text
+        before = self.inner.decode(given, skip_special_tokens=skip_special)
+        # Bytes that were no character before may have become one.
+        settled = before.rstrip(BROKEN)
+        return text[len(before) if text.startswith(before) else len(settled) :]
+
+    def context(self, ids: Sequence[int]) -> list[int]:
+        """As many of the last ids as decoding goes on from: some, and no half character first."""
+        count = CONTEXT
+        while count < len(ids):
+            last = [int(i) for i in ids[-count:]]
+            if BROKEN not in self.inner.decode(last, skip_special_tokens=False):
+                return last
+            count *= 2
+        return [int(i) for i in ids]
 
     def decode_rows(self, tokens: Any, lengths: Any, skip_special: bool = True) -> list[str]:
         """`decode` of the first `length` tokens of every row: tokens [B, T], lengths [B]."""
@@ -106,18 +167,32 @@ class Tokenizer:
         return self.template
 
     def check_rows(self, rows: int) -> int:
-        """`vocab_size`, for loading a model whose embedding table has `rows` rows.
+        """The `vocab_size` to load a model with whose embedding table has `rows` rows.
 
         Rows beyond the vocabulary pad the table; a model loaded with `vocab_size` never
-        emits them.
+        emits them. Tokens that were added beyond the table (Gemma 3's images, a padding token)
+        are no tokens of the model: see `fitted`.
         """
-        if self.vocab_size > rows:
+        if self.vocab_size <= rows:
+            return self.vocab_size
+        added = self.inner.get_added_tokens_decoder().keys()
+        beyond = [index for index in _by_id(self) if index >= rows]
+        if len(beyond) > SURPLUS or any(index not in added for index in beyond):
             raise ValueError(
                 f"the tokenizer knows {self.vocab_size} ids, the model has {rows} rows: id {rows} "
                 f"({self.inner.id_to_token(rows)!r}) would have no embedding; the two belong to "
                 "different models"
             )
-        return self.vocab_size
+        return rows
+
+    def fitted(self, rows: int) -> Tokenizer:
+        """For a model with `rows` embeddings: a text that uses an id beyond them is refused.
+
+        Raises:
+          ValueError: it is another model's tokenizer; see `check_rows`.
+        """
+        rows = self.check_rows(rows) if self.rows is None else min(self.rows, rows)
+        return self if rows == self.vocab_size else replace(self, rows=rows)
 
 
 def check_same_tokenizer(a: HasVocabulary, b: HasVocabulary) -> None:
@@ -136,5 +211,8 @@ def check_same_tokenizer(a: HasVocabulary, b: HasVocabulary) -> None:
 
 
 def _by_id(tokenizer: HasVocabulary) -> dict[int, str]:
+    """The ids that mean something to the model."""
     vocabulary = tokenizer.inner.get_vocab(with_added_tokens=True)
-    return {index: token for token, index in vocabulary.items()}
+    rows = getattr(tokenizer, "rows", None)
+    rows = len(vocabulary) + max(vocabulary.values(), default=0) if rows is None else rows
+    return {index: token for token, index in vocabulary.items() if index < rows}

@@ -18,10 +18,12 @@ from flax import nnx
 
 from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
+from jaxdecode.target import by_rows, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig, logical_axes, matmul_count, parameters
-from models.layer import Call, attention_half, mlp_half
+from models.layer import Call
 from models.layers import Weights, normalize, soft_cap
+from models.stack import run, run_both
 
 
 class Transformer(nnx.Module):
@@ -75,8 +77,8 @@ class Transformer(nnx.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """The rows of a learned position table; rotations go on past the context length."""
-        return None if self.position is None else self.config.max_positions
+        """`TransformerConfig.bound`; most rotations go on past the context length."""
+        return self.config.bound
 
     @property
     def dtype(self) -> np.dtype:
@@ -85,11 +87,12 @@ class Transformer(nnx.Module):
 
     @property
     def cost(self) -> ModelCost:
-        c = self.config
+        """Of a model that works twice (see `TransformerConfig.longest`), before the crossing."""
+        c, times = self.config, 2 if self.config.crossing else 1
         return ModelCost(
-            parameters=matmul_count(c),
-            attention=4 * c.q_width * c.layers,
-            cache_bytes=2 * c.layers * c.kv_width * self.dtype.itemsize,
+            parameters=times * matmul_count(c),
+            attention=times * 4 * c.q_width * c.layers,
+            cache_bytes=times * 2 * c.layers * c.kv_width * self.dtype.itemsize,
         )
 
     @property
@@ -113,6 +116,11 @@ class Transformer(nnx.Module):
         """The same weights under a changed config, e.g. `unroll=True`."""
         config = dataclasses.replace(self.config, **changes)
         return Transformer(config, arrays=arrays_of(self))
+
+    @property
+    def written(self) -> bool:
+        """Whether every layer has arrays of its own; see `models.form`."""
+        return isinstance(self.layers, nnx.List)
 
     def unstacked(self) -> Transformer:
         """The same weights with every layer's in arrays of their own, the layers written out.
@@ -141,11 +149,17 @@ class Transformer(nnx.Module):
         # With many rows the copy of a layer's part of one array for all costs up to a quarter of
         # a step; with one row it is nothing, and arrays of their own are the slower form.
         apart = isinstance(self.layers, nnx.List) and batch > 1
-        return allocate(c.layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart)
+        # Where the rotation changes at a length, the first half is rotated for texts before it.
+        layers = 2 * c.layers if c.crossing else c.layers
+        target = target_of(self.embedding.get_value())
+        return allocate(layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart, target)
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
-        hidden = self.embed(tokens, view.position)
-        hidden, filled = self.run_layers(hidden, cache, view)
+        view, hidden = by_rows((view, self.embed(tokens, view.position)))
+        if self.config.crossing:
+            hidden, filled = run_both(self, hidden, cache, view)
+        else:
+            hidden, filled = self.run_layers(hidden, cache, view)
         assert filled is not None
         hidden = self.final(hidden)
         return ModelOutput(logits=self.unembed(hidden), hidden=hidden, cache=filled)
@@ -228,45 +242,21 @@ class Transformer(nnx.Module):
         """Run layers first..last-1 on the residual stream.
 
         Without a cache the view must be fresh, and nothing is stored.
+
+        Raises:
+          ValueError: of a model that works twice, whose residual streams are two.
         """
         c = self.config
         last = c.layers if last is None else last
         if not 0 <= first <= last <= c.layers:
             raise ValueError(f"layers {first}..{last} are outside 0..{c.layers}")
-        call, cache = Call.of(c, view, cache)
-
-        def layer(carry, xs):
-            hidden, cache = carry
-            weights, index, local = xs
-            if not mixed:
-                local = bool(c.sliding) and c.sliding[0]
-            hidden, cache = attention_half(c, weights, index, hidden, cache, call, local)
-            return (mlp_half(c, weights, hidden), cache), None
-
-        mixed = len(set(c.sliding)) > 1
-        step = jax.checkpoint(layer) if c.remat else layer
-        carry = (hidden, cache)
-        layers = self.layers
-        if c.unroll or not isinstance(layers, nnx.Dict):
-            for i in range(first, last):
-                carry, _ = step(carry, (self.layer(i), i, mixed and c.sliding[i]))
-            return carry
-        stacked = {name: p[...] for name, p in layers.items()}
-        part = (first, last) != (0, c.layers)
-        if part and cache is None:
-            stacked = {name: p[first:last] for name, p in stacked.items()}
-        elif part:
-            # A slice would be copied in every step of a decoding loop, so each layer indexes the
-            # whole stack; a gradient, which training takes without a cache, prefers the slice.
-            whole, inner = stacked, step
-
-            def step(carry, xs):
-                return inner(carry, ({name: p[xs[1]] for name, p in whole.items()}, *xs[1:]))
-
-            stacked = None
-        flags = jnp.asarray(c.sliding[first:last] or (False,) * (last - first), bool)
-        carry, _ = jax.lax.scan(step, carry, (stacked, jnp.arange(first, last), flags))
-        return carry
+        if cache is not None and c.crossing:
+            raise ValueError(
+                f"the model's rotation changes at position {c.crossing}, so that its layers can "
+                f"only be run together; `configured(longest={c.crossing})` makes it a model of "
+                "texts up to there, whose layers can be run in parts"
+            )
+        return run(self, hidden, *Call.of(c, view, cache, hidden), first, last)
 
 
 def arrays_of(model: Transformer) -> dict[str, Array]:

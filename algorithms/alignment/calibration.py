@@ -10,14 +10,11 @@ and judged them.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +22,9 @@ import numpy as np
 
 from algorithms.alignment.transforms import Transform, noise
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator, NoMeter
+from jaxdecode.autoregress import Generator
+from jaxdecode.fingerprint import fingerprint as mark
+from jaxdecode.meter import NoMeter
 from jaxdecode.prompt import Prompt
 from jaxdecode.responses import score
 from jaxdecode.rows import Rows
@@ -168,18 +167,13 @@ def fingerprint(
 ) -> str:
     """Hash of all that a calibration depends on: weights, rules of sampling, reward, prompts, seed.
 
-    What changes no draw, the cache's growth and meters, does not count.
+    Of a reward that is a function its code, closure and constants count, as told in
+    `jaxdecode.fingerprint`, which also has a way to give it a version by hand. What changes no
+    draw, the cache's growth and meters, does not count.
     """
-    plain = replace(generator, cache_growth=1, meter=NoMeter())
-    digest = hashlib.sha256(f"{seed} {[list(prompt) for prompt in prompts]}".encode())
-    for part in (plain, scorer):
-        leaves, structure = jax.tree.flatten(part)
-        digest.update(re.sub(r" at 0x[0-9a-f]+", "", f"{type(part)} {structure}").encode())
-        for leaf in leaves:
-            digest.update(_bytes(leaf))
-    return digest.hexdigest()[:16]
+    return mark(plain(generator), scorer, [list(prompt) for prompt in prompts], seed)
 
 
-def _bytes(leaf: Any) -> bytes:
-    array = np.asarray(leaf)
-    return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+def plain(generator: Generator) -> Generator:
+    """The generator without what changes no draw."""
+    return replace(generator, cache_growth=1, meter=NoMeter())

@@ -35,8 +35,9 @@ def order_weights(drawn: int, samples: int, rule: Rule) -> Floats:
 
 
 def win(one: Floats, other: Floats) -> Floats:
-    """1 where `one` is greater, 1/2 where they are equal, else 0."""
-    return (one > other) + 0.5 * (one == other)
+    """1 where `one` is greater, 1/2 where they are equal, else 0; NaN where one of them is."""
+    found = (one > other) + 0.5 * (one == other)
+    return np.where(np.isnan(one) | np.isnan(other), np.nan, found)
 
 
 def inference_win(
@@ -61,7 +62,8 @@ def inference_win(
         policy if policy_judged is None else policy_judged,
         base if base_judged is None else base_judged,
     )
-    for name, array in (("policy", policy), ("base", base), ("judged", judged[0])):
+    names = ("policy", "base", "policy_judged", "base_judged")
+    for name, array in zip(names, (policy, base, *judged), strict=True):
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: {np.sum(~np.isfinite(array))} rewards are not finite")
     sides = []

@@ -28,13 +28,12 @@ import optax
 from jax.sharding import Mesh
 
 from algorithms.alignment import base
-from algorithms.alignment.adversary import Negated
 from algorithms.alignment.calibration import CalibratedReward, Calibration, fingerprint
+from algorithms.alignment.closed_form import closed_form
 from algorithms.alignment.fixed_point import fixed_point
 from algorithms.alignment.mixture import estimate
-from algorithms.alignment.procedures import BestOf, Procedure, WorstOf
+from algorithms.alignment.procedures import Procedure
 from algorithms.alignment.transforms import Table, Transform, tabulate
-from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.distributed import primary
@@ -84,7 +83,7 @@ class Plan:
 
     Attributes:
       samples: K, base responses a prompt.
-      prompts, group: of a step, and responses to each.
+      prompts, group: different ones of a step, and responses to each.
       steps: of the optimiser.
       optimizer: any optax transformation.
       learner: `Reinforce`, `PPO` or another of `jaxdecode.train.policy_gradient`.
@@ -136,13 +135,15 @@ def infalign(
       folder: this run's own; calibration and checkpoints are kept there, and a killed run goes
         on from there.
     Raises:
-      ValueError: for other sampling rules, a reward that is not finite, a stored calibration
-        made under other conditions, or not exactly one of procedure and transform.
+      ValueError: for other sampling rules, fewer prompts than a step takes, a reward that is not
+        finite, a stored calibration or run made under other conditions, or not exactly one of
+        procedure and transform.
     """
     if (procedure is None) == (transform is None):
         raise ValueError("procedure, transform: give exactly one of them")
     check_sampling(generator)
     plan = plan or Plan()
+    check_prompts(prompts, plan)
     table = calibrate(generator, scorer, prompts, plan, folder)
     phi = transform or optimal(procedure, table, generator, scorer, prompts, beta, plan)
     table.warn(phi)
@@ -180,22 +181,11 @@ def optimal(
     plan: Plan,
 ) -> Table:
     """Step 2: the fixed point of a procedure, estimated first where it has no closed form."""
-    known = closed_form(procedure, scorer)
+    known = closed_form(procedure, scorer, generator)
     if known is None:
         found = quantiles(procedure, table, scorer, prompts, plan)
         known = estimate(found, table.samples)
     return Table(jnp.asarray(fixed_point(known, beta, NODES).phi, jnp.float32))
-
-
-def closed_form(procedure: Any, scorer: Scorer) -> Procedure | None:
-    """The calibrated procedure that a decoder is, if it is one by this very reward."""
-    if isinstance(procedure, BestOfN):
-        if procedure.scorer is scorer:
-            return BestOf(procedure.samples)
-        if isinstance(procedure.scorer, Negated) and procedure.scorer.scorer is scorer:
-            return WorstOf(procedure.samples)
-        return None
-    return procedure if hasattr(procedure, "density") else None
 
 
 def quantiles(
@@ -236,6 +226,7 @@ def optimise(
     Args:
       extra: (prompt numbers, step) -> further arguments of the learner's rollout.
     """
+    check_prompts(prompts, plan)
     setting = Setting(generator, reward, jnp.float32(beta), plan.group)
     if plan.mesh is not None:
         setting = shard(setting, plan.mesh)
@@ -273,12 +264,26 @@ def optimise(
     return merged(learner.policy(module))
 
 
+def check_prompts(prompts: Sequence[Sequence[int]], plan: Plan) -> None:
+    """Refuse a step that would take a prompt twice: its draws would be copies, not samples."""
+    if not 1 <= plan.prompts <= len(prompts):
+        raise ValueError(
+            f"plan.prompts={plan.prompts} of a step, and there are {len(prompts)}: a prompt that a "
+            f"step takes twice draws the same responses twice; set plan.prompts to {len(prompts)} "
+            "and raise plan.group"
+        )
+
+
 def _order(count: int, plan: Plan) -> Iterator[np.ndarray]:
-    """The prompts of every step: all of them in turn, in an order shuffled anew each time."""
+    """The prompts of every step, each once in a step: all of them in turn, in an order shuffled
+    anew each time."""
     rng, left = np.random.default_rng(plan.seed), np.zeros(0, np.int64)
     for _ in range(plan.steps):
-        while len(left) < plan.prompts:
-            left = np.concatenate([left, rng.permutation(count)])
+        if len(left) < plan.prompts:
+            # Those of the last round come first, and what they are wait for their next turn.
+            fresh = rng.permutation(count)
+            again = np.isin(fresh, left)
+            left = np.concatenate([left, fresh[~again], fresh[again]])
         chosen, left = left[: plan.prompts], left[plan.prompts :]
         yield chosen
 

@@ -5,7 +5,7 @@
 so that what would be said after anything is said less often. As published only the first tokens
 of y are weighed, since U soon agrees with p. An edit of logits, for beams and samplers alike; U
 reads the text so far anew for every token, which is not on the account of what uses it. Scores
-may rise from token to token: a search is to have `stopping="never"`.
+may rise from token to token, so that a search does not stop before its last one.
 """
 
 from __future__ import annotations

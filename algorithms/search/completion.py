@@ -23,7 +23,7 @@ from jaxdecode.lm import LanguageModel, View
 from jaxdecode.logits import Identity
 from jaxdecode.nodes import Arena, Fresh, look
 from jaxdecode.result import Status, Usage
-from jaxdecode.sampling import Greedy, Sampler, row_keys, step_keys
+from jaxdecode.sampling import Greedy, Sampler, likeliest, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -84,6 +84,7 @@ class Completion:
 
     @property
     def transform(self) -> Identity:
+        """Edits the logits of the completion."""
         return Identity()
 
     @property
@@ -162,7 +163,7 @@ class Completion:
         )
         output = self.model(run.feed[:, None], run.cache, view)
         raw = output.logits[:, 0]
-        value, actions = jax.lax.top_k(raw, self.branch)
+        value, actions = likeliest(raw, self.branch, "branch")
         cost = jnp.take_along_axis(jax.nn.log_softmax(raw), actions, axis=1)
         told = run.live & (run.time >= plan.late)
         goes = told & plan.complete

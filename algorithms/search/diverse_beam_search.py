@@ -62,6 +62,12 @@ class Diverse:
     diversity: Diversity
     strength: Float[Array, "..."] | float
 
+    def falling(self, rising: bool | Bool[Array, ""]) -> Bool[Array, ""]:
+        """Not where a term may be negative: likeness below nothing raises a score."""
+        raised = not getattr(self.diversity, "nonnegative", False)
+        raised = jnp.logical_or(raised, jnp.any(jnp.asarray(self.strength) < 0))
+        return jnp.logical_not(jnp.logical_or(rising, raised))
+
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
         strength = jnp.asarray(self.strength)
         strength = strength[front.group] if strength.ndim else strength

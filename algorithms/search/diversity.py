@@ -1,7 +1,7 @@
 """How alike an extension is to what earlier groups hold: the terms of diverse beam search.
 
-Each gives a penalty [B, W, V] >= 0 (cosines may be negative) for taking token v in this step,
-summed over the hypotheses of earlier groups, which are one token ahead.
+Each gives a penalty [B, W, V] for taking token v in this step, summed over the hypotheses of
+earlier groups, which are one token ahead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from jaxdecode.types import Array, Float, Int
 
 
 class Diversity(Protocol):
-    """A measure of likeness."""
+    """A measure of likeness.
+
+    Attributes:
+      nonnegative: it never is below 0, so that it only lowers scores; one that does not say may
+        be. Cosines are.
+    """
+
+    @property
+    def nonnegative(self) -> bool: ...
 
     def __call__(self, front: Front) -> Float[Array, "B W V"]: ...
 
@@ -42,6 +50,8 @@ def tally(
 class Hamming:
     """How many earlier hypotheses took the token in this step; the paper's best."""
 
+    nonnegative = True
+
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
         taken = newest(front)[:, None]
         return tally(taken, jnp.ones(taken.shape), front.logp.shape[2])
@@ -58,6 +68,8 @@ class Cumulative:
       gated: static; only the very token of the other hypothesis is penalised, so that an
         infinite temperature is `Hamming`.
     """
+
+    nonnegative = True
 
     temperature: Float[Array, ""] | float = 1.0
     gated: bool = struct.field(pytree_node=False, default=False)
@@ -102,6 +114,8 @@ class Ngram:
       sizes: static, values of n, added up.
     """
 
+    nonnegative = True
+
     sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(2,))
 
     def __post_init__(self):
@@ -132,6 +146,8 @@ class Embedded:
       table: f32[V, D], a vector for each token.
       n: static.
     """
+
+    nonnegative = False
 
     table: Float[Array, "V D"]
     n: int = struct.field(pytree_node=False, default=1)

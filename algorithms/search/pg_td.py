@@ -104,7 +104,8 @@ class Planner:
         hit = found & self.reuse & ~opening
         known = jnp.where(hit, first, NONE)
         revisits = ~opening & (edge < 0)
-        best = jnp.max(jnp.where(arena.made, arena.reward, 0.0), axis=1)
+        judged = arena.made & (note.text.length > 0)  # not the empty text
+        best = jnp.max(jnp.where(judged, arena.reward, -jnp.inf), axis=1)
         done = (note.generations >= self.generations) | (best >= self.goal)
         order = Order(
             token=token,
@@ -227,6 +228,7 @@ class PlanningGuided:
 
     @property
     def planner(self) -> Planner:
+        """What the arena is searched by."""
         caches = (self.reuse, self.remember)
         selection = Selection(self.rule, self.weight, self.base)
         bounds = (self.generations, self.goal)

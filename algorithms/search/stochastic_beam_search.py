@@ -26,13 +26,14 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Categorical, conditioned
-from jaxdecode.types import Array, Float, Key
+from jaxdecode.types import Array, Bool, Float, Key
 
 
 @struct.dataclass
 class Normalised:
     """Log-probabilities of what edits have left, so that there is a law to draw from."""
 
+    rises = False
     init = no_state
     observe = unchanged
 
@@ -43,6 +44,9 @@ class Normalised:
 @struct.dataclass
 class Perturbed:
     """Log-probability plus noise, at most that of the hypothesis; the root's is drawn free."""
+
+    def falling(self, rising: bool | Bool[Array, ""]) -> bool:
+        return True
 
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
         noise = jax.vmap(lambda key: jax.random.gumbel(key, front.logp.shape[1:]))(front.key)

@@ -7,10 +7,11 @@ The model runs once a step, on one token and one cache for each prompt; its most
 `kept` tokens, at a low temperature, are combined with all drafts, judged by n-grams of each
 draft's own text, and the k best combinations are the next drafts. Of a draft whose n-grams know
 none of the tokens all are taken with a penalty `floor`; of others those unknown are excluded.
-Like the authors' code, a draft that ends is kept apart and the list is ordered by score over
-length. The first step reads the model alone, as the paper has it and its code does not
-(`first_step_ngram`). Passes see no real text, so what the model itself thinks of the drafts is
-read in one more pass over them at the end (`rescored`).
+Like the authors' code, a draft that ends is kept apart, the k best of them by score, and in the
+end the list, they and the k drafts that are full, is ordered by score over length. The first
+step reads the model alone, as the paper has it and its code does not (`first_step_ngram`).
+Passes see no real text, so what the model itself thinks of the drafts is read in one more pass
+over them at the end (`rescored`).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from jaxdecode.ngram.interpolation import Interpolation
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
-from jaxdecode.rows import check_start
-from jaxdecode.sampling import Categorical, step_keys
+from jaxdecode.rows import check_start, where_rows
+from jaxdecode.sampling import Categorical, likeliest, step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 PAPER = Paper(
@@ -64,6 +65,18 @@ PAPER = Paper(
 )
 
 WEIGHTS = (0.01, 0.04, 0.15, 0.18, 0.12)  # of contexts of 1 to 5 tokens
+
+
+def among(candidates: Finished, which: Bool[Array, "B C"]) -> Finished:
+    """Those of the candidates [B, C], as one group."""
+    rank = jnp.where(which, candidates.rank, -jnp.inf)
+    return jax.tree.map(lambda x: x[:, None], replace(candidates, rank=rank))
+
+
+def by_length(finished: Finished) -> Finished:
+    """Ordered by score over length from now on."""
+    each = finished.score / jnp.maximum(finished.length, 1)
+    return replace(finished, rank=jnp.where(jnp.isfinite(finished.rank), each, -jnp.inf))
 
 
 @struct.dataclass
@@ -122,8 +135,7 @@ class SuperposedDecoding:
         check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        # Score over length orders the finished, and no draft is dropped that could lead.
-        rules = Beam(self.generator, Likeliest(), LengthPenalty(1.0), self.drafts)
+        rules = Beam(self.generator, Likeliest(), LengthPenalty(), self.drafts)
         found = start(rules, key, prompt, 1)
         room = prompt.tokens.shape[1] + self.generator.max_tokens
         found = replace(found, cache=resize(found.cache, room))
@@ -149,7 +161,7 @@ class SuperposedDecoding:
         hidden, cache = model.run_layers(mixed[:, None], search.cache, view)
         assert cache is not None
         logits = model.unembed(model.final(hidden))[:, 0]
-        top, token = jax.lax.top_k(logits / self.temperature, self.kept)
+        top, token = likeliest(logits / self.temperature, self.kept, "kept")
         fused = self.fused(prompt, search, jax.nn.log_softmax(top, axis=1), token)
         total = score[..., None] + fused
         total = jnp.where(jnp.isnan(total), -jnp.inf, total)
@@ -165,10 +177,8 @@ class SuperposedDecoding:
         logprob = jnp.take_along_axis(search.logprob[:, 0], chosen.parent, 1)
         logprob += jnp.take_along_axis(raw, chosen.token, 1)
         length = search.step + 1
-        enters = chosen.ends | ((length == self.generator.max_tokens) & chosen.goes)
-        enters &= search.active[:, None]
-        entering = Finished(
-            rank=jnp.where(enters, chosen.score / length, -jnp.inf),
+        candidates = Finished(
+            rank=chosen.score,
             score=chosen.score,
             total=chosen.score,
             logprob=logprob,
@@ -176,8 +186,12 @@ class SuperposedDecoding:
             length=jnp.full_like(chosen.token, length),
             status=jnp.where(chosen.ends, Status.EOS, Status.LENGTH).astype(jnp.int8),
         )
-        finished = search.finished.merged(jax.tree.map(lambda x: x[:, None], entering))
+        enters = chosen.ends & search.active[:, None]
+        finished = search.finished.merged(among(candidates, enters))
+        full = chosen.goes & search.active[:, None] & (length == self.generator.max_tokens)
         goes = jnp.where(placed(chosen, chosen.goes), placed(chosen, chosen.score), -jnp.inf)
+        over = search.active & self.settled(finished, goes, length)
+        ordered = by_length(finished).merged(by_length(among(candidates, full)))
         emitted = jnp.sum(chosen.goes | enters, axis=1) * search.active
         active = search.active.astype(jnp.int32)
         return replace(
@@ -188,8 +202,8 @@ class SuperposedDecoding:
             logprob=placed(chosen, logprob)[:, None],
             root=placed(chosen, chosen.token),
             cache=cache,
-            finished=finished,
-            active=search.active & ~beam.done(rules, length, goes[:, None], finished),
+            finished=where_rows(over, ordered, finished),
+            active=search.active & ~over,
             usage=search.usage.add(
                 emitted=emitted,
                 bonus=emitted,
@@ -199,6 +213,15 @@ class SuperposedDecoding:
                 invalid=active * jnp.isnan(jnp.max(logits, axis=1)),
             ).peak(active * (place + 1)),
         )
+
+    def settled(
+        self, finished: Finished, score: Float[Array, "B K"], length: Int[Array, ""]
+    ) -> Bool[Array, "B"]:
+        """No open draft, of a score that only falls, can enter the list any more."""
+        best, longest = jnp.max(score, axis=1), self.generator.max_tokens
+        least = jnp.min(by_length(finished).rank, axis=(1, 2))
+        shut = (finished.worst[:, 0] >= best) & (least >= best / longest)
+        return shut | ~jnp.isfinite(best) | (length >= longest)
 
     def weights(self, score: Float[Array, "B K"]) -> Float[Array, "B K"]:
         """gamma; 0 for what is no draft."""

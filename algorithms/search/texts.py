@@ -78,8 +78,10 @@ def best_text(model: LanguageModel, arena: Arena, text: Text, note: Any) -> Resu
     """The completed text of the highest reward as the result.
 
     The status is its own; EXHAUSTED where no text was rewarded, CAPACITY where the arena was full.
+    The empty text is no candidate.
     """
     usable = (text.status != Status.INVALID) & (arena.status != Status.INVALID) & arena.made
+    usable &= text.length > 0
     score = jnp.where(usable, arena.reward, -jnp.inf)
     best = at_node(text, jnp.argmax(score, axis=1))
     status = jnp.where(jnp.any(usable, axis=1), best.status, Status.EXHAUSTED)

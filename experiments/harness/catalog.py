@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import algorithms
 from experiments.harness.entries import HOUSE, entries
@@ -32,19 +33,31 @@ class Experiment:
     paper: Paper | None
 
 
-def papers() -> dict[str, Paper]:
-    """Slug -> record, of every module of `algorithms` that defines `PAPER`."""
-    found = {}
+class Known(NamedTuple):
+    """A paper, and the file that is its assembly, from the root."""
+
+    paper: Paper
+    module: str
+
+
+def papers() -> dict[str, Known]:
+    """Slug -> record, of every module of `algorithms` that has `PAPER`.
+
+    A paper's slots and its assembly share one record; the assembly lies nearest the top.
+    """
+    found: dict[str, Known] = {}
     for module in pkgutil.walk_packages(algorithms.__path__, "algorithms."):
         paper = getattr(importlib.import_module(module.name), "PAPER", None)
         if isinstance(paper, Paper):
-            found[paper.slug] = paper
+            file = module.name.replace(".", "/") + ".py"
+            if paper.slug not in found or file.count("/") < found[paper.slug].module.count("/"):
+                found[paper.slug] = Known(paper, file)
     return found
 
 
 def experiments(house: Path = HOUSE) -> list[Experiment]:
     """Every experiment in `house`, by name."""
-    known = papers()
+    known = {slug: known.paper for slug, known in papers().items()}
     return [
         Experiment(entry.name, entry.about, entry.presets, known.get(entry.name))
         for entry in sorted(entries(house).values(), key=lambda entry: entry.name)

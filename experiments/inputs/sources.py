@@ -15,6 +15,7 @@ from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.stop import Stop
 from models import checkpoints
+from models.form import Form, formed
 from models.reward_checkpoints import load_reward
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
@@ -39,9 +40,7 @@ class Codec:
             return self.text.encode_chat(prompt, add_generation_prompt=True)
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
-        tokens = self.text.encode(prompt)
-        # Some tokenizers close every text; a prompt is to be gone on with.
-        return tokens[:-1] if tokens and tokens[-1] in self.text.eos else tokens
+        return self.text.encode_prompt(prompt)
 
     def piece(self, text: str) -> list[int]:
         """Tokens of a text that goes on, or that writes its special tokens itself."""
@@ -49,9 +48,9 @@ class Codec:
             return self.strict.encode(text)
         return self.text.encode(text, add_special=False)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
-        return self.text.decode(tokens)
+    def decode(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
+        """Text of a response, without special tokens; `after` is the prompt that it follows."""
+        return self.text.decode(tokens, after=after)
 
     def stop(self, strings: Sequence[str] = ()) -> Stop:
         """Ends a response at the model's end tokens, and where one of `strings` is spelled."""
@@ -75,8 +74,9 @@ class Source:
     positions: int
 
 
-def open_model(name: str) -> Source:
-    """A generator by its zoo name or folder.
+def open_model(name: str, form: Form = "scanned") -> Source:
+    """A generator by its zoo name or folder, in the form that it is to run in: "auto" for
+    decoding, "scanned" where it is trained or compiled for a few tokens only.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -88,10 +88,10 @@ def open_model(name: str) -> Source:
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
-        codec = Codec(load_tokenizer(_folder(name)))
-        rows = checkpoints.Checkpoint(name).config.rows
+        rows = checkpoints.Checkpoint(_folder(name)).config.rows
+        codec = Codec(load_tokenizer(name).fitted(rows))
         model = checkpoints.load(name, vocab_size=codec.text.check_rows(rows))
-    return Source(name, model, codec, model.config.max_positions)
+    return Source(name, formed(model, form), codec, model.config.max_positions)
 
 
 def folder_of(name: str) -> Path:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import ban
 from jaxdecode.logits.transform import check_number
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.prompt import Prompt
@@ -29,6 +30,8 @@ class NoCitation:
       n: static.
       followers: static, the most occurrences of an n-gram in the corpus.
     """
+
+    rises = False
 
     corpus: Corpus
     n: int = struct.field(pytree_node=False)
@@ -59,8 +62,7 @@ class NoCitation:
         token = self.corpus.tokens[start + self.n]
         # An occurrence at the end of its document is followed by the separator, which is < 0.
         cited = jnp.where((place < last) & (token >= 0), token, logits.shape[1])
-        rows = jnp.arange(logits.shape[0])[:, None]
-        blocked = logits.at[rows, cited].set(-jnp.inf, mode="drop")
+        blocked = ban(cited, logits)
         usable = jnp.any(blocked > -jnp.inf, axis=1, keepdims=True)
         return jnp.where(usable, blocked, logits)
 

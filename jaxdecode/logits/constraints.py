@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import ban, keep, settle
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
@@ -23,6 +24,8 @@ def _ids(name: str, ids: Sequence[int], least: int = 0) -> Int[Array, "E"]:
 class Ban:
     """Excludes tokens `ids`, i32[E]."""
 
+    rises = False
+
     ids: Int[Array, "E"]
 
     init = no_state
@@ -33,12 +36,14 @@ class Ban:
         return cls(_ids("ids", ids))
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-        return logits.at[:, self.ids].set(-jnp.inf, mode="drop")
+        return ban(self.ids, logits)
 
 
 @struct.dataclass
 class Allow:
     """Excludes all tokens but `ids`, i32[E]."""
+
+    rises = False
 
     ids: Int[Array, "E"]
 
@@ -51,16 +56,18 @@ class Allow:
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         allowed = jnp.zeros(logits.shape[1], bool).at[self.ids].set(True, mode="drop")
-        return jnp.where(allowed, logits, -jnp.inf)
+        return keep(allowed, logits)
 
 
 @struct.dataclass
 class ForcedTokens:
     """Dictates the first output tokens, i32[F]; -1 leaves a place free.
 
-    A forced token is certain whatever the model and the transforms before it say. The state
-    counts the tokens emitted.
+    A forced token is certain whatever the model and the transforms before it say, but that a
+    broken row stays unusable. The state counts the tokens emitted.
     """
+
+    rises = False
 
     tokens: Int[Array, "F"]
 
@@ -75,7 +82,7 @@ class ForcedTokens:
         count = self.tokens.shape[0]
         due = jnp.where(state < count, self.tokens[jnp.minimum(state, count - 1)], -1)[:, None]
         certain = jnp.where(jnp.arange(logits.shape[1]) == due, 0.0, -jnp.inf)
-        return jnp.where(due >= 0, certain, logits)
+        return settle(due < 0, logits, certain)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         return state + active
@@ -84,6 +91,8 @@ class ForcedTokens:
 @struct.dataclass
 class MinimumLength:
     """Excludes the end tokens `eos`, i32[E], from the first `tokens` output tokens."""
+
+    rises = False
 
     tokens: Int[Array, ""] | int
     eos: Int[Array, "E"]
@@ -99,8 +108,7 @@ class MinimumLength:
         return jnp.zeros((prompt.batch,), jnp.int32)
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-        endless = logits.at[:, self.eos].set(-jnp.inf, mode="drop")
-        return jnp.where((state < self.tokens)[:, None], endless, logits)
+        return jnp.where((state < self.tokens)[:, None], ban(self.eos, logits), logits)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         return state + active
@@ -123,6 +131,8 @@ class NoRepeatNgram:
         past it are not remembered and then nothing more is excluded.
     """
 
+    rises = False
+
     n: int = struct.field(pytree_node=False)
     max_tokens: int = struct.field(pytree_node=False)
 
@@ -136,7 +146,7 @@ class NoRepeatNgram:
 
     def apply(self, state: History, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         """The last n-1 tokens are sought at every place; what followed them is excluded."""
-        rows, capacity = state.tokens.shape
+        capacity = state.tokens.shape[1]
         before = self.n - 1
         places = capacity - before  # a follower stands at before, before + 1, ...
         if places < 1:
@@ -148,7 +158,7 @@ class NoRepeatNgram:
         for offset in range(before):
             match &= state.tokens[:, offset : offset + places] == tail[:, offset, None]
         follower = jnp.where(match, state.tokens[:, before:], logits.shape[1])
-        return logits.at[jnp.arange(rows)[:, None], follower].set(-jnp.inf, mode="drop")
+        return ban(follower, logits)
 
     def observe(self, state: History, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         rows, capacity = state.tokens.shape

@@ -13,14 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import keep
 from jaxdecode.logits.threshold import mass_threshold, rank_threshold
 from jaxdecode.logits.transform import check_number, no_state, unchanged
 from jaxdecode.types import Array, Bool, Float, Int
-
-
-def keep(kept: Bool[Array, "R V"], logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
-    """Exclude what is not kept. NaN is never cut away, so that a broken row is noticed."""
-    return jnp.where(kept | jnp.isnan(logits), logits, -jnp.inf)
 
 
 def relative(logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -44,6 +40,8 @@ def best(logits: Float[Array, "R V"]) -> Bool[Array, "R V"]:
 class Temperature:
     """Divides the logits by `temperature` > 0."""
 
+    rises = False
+
     temperature: Float[Array, ""] | float
 
     init = no_state
@@ -60,6 +58,8 @@ class Temperature:
 @struct.dataclass
 class TopK:
     """Keeps the `k` >= 1 most probable tokens, and the ties of the last of them."""
+
+    rises = False
 
     k: Int[Array, ""] | int
 
@@ -81,6 +81,8 @@ class TopP:
     arXiv:1904.09751.
     """
 
+    rises = False
+
     p: Float[Array, ""] | float
 
     init = no_state
@@ -99,6 +101,8 @@ class TopP:
 class MinP:
     """Keeps tokens at least `p` times as probable as the best. Nguyen et al. 2024,
     arXiv:2407.01082."""
+
+    rises = False
 
     p: Float[Array, ""] | float
 
@@ -119,6 +123,8 @@ class Typical:
     The token that crosses the mass is kept; the most probable one may be dropped. Meister et
     al. 2023, arXiv:2202.00666.
     """
+
+    rises = False
 
     mass: Float[Array, ""] | float
 
@@ -141,6 +147,8 @@ class Epsilon:
     """Keeps tokens of probability >= `epsilon`, or the best where there is none. Hewitt et
     al. 2022, arXiv:2210.15191."""
 
+    rises = False
+
     epsilon: Float[Array, ""] | float
 
     init = no_state
@@ -157,6 +165,8 @@ class Epsilon:
 class Eta:
     """Keeps tokens of probability >= min(epsilon, sqrt(epsilon) * exp(-entropy)), or the best
     where there is none. Hewitt et al. 2022, arXiv:2210.15191."""
+
+    rises = False
 
     epsilon: Float[Array, ""] | float
 

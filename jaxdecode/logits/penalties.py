@@ -39,6 +39,8 @@ class RepetitionPenalty:
     """Divides the logit of a token seen in prompt or output by `penalty`, or multiplies it
     where it is negative. Above 1 discourages. Keskar et al. 2019, arXiv:1909.05858."""
 
+    rises = False
+
     penalty: Float[Array, ""] | float
     vocab_size: int = struct.field(pytree_node=False)
 
@@ -65,6 +67,10 @@ class PresencePenalty:
     penalty: Float[Array, ""] | float
     vocab_size: int = struct.field(pytree_node=False)
 
+    @property
+    def rises(self) -> Bool[Array, ""]:
+        return jnp.asarray(self.penalty) < 0
+
     def init(self, prompt: Prompt) -> Bool[Array, "R V"]:
         return jnp.zeros((prompt.batch, self.vocab_size), bool)
 
@@ -82,6 +88,10 @@ class FrequencyPenalty:
 
     penalty: Float[Array, ""] | float
     vocab_size: int = struct.field(pytree_node=False)
+
+    @property
+    def rises(self) -> Bool[Array, ""]:
+        return jnp.asarray(self.penalty) < 0
 
     def init(self, prompt: Prompt) -> Int[Array, "R V"]:
         return jnp.zeros((prompt.batch, self.vocab_size), jnp.int32)

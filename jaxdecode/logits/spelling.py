@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.logits.masking import ban, keep
 from jaxdecode.prompt import Prompt
 from jaxdecode.text import Text
 from jaxdecode.types import Array, Bool, Float, Int
@@ -41,6 +42,8 @@ class BanSequences:
       sequences: i32[Q, W], padded on the left with -1.
     """
 
+    rises = False
+
     sequences: Int[Array, "Q W"]
 
     @classmethod
@@ -55,8 +58,7 @@ class BanSequences:
         before, last = self.sequences[:, :-1], self.sequences[:, -1]
         begun = jnp.all((before == FREE) | (before == state[:, None]), axis=2)  # [R, Q]
         token = jnp.where(begun, last, logits.shape[1])
-        rows = jnp.arange(logits.shape[0])[:, None]
-        return logits.at[rows, token].set(-jnp.inf, mode="drop")
+        return ban(token, logits)
 
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         newest = jnp.concatenate([state, token[:, None]], axis=1)[:, 1:]
@@ -81,6 +83,8 @@ class OneOf:
       choices: i32[C, W], padded on the right with -1.
       eos: i32[E], end tokens.
     """
+
+    rises = False
 
     choices: Int[Array, "C W"]
     eos: Int[Array, "E"]
@@ -108,7 +112,7 @@ class OneOf:
         ending = jnp.any(state.open & (due < 0), axis=1)[:, None]
         allowed = jnp.zeros(logits.shape, bool).at[rows, going].set(True, mode="drop")
         ends = jnp.zeros((vocab,), bool).at[self.eos].set(True, mode="drop")
-        return jnp.where(allowed | (ending & ends), logits, -jnp.inf)
+        return keep(allowed | (ending & ends), logits)
 
     def observe(self, state: Spelled, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Spelled:
         open_ = state.open & (self.due(state) == token[:, None])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -23,6 +25,9 @@ class LogitsTransform(Protocol):
     A state is a pytree whose every leaf leads with R: rows are gathered and forked with
     `tree.map`. Logits of -inf are tokens already excluded and stay excluded, save for
     `ForcedTokens`; rows with NaN stay unusable.
+
+    Attributes:
+      rises: whether log-probabilities may come out above 0; see `rises`.
     """
 
     def init(self, prompt: Prompt) -> Any: ...
@@ -32,6 +37,58 @@ class LogitsTransform(Protocol):
     def observe(self, state: Any, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Any:
         """Take note of `token` on the active rows; what stands on the others is ignored."""
         ...
+
+
+def rises(transform: Any) -> bool | Bool[Array, ""]:
+    """Whether a transform may make log-probabilities larger than 0, so that a sum of them can
+    grow with a text. One that does not say is not trusted."""
+    return getattr(transform, "rises", True)
+
+
+class Hearing(LogitsTransform, Protocol):
+    """A transform that remembers how probable what was drawn had been.
+
+    `hear` takes the place of `observe`, which refuses to be called.
+    """
+
+    def hear(
+        self,
+        state: Any,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> Any:
+        """Take note of `token`, which was drawn after `apply` edited these `logits`."""
+        ...
+
+
+def hears(transform: LogitsTransform) -> bool:
+    """Whether a transform asks for the logits that a token was drawn from."""
+    if isinstance(transform, Chain):
+        return any(map(hears, transform.transforms))
+    return hasattr(transform, "hear")
+
+
+def deaf(transform: LogitsTransform) -> LogitsTransform:
+    """What is left of a transform for a drafter, which cannot tell how probable a token was.
+
+    Drafts from any law leave the output's law as it is."""
+    if isinstance(transform, Chain):
+        return chain(*(part for part in map(deaf, transform.transforms) if part != Identity()))
+    return Identity() if hears(transform) else transform
+
+
+def noted(
+    transform: LogitsTransform,
+    state: Any,
+    logits: Float[Array, "R V"],
+    token: Int[Array, "R"],
+    active: Bool[Array, "R"],
+) -> Any:
+    """The state after `token`, drawn from what `transform` made of `logits`, on active rows."""
+    if hears(transform):
+        return cast(Hearing, transform).hear(state, logits, token, active)
+    return transform.observe(state, token, active)
 
 
 def no_state(self: Any, prompt: Prompt) -> tuple:
@@ -48,6 +105,7 @@ def unchanged(self: Any, state: Any, token: Int[Array, "R"], active: Bool[Array,
 class Identity:
     """Leaves the logits as they are."""
 
+    rises = False
     init = no_state
     observe = unchanged
 
@@ -61,6 +119,10 @@ class Chain:
 
     transforms: tuple[LogitsTransform, ...]
 
+    @property
+    def rises(self) -> bool | Bool[Array, ""]:
+        return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
+
     def init(self, prompt: Prompt) -> tuple:
         return tuple(transform.init(prompt) for transform in self.transforms)
 
@@ -72,6 +134,22 @@ class Chain:
     def observe(self, state: tuple, token: Int[Array, "R"], active: Bool[Array, "R"]) -> tuple:
         pairs = zip(self.transforms, state, strict=True)
         return tuple(transform.observe(own, token, active) for transform, own in pairs)
+
+    def hear(
+        self,
+        state: tuple,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> tuple:
+        """Each transform hears what it was handed, not what the model said."""
+        last = max((i for i, part in enumerate(self.transforms) if hears(part)), default=-1)
+        states = []
+        for index, (transform, own) in enumerate(zip(self.transforms, state, strict=True)):
+            states.append(noted(transform, own, logits, token, active))
+            if index < last:
+                logits = transform.apply(own, logits)
+        return tuple(states)
 
 
 def chain(*transforms: LogitsTransform) -> LogitsTransform:

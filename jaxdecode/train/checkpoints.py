@@ -2,15 +2,16 @@
 
 Checkpoints are written beside the training by Orbax, every process its own shards, and appear
 under their step when they are whole; whatever stops a write, a full disk or a kill, the ones
-before it stay. A checkpoint is what is trained, the optimiser's state, the step, and, where the
-data are a stream, every process's position in it. Random keys are functions of the step and need
-no keeping.
+before it stay. A folder belongs to one run, which `jaxdecode.train.identity` tells from others by
+what it is made of, not by its place. A checkpoint is what is trained, the optimiser's state, the
+step, and, where the data are a stream, every process's position in it. Random keys are functions
+of the step and need no keeping.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from jaxdecode.distributed import from_all, primary
 from jaxdecode.train.data import Positioned
+from jaxdecode.train.identity import claim
 
 METRICS = "metrics.jsonl"
 STATE, DATA = "default", "data"  # items of a checkpoint
@@ -29,12 +31,16 @@ class Checkpoints(NamedTuple):
     """Where and how often to save.
 
     Attributes:
-      folder: one run's own folder; a run resumes from the newest step found there.
+      folder: one run's own folder; a run resumes from the newest step found there, and no
+        other run does.
       every: steps between saves; the last step is always saved.
+      accept: beginnings of the names of those parts of the run (see `jaxdecode.train.identity`)
+        in which it may differ from the one that is kept, e.g. "code" after an upgrade.
     """
 
     folder: Path
     every: int = 500
+    accept: tuple[str, ...] = ()
 
 
 class Store:
@@ -61,6 +67,16 @@ class Store:
                 self.settle()
             finally:
                 self.manager.close()
+
+    def claim(self, identity: Callable[[], Mapping[str, str]]) -> None:
+        """Refuse a folder that another run has begun in; take a new one.
+
+        Raises:
+          ValueError: naming what differs.
+        """
+        if self.manager is not None and self.where is not None:
+            begun = self.manager.latest_step() is not None
+            claim(self.where.folder, identity(), begun, tuple(self.where.accept))
 
     def restore(self, state: dict, steps: int, data: Any = None) -> tuple[int, dict]:
         """The newest saved step and its state, or step 0 and the state given.
@@ -119,6 +135,7 @@ class Store:
         return f"the checkpoint of step {max(steps)} is kept" if steps else "nothing is saved"
 
     def log(self, step: int, means: Mapping[str, float]) -> None:
+        """Append a line to the metrics beside the checkpoints."""
         if self.metrics is not None:
             with self._writing(), self.metrics.open("a") as file:
                 file.write(json.dumps({"step": step, **means}) + "\n")

@@ -20,6 +20,7 @@ from flax import nnx
 from jaxdecode.sharding import beside
 from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.checkpoints import Checkpoints, Store
+from jaxdecode.train.identity import identity
 from jaxdecode.train.lora import merged
 from jaxdecode.train.precision import check
 from jaxdecode.train.update import GUARDED, Loss, Rollout, updater
@@ -57,7 +58,8 @@ def fit(
       batches: step -> the loss's other arguments, as arrays of a few fixed shapes.
       optimizer: any optax transformation, such as `jaxdecode.train.optimizer` makes; schedules
         count updates from 0.
-      checkpoints: save there and resume from there; a finished run is returned as it is.
+      checkpoints: save there and resume from there; a finished run is returned as it is. The
+        first batches are read once more, to know the run by.
       watch: called with (step, means since the last call); also kept as metrics.jsonl beside
         the checkpoints. `jaxdecode.train.metrics` has some.
       rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
@@ -70,7 +72,7 @@ def fit(
     Raises:
       FloatingPointError: a loss, a gradient or an update is not finite; what is saved is finite.
       OSError: a checkpoint could not be written; the ones before it are whole.
-      ValueError: the folder's run is longer than `steps`.
+      ValueError: the folder's run is longer than `steps`, or another one.
     """
     counts = (("steps", steps), ("watch_every", watch_every), ("updates", updates))
     for name, value in counts:
@@ -80,7 +82,10 @@ def fit(
     check(params, compute)
     update = updater(graph, loss, optimizer, rollout, updates, accumulate or Accumulate(), compute)
     state = {"params": params, "optimizer": beside(optimizer.init(params), params)}
+    parts = {"loss": loss, "rollout": rollout, "optimizer": optimizer, "weights": model}
+    parts |= {"updates": updates, "accumulate": accumulate or Accumulate(), "compute": compute}
     with Store(checkpoints) as store:
+        store.claim(lambda: identity(parts, batches, steps))
         first, state = store.restore(state, steps, batches)
         seen, started = [], time.perf_counter()
         for step in range(first, steps):

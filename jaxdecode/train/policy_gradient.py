@@ -98,6 +98,7 @@ class Drawn(NamedTuple):
 
     @property
     def metrics(self) -> Metrics:
+        """Means of what was drawn, by name."""
         return {
             "reward": jnp.mean(self.reward),
             "kl": jnp.mean(self.log_ratio),
@@ -122,11 +123,15 @@ def leave_one_out(returns: Float[Array, "R"], group: int) -> Float[Array, "R"]:
     return (grouped - (total - grouped) / (group - 1)).reshape(-1)
 
 
-def standardised(rewards: Float[Array, "R"], group: int) -> Float[Array, "R"]:
-    """GRPO's advantages: rewards less their group's mean, over its standard deviation."""
+def standardised(rewards: Float[Array, "R"], group: int, ddof: int = 0) -> Float[Array, "R"]:
+    """GRPO's advantages: rewards less their group's mean, over its standard deviation.
+
+    `ddof` = 1 divides the squares by group - 1.
+    """
     grouped = rewards.reshape(-1, group)
     centred = grouped - jnp.mean(grouped, axis=1, keepdims=True)
-    return (centred / (jnp.std(grouped, axis=1, keepdims=True) + 1e-4)).reshape(-1)
+    deviation = jnp.std(grouped, axis=1, keepdims=True, ddof=ddof)
+    return (centred / (deviation + 1e-4)).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,7 @@ class Reinforce:
     def rollout(
         self, model: Any, setting: Setting, prompt: Prompt, key: Key[Array, ""]
     ) -> tuple[dict[str, Any], Metrics]:
+        """Responses of the current policy, their rewards, and what the loss needs of them."""
         drawn = draw(model, setting, prompt, key)
         returns = drawn.reward - setting.beta * drawn.log_ratio
         advantage = leave_one_out(returns, setting.group)
@@ -205,9 +211,15 @@ class GroupRelative:
 
     Every response counts alike, its tokens by their mean. The standardisation makes beta
     another number than elsewhere: compare by the KL achieved.
+
+    Attributes:
+      clip: the region of trust, of the ratio.
+      ddof: the paper does not say which deviation it means. 0 is the group's own, which we take;
+        1, as in TRL, is the estimate for the population, sqrt(G / (G - 1)) times as large.
     """
 
     clip: float = 0.2
+    ddof: int = 0
     updates: int = 1
 
     def module(self, policy: Policy) -> Policy:
@@ -222,7 +234,7 @@ class GroupRelative:
         drawn = draw(model, setting, prompt, key)
         return {
             "sequences": drawn.sequences,
-            "advantage": standardised(drawn.reward, setting.group),
+            "advantage": standardised(drawn.reward, setting.group, self.ddof),
             "before": drawn.logprob,
             "reference": drawn.reference,
             "beta": setting.beta,

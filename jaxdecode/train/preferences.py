@@ -9,7 +9,8 @@ With h = log pi(y_w) / pi(y_l) - log pi_ref(y_w) / pi_ref(y_l) over whole respon
 
 BoNBoN's y_w and y_l are the best and the worst of N base responses; h of the best-of-N policy has
 the mean m on such pairs, with H the harmonic number. Imitating y_w alone is fine-tuning on
-best-of-N.
+best-of-N. IPO's h is of whole responses, as in the paper; TRL's is of their tokens' mean
+log-probabilities, which `ipo(beta, average=True)` gives: another beta, and no liking for length.
 
 The reference's log-probabilities are constants of the data: compute them once.
 """
@@ -46,6 +47,7 @@ class PairTerms:
       logistic: weight of -log sigmoid(scale h).
       squared: weight of (h - margin)^2.
       imitation: weight of -log pi(y_w).
+      average: 1 makes h of mean log-probabilities a token, 0 of sums.
     """
 
     logistic: float | Float[Array, ""] = 0.0
@@ -53,6 +55,7 @@ class PairTerms:
     imitation: float | Float[Array, ""] = 0.0
     scale: float | Float[Array, ""] = 1.0
     margin: float | Float[Array, ""] = 0.0
+    average: float | Float[Array, ""] = 0.0
 
 
 def pair_loss(
@@ -69,7 +72,11 @@ def pair_loss(
     """
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), chosen, rejected)
     good, bad = jnp.split(logprobs(model, both), 2)
-    h = (good - chosen_reference) - (bad - rejected_reference)
+
+    def ratio(own: Array, reference: Array, said: Array) -> Array:
+        return (own - reference) / jnp.sum(said, axis=1).astype(jnp.float32) ** terms.average
+
+    h = ratio(good, chosen_reference, chosen.said) - ratio(bad, rejected_reference, rejected.said)
     loss = (
         terms.logistic * jax.nn.softplus(-terms.scale * h)
         + terms.squared * jnp.square(h - terms.margin)
@@ -82,11 +89,16 @@ def pair_loss(
 
 
 def dpo(beta: float) -> PairTerms:
+    """-log sigmoid of the margin (Rafailov et al. 2023, eq. 7)."""
     return PairTerms(logistic=1.0, scale=_positive(beta))
 
 
-def ipo(beta: float) -> PairTerms:
-    return PairTerms(squared=1.0, margin=0.5 / _positive(beta))
+def ipo(beta: float, average: bool = False) -> PairTerms:
+    """The squared distance of the margin from its goal (Azar et al. 2023, eq. 17).
+
+    `average` takes log-probabilities a token, not of whole responses.
+    """
+    return PairTerms(squared=1.0, margin=0.5 / _positive(beta), average=float(average))
 
 
 def bonbon(samples: int, alpha: float = 0.005, margin: float | None = None) -> PairTerms:

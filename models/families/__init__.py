@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import TransformerConfig
+from models.families.diffusion import DREAM, EXPERTS, FAST_DLLM, LLADA, SDAR
 from models.families.family import Family, Source
 from models.families.fields import Fields
+from models.families.foreign import refuse_foreign
 from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
 from models.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from models.families.opt import GPT2, OPT
@@ -25,6 +27,10 @@ FAMILIES: tuple[Family, ...] = (
     OPT,
     GPT2,
     GEMMA3_MULTIMODAL,
+    LLADA,
+    DREAM,
+    SDAR,
+    FAST_DLLM,
 )
 
 
@@ -33,7 +39,13 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
+            refuse_foreign(config)
             return family
+    if kind in EXPERTS:
+        raise ValueError(
+            f"config.json: model_type={kind!r} is a denoiser with a mixture of experts, which is "
+            "not built; a dense one (LLaDA 8B, Dream 7B, SDAR up to 8B, Fast-dLLM v2) is"
+        )
     known = ", ".join(family.model_type for family in FAMILIES)
     raise ValueError(f"{where}: model_type={brief(kind)} is not supported; known are {known}")
 
@@ -78,7 +90,7 @@ def to_hf(config: TransformerConfig, family: Family | None = None) -> dict[str, 
 def differences(ours: TransformerConfig, theirs: TransformerConfig) -> list[str]:
     """Fields that change what a model computes and that differ between two configs."""
     # The valid vocabulary is the tokenizer's affair; the rest is how, not what, is computed.
-    aside = {"vocab_size", "dtype", "unroll", "remat"}
+    aside = {"vocab_size", "longest", "dtype", "unroll", "remat"}
     names = [name for name in ours.__dataclass_fields__ if name not in aside]
     return [name for name in names if not _same(getattr(ours, name), getattr(theirs, name))]
 

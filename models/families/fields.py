@@ -34,6 +34,7 @@ class Fields:
         self.where = where
 
     def has(self, name: str) -> bool:
+        """Whether a field is there and not null."""
         return self.data.get(name) is not None
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -51,6 +52,7 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
+        """A finite number, or the default."""
         value = self._get(name, default)
         if type(value) not in (int, float) or not abs(value) < _HUGE:
             raise self._wrong(name, value, "a finite number")
@@ -71,12 +73,14 @@ class Fields:
         return value
 
     def flag(self, name: str, default: bool) -> bool:
+        """A yes or no, or the default."""
         value = self._get(name, default)
         if type(value) is not bool:
             raise self._wrong(name, value, "true or false")
         return value
 
     def text(self, name: str, default: str | None = None) -> str:
+        """A text, or the default."""
         value = self._get(name, default)
         if type(value) is not str:
             raise self._wrong(name, value, "a string")
@@ -90,6 +94,7 @@ class Fields:
         return Fields(value, f"{self.where}: {name}")
 
     def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of positive numbers."""
         value = self._get(name, None)
         if not isinstance(value, list) or not all(
             type(x) in (int, float) and 0 < x < _HUGE for x in value
@@ -98,6 +103,7 @@ class Fields:
         return tuple(float(x) for x in value)
 
     def activation(self, name: str, default: str | None = None) -> Activation:
+        """The name of an activation that we have."""
         value = self.text(name, default)
         if value not in ACTIVATIONS:
             raise self._wrong(name, value, f"one of {', '.join(ACTIVATIONS)}")

@@ -38,6 +38,7 @@ def read_common(fields: Fields, head_dim: int | None = None) -> dict[str, Any]:
 
 
 def with_rope(fields: Fields, common: dict[str, Any]) -> dict[str, Any]:
+    """The fields with the rotation that a configuration asks for."""
     rope = read_rope(fields, common["head_dim"], common["max_positions"])
     return common | {"rope": rope}
 
@@ -123,6 +124,7 @@ def _read_phi3(fields: Fields) -> TransformerConfig:
 
 
 def write_common(config: TransformerConfig, activation: str = "silu") -> dict[str, Any]:
+    """What all Llama-like configurations say."""
     return {
         "vocab_size": config.rows,
         "hidden_size": config.hidden,

@@ -336,11 +336,22 @@ def test_a_judge_decides_over_what_the_reward_chose() -> None:
     assert found == [0.0]
 
 
+def test_nothing_is_won_against_no_number() -> None:
+    found = estimators.win(np.array([1.0, 1.0, np.nan, 1.0]), np.array([0.0, 1.0, 0.0, np.nan]))
+    np.testing.assert_array_equal(found, [1.0, 0.5, np.nan, np.nan])
+
+
+NONE, ZEROS = np.array([[np.nan, 1.0]]), np.zeros((1, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((np.zeros((1, 2)), np.zeros((1, 4)), 3), "best_of=3 must lie in 1..samples=2"),
-        ((np.array([[np.nan, 1]]), np.zeros((1, 2)), 2), "policy: 1 rewards are not finite"),
+        ((NONE, ZEROS, 2), "policy: 1 rewards are not finite"),
+        ((ZEROS, NONE, 2), "base: 1 rewards are not finite"),
+        ((ZEROS, ZEROS, 2, "best", NONE), "policy_judged: 1 rewards are not finite"),
+        ((ZEROS, ZEROS, 2, "best", None, NONE), "base_judged: 1 rewards are not finite"),
         ((np.zeros((1, 2)), np.zeros((1, 2)), 2, "middle"), "rule='middle' must be"),
     ],
 )
@@ -357,7 +368,7 @@ def test_a_procedure_is_found_from_samples(procedure: Procedure) -> None:
     quantile = np.interp(rng.random(4000), procedure.cdf(grid), grid)
     found = mixture.estimate(rng.binomial(32, quantile) / 32, 32)
     assert np.abs(found.cdf(grid) - procedure.cdf(grid)).max() < 0.025
-    blurred = mixture.estimate(rng.binomial(32, quantile) / 32, 10**6)
+    blurred = mixture.estimate(rng.binomial(32, quantile) / 32, 10**6, degree=8)
     if procedure != Single():  # taken at face value, blurred quantiles give another law
         errors = [
             np.abs(m.density(grid) - procedure.density(grid)).mean() for m in (found, blurred)

@@ -21,9 +21,17 @@ from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import CertaintyMeter
 from jaxdecode.decoder import Decoder, decode
-from jaxdecode.extension import Front
+from jaxdecode.extension import Front, Likeliest
 from jaxdecode.finished import LengthPenalty
-from jaxdecode.logits import Ban, BanSequences, Identity, NoRepeatNgram, OneOf, chain
+from jaxdecode.logits import (
+    Ban,
+    BanSequences,
+    Identity,
+    NoRepeatNgram,
+    OneOf,
+    PresencePenalty,
+    chain,
+)
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.sampling import Categorical, Greedy
@@ -306,6 +314,50 @@ def test_terms_equal_their_references(terms) -> None:
         np.testing.assert_allclose(
             sorted(found.trace.logprob[row]), sorted(h.raw for h in merged), atol=3e-5
         )
+
+
+@struct.dataclass
+class Trusted:
+    """A term, or a ranker, that claims never to raise a score: the fault to be caught."""
+
+    of: Any
+    nonnegative = True
+
+    def falling(self, rising) -> bool:
+        return True
+
+    def __call__(self, front: Front) -> jax.Array:
+        return self.of(front)
+
+
+FLAT = EnumerableLM.random(1, 5, sharpness=0.5)
+LIFTED = Generator(FLAT, PresencePenalty(-3.0, 5), Greedy(), Stop.of(1), 6)
+APART = Embedded(TABLE_OF_VECTORS)
+
+
+def diverse(term: Diversity) -> DiverseBeamSearch:
+    generator = Generator(FLAT, Identity(), Greedy(), Stop.of(2), 6)
+    return DiverseBeamSearch(generator, 2, 2, 4.0, term, rank_by="augmented", spare=True)
+
+
+@pytest.mark.parametrize(
+    ("honest", "trusted", "rises"),
+    [
+        (BeamSearch(LIFTED, 1), BeamSearch(LIFTED, 1, ranker=Trusted(Likeliest())), True),
+        (diverse(APART), diverse(Trusted(APART)), True),
+        (diverse(Hamming()), diverse(Trusted(Hamming())), False),
+    ],
+    ids=["edits", "cosines", "counts"],
+)
+def test_a_search_stops_early_only_where_scores_can_only_fall(honest, trusted, rises) -> None:
+    """Presence rewarded, and negative cosines, raise scores: what is open may still win."""
+    found, early = run(honest, RAGGED), run(trusted, RAGGED)
+    if rises:
+        assert (found.trace.score.max(axis=1) >= early.trace.score.max(axis=1) - 1e-5).all()
+        assert (found.trace.score.max(axis=1) > early.trace.score.max(axis=1) + 0.1).any()
+    else:  # nothing is lost, and the saving is still there
+        np.testing.assert_array_equal(found.trace.tokens, early.trace.tokens)
+        np.testing.assert_array_equal(found.usage.target_passes, early.usage.target_passes)
 
 
 def front(own: list[int], other: list[int]) -> Front:

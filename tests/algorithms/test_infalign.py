@@ -15,10 +15,11 @@ import pytest
 from algorithms.alignment import base, tabular
 from algorithms.alignment.adversary import worst_of_n
 from algorithms.alignment.calibration import Calibration, Quantiles, fingerprint
+from algorithms.alignment.closed_form import closed_form
 from algorithms.alignment.infalign import (
     Plan,
+    _order,
     calibrate,
-    closed_form,
     deployed,
     infalign,
     optimal,
@@ -36,7 +37,9 @@ from jaxdecode.decoder import decode
 from jaxdecode.logits import TopP
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
+from jaxdecode.sampling import Greedy
 from jaxdecode.scoring import FunctionScorer
+from jaxdecode.train.policy_gradient import GroupRelative
 from jaxdecode.types import Array, Key
 from tests.jaxdecode.train import bigrams
 
@@ -49,6 +52,11 @@ PROMPTS = [[bigrams.START]] * 8
 
 def worth(prompt, prompt_length, tokens, length):
     return jnp.asarray(WORTH)[tokens[:, 0] * bigrams.WORDS + tokens[:, 1]]
+
+
+def signed(sign: float) -> FunctionScorer:
+    """Functions of one name that differ in what they close over."""
+    return FunctionScorer(lambda *given: sign * worth(*given))
 
 
 SCORER = FunctionScorer(worth)
@@ -126,8 +134,10 @@ def test_a_table_is_stored_and_refused_under_other_conditions(tmp_path, table) -
         fingerprint(replace(GENERATOR, max_tokens=1), SCORER, PROMPTS, 0),
         fingerprint(GENERATOR, SCORER, PROMPTS[1:], 0),
         fingerprint(GENERATOR, SCORER, PROMPTS, 1),
+        fingerprint(GENERATOR, signed(-1.0), PROMPTS, 0),
+        fingerprint(GENERATOR, signed(1.0), PROMPTS, 0),
     }
-    assert len(marks) == 5 and table.fingerprint not in marks
+    assert len(marks) == 7 and table.fingerprint not in marks
     for mark in marks:
         with pytest.raises(ValueError, match="made under another base policy, sampling"):
             Calibration.load(path, mark)
@@ -157,10 +167,58 @@ def test_extremes_are_those_of_the_samples_drawn(drawn: base.Responses) -> None:
 
 
 def test_decoders_with_a_closed_form_are_known() -> None:
-    assert closed_form(BestOfN(GENERATOR, SCORER, 4), SCORER) == BestOf(4)
-    assert closed_form(worst_of_n(GENERATOR, SCORER, 3), SCORER) == WorstOf(3)
-    assert closed_form(BestOfN(GENERATOR, FunctionScorer(jnp.add), 4), SCORER) is None
-    assert closed_form(Single(), SCORER) == Single()
+    def known(procedure):
+        return closed_form(procedure, SCORER, GENERATOR)
+
+    assert known(BestOfN(GENERATOR, SCORER, 4)) == BestOf(4)
+    assert known(BestOfN(replace(GENERATOR, cache_growth=2), SCORER, 4)) == BestOf(4)
+    assert known(worst_of_n(GENERATOR, SCORER, 3)) == WorstOf(3)
+    assert known(BestOfN(GENERATOR, FunctionScorer(jnp.add), 4)) is None
+    assert known(Single()) == Single()
+    # Draws of another law have other quantiles.
+    for other in (
+        replace(GENERATOR, transform=TopP(0.9)),
+        replace(GENERATOR, sampler=Greedy()),
+        replace(GENERATOR, max_tokens=1),
+        bigrams.generator(bigrams.random(5)),
+    ):
+        assert known(BestOfN(other, SCORER, 4)) is None
+        assert known(worst_of_n(other, SCORER, 4)) is None
+
+
+@pytest.mark.parametrize("procedure", [BestOf(4), BestOf(16), WorstOf(64)])
+def test_the_degree_is_that_of_the_samples(procedure) -> None:
+    """Far out as near by, the law is recovered and nothing is warned of."""
+    drawn = np.random.default_rng(0).random(240) ** (1 / procedure.samples)
+    drawn = drawn if isinstance(procedure, BestOf) else 1 - drawn
+    found = np.random.default_rng(1).binomial(100, drawn) / 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        law = estimate(found, 100)
+    grid = np.linspace(0, 1, 201)
+    noise_of_240 = 1.36 / np.sqrt(240)  # of an empirical distribution, at 5 %
+    assert np.abs(law.cdf(grid) - procedure.cdf(grid)).max() < noise_of_240
+    if procedure.samples > 8:
+        with pytest.warns(UserWarning, match="degree=8: 100 %"):
+            near = estimate(found, 100, degree=8)
+        assert np.abs(near.cdf(grid) - procedure.cdf(grid)).max() > 0.2
+
+
+def test_what_cannot_be_told_apart_is_said() -> None:
+    found = np.random.default_rng(0).random(240) ** (1 / 512)
+    found = np.random.default_rng(1).binomial(100, found) / 100
+    with pytest.warns(UserWarning, match="degree=128: 100 % .* may be further out"):
+        estimate(found, 100)
+
+
+def test_no_step_takes_a_prompt_twice() -> None:
+    """It would draw the same responses twice; over the steps all come in turn."""
+    plan = replace(PLAN, prompts=3, steps=40)
+    steps = list(_order(4, plan))
+    assert all(len(set(step.tolist())) == 3 for step in steps)
+    assert np.bincount(np.concatenate(steps)).tolist() == [30] * 4
+    with pytest.raises(ValueError, match=r"plan.prompts=8 of a step, and there are 7: .* to 7 and"):
+        infalign(GENERATOR, SCORER, PROMPTS[1:], 0.3, BestOf(4), plan=PLAN)
 
 
 def test_any_other_decoder_is_estimated(table: Calibration) -> None:
@@ -260,6 +318,29 @@ def test_the_aligned_policy_wins_under_its_procedure(procedure, tmp_path) -> Non
     np.testing.assert_array_equal(again.law(), policy.law())
     deploy = deployed(BestOfN(GENERATOR, SCORER, 4), policy)
     assert deploy.generator.model is policy
+
+
+def test_another_run_does_not_go_on_in_its_folder(tmp_path) -> None:
+    """Named by what differs: the strength, the optimiser, the seed, the procedure."""
+    plan = replace(PLAN, steps=2, optimizer=optax.adam(0.1))
+
+    def run(beta=0.3, samples=None, **changes):
+        run_plan = replace(plan, **changes)
+        procedure = BestOf(4) if samples is None else WorstOf(samples)
+        return infalign(GENERATOR, SCORER, PROMPTS, beta, procedure, plan=run_plan, folder=tmp_path)
+
+    policy = run()
+    np.testing.assert_array_equal(run().law(), policy.law())
+    run(steps=3)  # longer, and still the same
+    for changes, named in (
+        ({"beta": 0.4}, r"differs in data\[0\]: setting.beta, data\[0\]: setting.reward,"),
+        ({"samples": 4}, r"differs in data\[0\]: setting.reward,"),
+        ({"optimizer": optax.adam(0.2)}, "differs in optimizer;"),
+        ({"learner": GroupRelative()}, "differs in loss, rollout;"),
+        ({"group": 4}, r"differs in data\[0\]: setting.group, "),
+    ):
+        with pytest.raises(ValueError, match=f"policy holds another run: it {named}"):
+            run(steps=3, **changes)
 
 
 def test_arguments_that_contradict_are_refused(tmp_path) -> None:

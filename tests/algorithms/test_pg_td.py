@@ -126,6 +126,25 @@ def test_a_full_search_finds_the_optimum_and_stops_when_told(planner):
     assert few.trace.note.generations[0] == 2
 
 
+def worthless(prompt, prompt_length, tokens, length):
+    """No number for the empty text, and much less than nothing for every other."""
+    return jnp.where(length == 0, jnp.nan, -1.0 - tokens[:, 0])
+
+
+def empty_is_best(prompt, prompt_length, tokens, length):
+    return jnp.where(length == 0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("reward", [worthless, empty_is_best])
+def test_the_empty_text_is_no_candidate(planner, reward):
+    """What a judge says of it neither ends a search, nor spoils one, nor is asked for."""
+    search = replace(planner, evaluator=StepFunction(reward), goal=0.5, rollouts=4)
+    result = jax.device_get(decode(search, 0, PROMPT))
+    assert result.length[0] == 3 and result.status[0] == Status.LENGTH
+    assert result.usage.invalid[0] == 0 and result.trace.nodes[0] == 6
+    assert result.usage.scorer_passes[0] == 4  # one for every completed text
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "branch", "rollouts"])
 def test_what_cannot_be_is_refused(planner, name):
     with pytest.raises(ValueError, match=f"{name}=0"):

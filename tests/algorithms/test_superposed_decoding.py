@@ -79,6 +79,27 @@ def test_it_does_what_the_reference_does(temperature) -> None:
     assert (found.usage.target_passes <= LENGTH + read + 1).all()  # one a step, one to judge
 
 
+def test_finished_drafts_are_kept_by_score_and_listed_by_score_per_token() -> None:
+    """Three tokens that end a draft, so that more end than are kept."""
+    ends, longest = [0, 1, 2], 6
+    generator = replace(FREE, stop=Stop.of(ends), max_tokens=longest)
+    found = run(SuperposedDecoding(generator, 2, 6, temperature=2.0, rescored=False))
+    other = 0
+    for row, prompt in enumerate(PROMPTS):
+        rules = {"drafts": 2, "kept": 6, "alpha": 0.54, "temperature": 2.0, "share": None}
+        expected = naive.decode(MODEL, prompt, longest, ends, **rules)
+        lengths = found.trace.length[row]
+        listed = [
+            tuple(found.trace.tokens[row, k, : lengths[k]].tolist()) for k in range(len(expected))
+        ]
+        assert listed == [tokens for tokens, _ in expected]
+        np.testing.assert_allclose(found.trace.score[row], [s for _, s in expected], rtol=1e-4)
+        other += (
+            naive.decode(MODEL, prompt, longest, ends, **rules, kept_by_length=True) != expected
+        )
+    assert other, "the example tells the two rules apart"
+
+
 def test_one_draft_without_ngrams_is_greedy_search() -> None:
     endless = replace(FREE, stop=Stop.of(6))
     found = run(SuperposedDecoding(endless, 1, 3, temperature=0.3, rescored=False))

@@ -19,6 +19,7 @@ from jaxdecode.logits import (
     Identity,
     MinimumLength,
     MinP,
+    NoCitation,
     NoRepeatNgram,
     OneOf,
     PresencePenalty,
@@ -31,6 +32,7 @@ from jaxdecode.logits import (
     ordered,
 )
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Categorical, row_keys, usable
 from jaxdecode.testing import naive
 from jaxdecode.testing.enumerable import softmax
 
@@ -169,12 +171,26 @@ def test_unusable_rows_stay_unusable_and_to_themselves(transform) -> None:
     rows = jnp.array([[-INF] * V, [0.5, jnp.nan] + [0.0] * 6])
     edited = run(transform, PROMPT, jnp.zeros((2, 0), jnp.int32), rows)
     assert np.isneginf(edited[0]).all()
-    if not isinstance(transform, Ban):  # what bans a NaN mends the row
-        assert np.isnan(edited[1]).any()
+    assert np.isnan(edited[1]).any()
     sound = jnp.tile(jnp.arange(V) / 4.0, (2, 1))
     alone = run(transform, PROMPT, jnp.zeros((2, 0), jnp.int32), sound)
     beside = run(transform, PROMPT, jnp.zeros((2, 0), jnp.int32), sound.at[1].set(jnp.nan))
     np.testing.assert_array_equal(alone[0], beside[0])
+
+
+EXCLUDING = [ForcedTokens.of([3, 4]), NoCitation.of([[1, 3, 5, 4, 5, 6]], V, 1)]
+
+
+@pytest.mark.parametrize("transform", [*ALL, *EXCLUDING], ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize("broken", [jnp.nan, INF])
+def test_no_transform_hides_what_is_broken(transform, broken) -> None:
+    """Wherever the logit stands that makes a row unusable, it is there still, excluded or not."""
+    rows = jnp.tile(jnp.arange(V) / 4.0, (V, 1)) + jnp.where(jnp.eye(V, dtype=bool), broken, 0.0)
+    prompts = Prompt.of([[1, 2, 1, 3]] * V, width=5)
+    edited = run(transform, prompts, jnp.zeros((V, 0), jnp.int32), rows)
+    assert not usable(edited).any()
+    drawn = Categorical()(row_keys(jax.random.key(0), prompts.id, prompts.id), edited)
+    assert (drawn == -1).all()
 
 
 HISTORIES = {

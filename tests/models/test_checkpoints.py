@@ -164,8 +164,22 @@ def test_buffers_that_are_no_weights_are_passed_over(tmp_path: Path):
 
 
 def test_a_tied_model_may_store_its_head_again(tmp_path: Path):
-    head = {"lm_head.weight": np.zeros((101, 32), np.float32)}
-    same(load(renamed("gemma", tmp_path, "", "", **head)), load(FIXTURES / "gemma"))
+    """A copy is passed over, in whatever type; a head of its own is the model's."""
+    whole = load(FIXTURES / "gemma")
+    table = np.array(arrays_of(whole)["embedding"])
+    for kind in (table.dtype, np.float32):
+        head = {"lm_head.weight": table.astype(kind)}
+        same(load(renamed("gemma", tmp_path / str(kind), "", "", **head)), whole)
+    other = table.copy()
+    other[7, 3] += 1
+    model = load(renamed("gemma", tmp_path / "other", "", "", **{"lm_head.weight": other}))
+    assert not model.config.tied
+    np.testing.assert_array_equal(arrays_of(model)["head"], other.T)
+    tokens = jnp.arange(6)[None]
+    hidden = np.asarray(whole.forward(tokens)[1], np.float32)
+    expected = hidden @ other.astype(np.float32).T
+    np.testing.assert_allclose(model.forward(tokens)[0], expected, atol=0.05)
+    assert np.abs(np.asarray(whole.forward(tokens)[0]) - expected)[..., 7].max() > 0.5
 
 
 def test_a_backbone_hands_out_the_rest(tmp_path: Path):
@@ -210,6 +224,38 @@ def test_missing_files(tmp_path: Path):
     refused(sharded, r"model-00002-of-\d+\.safetensors is missing, though")
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["tiny.q4.gguf"], r"config\.json is missing; tiny\.q4\.gguf is a GGUF file"),
+        (
+            ["adapter_config.json", "adapter_model.safetensors"],
+            r"adapter_config\.json is of an adapter .* beside org/base and no .*merge_and_unload",
+        ),
+        (["consolidated.safetensors", "params.json"], "under their authors' own names"),
+        (["config.json", "model-00001-of-00003.safetensors"], "one of several shards, which model"),
+        (["config.json", "consolidated.00.pth"], "under their authors' own names"),
+        (["config.json", "tf_model.h5"], "of another framework"),
+        (["snapshots"], "a folder of the Hugging Face cache"),
+        (["config.json", "weights.safetensors"], "none of the names that a checkpoint has"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_what_else_a_folder_is_and_what_to_do(tmp_path: Path, names: list[str], message: str):
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    if "config.json" in names:
+        shutil.copy(FIXTURES / "llama" / CONFIG, tmp_path / CONFIG)
+    if "adapter_config.json" in names:
+        edit_json(tmp_path / "adapter_config.json", base_model_name_or_path="org/base")
+    refused(tmp_path, message)
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    refused(tmp_path / "tiny.gguf", "is no folder; tiny.gguf is a GGUF file")
+
+
 def test_pickled_weights_are_not_opened(tmp_path: Path):
     folder = copy("llama", tmp_path)
     (folder / WEIGHTS).unlink()
@@ -247,6 +293,17 @@ def test_damaged_configs(text: str, match: str, tmp_path: Path):
         ("llama", {"tie_word_embeddings": "no"}, "tie_word_embeddings='no'"),
         ("llama", {"hidden_act": "mish"}, "hidden_act='mish' must be one of"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
+        ("llama", {"quantization_config": {"quant_method": "gptq"}}, "are gptq quantised, .* open"),
+        (
+            "qwen2",
+            {"is_causal": False},
+            "is_causal=False asks for another forward pass than a qwen2",
+        ),
+        ("llama", {"residual_multiplier": 0.22}, "residual_multiplier=0.22 asks for another"),
+        ("llama", {"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers=.* asks for another"),
+        ("mistral", {"num_local_experts": 8}, "num_local_experts=8 asks for another"),
+        ("gpt2", {"alibi": True}, "alibi=True asks for another"),
+        ("llama", {"architectures": ["LlamaBiModel"]}, "LlamaBiModel, which sees both ways"),
         ("llama", {"rope_parameters": {"rope_type": "spiral"}}, "rope_type='spiral'"),
         ("llama", {"rope_parameters": [1]}, "rope_parameters=.* must be an object"),
         ("llama", {"rope_parameters": {"rope_theta": 1e999}}, "Infinity is no JSON number"),

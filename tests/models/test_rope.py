@@ -13,7 +13,7 @@ from models.rope import Rope, frequencies, rotate, rotation
 
 def turn(rope: Rope, position: int, x: list[float]) -> np.ndarray:
     at = jnp.full((1, 1), position)
-    cos, sin = rotation(rope, at, jnp.ones((1, 1), bool))
+    cos, sin = rotation(rope, at, at + 1)
     return np.asarray(rotate(jnp.asarray(x)[None, None, None], cos, sin))[0, 0, 0]
 
 
@@ -70,10 +70,10 @@ def test_yarn():
 
 
 def test_amplitude_scales_both_tables():
-    at, valid = jnp.full((1, 1), 7), jnp.ones((1, 1), bool)
+    at = jnp.full((1, 1), 7)
     amplitude = 0.1 * math.log(4.0) + 1
-    plain = rotation(Rope(8), at, valid)
-    scaled = rotation(Rope(8, amplitude=amplitude), at, valid)
+    plain = rotation(Rope(8), at, at + 1)
+    scaled = rotation(Rope(8, amplitude=amplitude), at, at + 1)
     assert amplitude == pytest.approx(1.138629, abs=1e-6)
     for a, b in zip(plain, scaled, strict=True):
         np.testing.assert_allclose(np.asarray(a) * amplitude, b, rtol=1e-6)
@@ -82,7 +82,7 @@ def test_amplitude_scales_both_tables():
 def test_dynamic_grows_the_base_with_each_rows_length():
     rope = Rope(8, 1e4, "dynamic", factor=2.0, original=32)
     position = jnp.asarray([[0, 31], [0, 63]])
-    cos, sin = rotation(rope, position, jnp.ones((2, 2), bool))
+    cos, sin = rotation(rope, position, position[:, 1:] + 1)
     angle = np.arctan2(np.asarray(sin), np.asarray(cos))
     within = frequencies(Rope(8, 1e4)) * 31
     beyond = frequencies(Rope(8, 43267.49)) * 63
@@ -94,20 +94,25 @@ def test_dynamic_grows_the_base_with_each_rows_length():
     np.testing.assert_allclose(angle[1, 1], wrapped(beyond), atol=1e-4)
 
 
-def test_dynamic_ignores_the_positions_of_padding():
-    rope = Rope(8, 1e4, "dynamic", factor=2.0, original=4)
-    position = jnp.asarray([[0, 1, 2, 3, 4, 5, 6, 7]])
-    valid = jnp.asarray([[True] * 4 + [False] * 4])
-    cos, _ = rotation(rope, position, valid)
-    plain, _ = rotation(Rope(8), position, valid)
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_every_token_is_rotated_for_its_own_text(kind):
+    sets = {"short": (1.0,) * 4, "long": (2.0,) * 4} if kind == "longrope" else {}
+    rope = Rope(8, 1e4, kind, factor=2.0, original=4, **sets)
+    position = jnp.arange(8)[None]
+    cos, _ = rotation(rope, position, position + 1)
+    plain, _ = rotation(Rope(8), position, position)
     np.testing.assert_allclose(cos[:, :4], plain[:, :4], atol=1e-6)
+    assert np.abs(np.asarray(cos - plain)[:, 4:]).max(axis=(0, 2)).min() > 1e-2
+    for at in range(8):
+        alone, _ = rotation(rope, position[:, at:], position[:, at : at + 1] + 1)
+        np.testing.assert_allclose(cos[:, at], alone[:, 0], atol=1e-6)
 
 
 def test_longrope_switches_sets_past_the_trained_length():
     short, long = (1.0, 1.5, 2.0, 3.0), (2.0, 4.0, 8.0, 16.0)
     rope = Rope(8, 1e4, "longrope", 4.0, 4, short=short, long=long)
     position = jnp.asarray([[0, 3], [0, 4]])
-    cos, _ = rotation(rope, position, jnp.ones((2, 2), bool))
+    cos, _ = rotation(rope, position, position[:, 1:] + 1)
     base = frequencies(Rope(8))
     np.testing.assert_allclose(cos[0, 1], np.cos(3 * base / np.asarray(short)), atol=1e-6)
     np.testing.assert_allclose(cos[1, 1], np.cos(4 * base / np.asarray(long)), atol=1e-6)

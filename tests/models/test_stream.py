@@ -26,6 +26,22 @@ def test_pieces_add_up(tokenizer, text, step):
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
+@given(st.sampled_from(TOKENIZERS[:2]), st.text(max_size=20), st.integers(1, 4))
+def test_pieces_add_up_after_a_prompt(tokenizer, text, step):
+    prompt = tokenizer.encode("the cat", add_special=False)
+    ids = tokenizer.encode(text, add_special=False)
+    out = TextStream(tokenizer, after=prompt)
+    pieces = [out.push(ids[i : i + step]) for i in range(0, len(ids), step)]
+    assert "".join([*pieces, out.finish()]) == tokenizer.decode(ids, after=prompt)
+
+
+def test_a_stop_string_that_begins_with_a_space_cuts():
+    prompt, ids = (PIECES.encode(text, add_special=False) for text in ("the", "cat the"))
+    text = TextStream(PIECES, [" cat"], after=prompt)
+    assert text.push(ids) + text.finish() == "" and text.stopped == " cat"
+    assert trim(PIECES.decode(ids, after=prompt), [" cat"]) == ("", " cat")
+
+
 @given(st.sampled_from(TOKENIZERS), st.data())
 def test_no_ids_are_too_strange(tokenizer, data):
     known = st.integers(0, tokenizer.vocab_size - 1)

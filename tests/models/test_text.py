@@ -5,8 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
-from models.text import Tokenizer, check_same_tokenizer
+from models.text import BROKEN, Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
 from tests.models.vocabularies import TEXT, byte_level, characters, sentencepiece, write
 
@@ -90,7 +91,7 @@ def test_round_trip(tmp_path, build):
     assert tokenizer.decode(tokenizer.encode(TEXT, add_special=False)) == TEXT
 
 
-BYTES = Tokenizer(byte_level())
+BYTES, PIECES = Tokenizer(byte_level()), Tokenizer(sentencepiece())
 
 
 @given(st.text(max_size=30))
@@ -115,8 +116,69 @@ def test_vocabulary_and_rows():
     size = BYTES.vocab_size
     assert BYTES.check_rows(size) == size
     assert BYTES.check_rows(size + 100) == size
-    with pytest.raises(ValueError, match=f"has {size - 1} rows: id {size - 1} .'<pad>'"):
-        BYTES.check_rows(size - 1)
+    small = Tokenizer(characters("abc"))
+    with pytest.raises(ValueError, match="knows 6 ids, the model has 5 rows: id 5 .'c'.*different"):
+        small.check_rows(5)
+
+
+def test_tokens_that_were_added_beyond_a_models_table_are_no_tokens_of_it():
+    """As Gemma 3's for images, or a padding token: a text that uses one is refused."""
+    inner = byte_level()
+    rows = Tokenizer(inner).vocab_size
+    inner.add_special_tokens(["<image>"])
+    whole = Tokenizer(inner)
+    tokenizer = whole.fitted(rows)
+    assert (whole.vocab_size, tokenizer.check_rows(rows), tokenizer.rows) == (rows + 1, rows, rows)
+    assert tokenizer.encode("a cat") == whole.encode("a cat")
+    assert whole.encode("<image>")[-1] == rows
+    with pytest.raises(ValueError, match=f"names '<image>' .*has {rows} embeddings and none for"):
+        tokenizer.encode("a <image>")
+    assert whole.fitted(rows + 5) is whole
+    check_same_tokenizer(tokenizer, BYTES)  # a draft without the added token means the same
+    many = byte_level()
+    many.add_special_tokens([f"<extra {i}>" for i in range(100)])
+    with pytest.raises(ValueError, match="belong to different models"):
+        Tokenizer(many).fitted(rows)
+
+
+@pytest.mark.parametrize("flags", [{}, {"add_bos_token": False}, {"add_eos_token": True}])
+@pytest.mark.parametrize("text", ["the cat", "the cat<eos>", "<eos>", "", "<eos><eos>", "a<end>"])
+def test_a_prompt_keeps_its_own_last_words(tmp_path, flags, text):
+    """What the tokenizer would close it with is left out, and nothing else."""
+    folder = write(tmp_path, byte_level(), tokenizer_config=CONFIG | flags)
+    tokenizer = load_tokenizer(folder)
+    begin = [] if flags == {"add_bos_token": False} else [tokenizer.bos]
+    own = tokenizer.encode(text, add_special=False)
+    assert tokenizer.encode_prompt(text) == [*begin, *own]
+
+
+def test_one_token_for_everything_is_a_prompt(tmp_path):
+    """GPT-2's end of text, the usual way to sample without a prompt."""
+    inner = byte_level()
+    inner.post_processor = processors.ByteLevel()
+    config = {"bos_token": "<eos>", "eos_token": "<eos>"}
+    tokenizer = load_tokenizer(write(tmp_path, inner, tokenizer_config=config))
+    assert tokenizer.encode_prompt("<eos>") == [tokenizer.eos[0]]
+
+
+@given(st.sampled_from([byte_level, sentencepiece]), st.text(max_size=20), st.data())
+def test_a_response_is_what_is_added_to_its_prompt(build, text, data):
+    """Wherever the text is cut, the spaces at the cut are kept."""
+    tokenizer = PIECES if build is sentencepiece else BYTES
+    ids = tokenizer.encode("a " + text, add_special=False)
+    cut = data.draw(st.integers(1, len(ids)))
+    before, whole = tokenizer.decode(ids[:cut]), tokenizer.decode(ids)
+    said = tokenizer.decode(ids[cut:], after=ids[:cut])
+    if BROKEN not in before:
+        assert before + said == whole
+    else:
+        assert whole.endswith(said)
+
+
+def test_a_response_keeps_its_first_space():
+    prompt, response = (PIECES.encode(text, add_special=False) for text in ("the", "cat"))
+    assert PIECES.decode(response) == "cat"
+    assert PIECES.decode(response, after=prompt) == " cat"
 
 
 def test_fingerprint_names_the_content(tmp_path):

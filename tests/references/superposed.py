@@ -45,8 +45,12 @@ def decode(
     temperature: float,
     share: Share | None,
     floor: float = -200.0,
+    kept_by_length: bool = False,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """(draft, score), the best score per token first."""
+    """(draft, score), the best score per token first.
+
+    Finished drafts are kept by score; `kept_by_length` is another rule, to be told apart.
+    """
     pairs = np.asarray(model.keys, np.float64) + np.asarray(model.values, np.float64)
     head, bias = np.asarray(model.head, np.float64), np.asarray(model.bias, np.float64)
     total = sum((pairs[i, token] for i, token in enumerate(prompt[:-1])), np.zeros(head.shape[0]))
@@ -77,6 +81,8 @@ def decode(
         found.sort(key=lambda one: -one[1])
         found = found[: drafts * (1 + len(eos))]
         done += [one for one in found if one[0][-1] in eos]
+        done.sort(key=lambda one: -one[1] / (len(one[0]) if kept_by_length else 1))
+        done = done[:drafts]
         alive = [one for one in found if one[0][-1] not in eos][:drafts]
         if not alive:
             break

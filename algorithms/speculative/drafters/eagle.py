@@ -27,6 +27,7 @@ from jaxdecode.draft import ROOT, Draft, Shape, Spent, at
 from jaxdecode.drafter import Now, Outcome
 from jaxdecode.lm import LanguageModel, ModelCost, View
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import likeliest
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -194,7 +195,7 @@ class Eagle:
         """The pool, the log-law of the first draft token, and what growing leaves and costs."""
         batch, width, length = going.shape[0], self.width, state.cache.length
         logp = jax.nn.log_softmax(target.unembed(state.feature))
-        score, token = jax.lax.top_k(logp, width)
+        score, token = likeliest(logp, width, "width")
         index = jnp.broadcast_to(jnp.arange(width), (batch, width))
         first = Pool(token, score, jnp.full((batch, width), ROOT, jnp.int32))
         beam = Beam(
@@ -222,7 +223,7 @@ class Eagle:
             )
             feature, filled = self.head(target, beam.feature, beam.token, cache, view)
             assert filled is not None
-            own, token = jax.lax.top_k(jax.nn.log_softmax(target.unembed(feature)), width)
+            own, token = likeliest(jax.nn.log_softmax(target.unembed(feature)), width, "width")
             score = (beam.score[..., None] + own).reshape(batch, -1)
             token, parent = token.reshape(batch, -1), jnp.repeat(beam.place, width, axis=1)
             best, flat = jax.lax.top_k(score, width)

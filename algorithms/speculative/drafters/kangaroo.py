@@ -32,7 +32,7 @@ from jaxdecode.lm import LanguageModel, LayeredModel, ModelCost, View
 from jaxdecode.logits import Identity, LogitsTransform
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
-from jaxdecode.sampling import Greedy, Sampler, step_keys
+from jaxdecode.sampling import Greedy, Sampler, likeliest, step_keys
 from jaxdecode.text import Text
 from jaxdecode.train.frozen import whole
 from jaxdecode.types import Array, Bool, Float, Int
@@ -62,11 +62,12 @@ CHUNK = 2
 
 
 class Adapter(Protocol):
-    """A module that makes laws of the residual stream after `layers` layers, which `cost`, that
-    of one token, does not include."""
+    """Makes laws of the residual stream after some layers, whose cost its own leaves out."""
 
     @property
-    def layers(self) -> int: ...
+    def layers(self) -> int:
+        """After how many layers of the target."""
+        ...
 
     @property
     def vocab_size(self) -> int: ...
@@ -111,8 +112,7 @@ class Kangaroo:
       path: static; whether a node's confidence is the probability of its whole path.
       threshold: confidence below which drafting stops; of a level's nodes the highest counts.
       sampler: draws the tokens of a chain.
-      transform: edits a chain's logits; its state is that of the generator's transform, so it is
-        the generator's own or `Identity`.
+      transform: edits a chain's logits: the generator's own, whose state it is, or `Identity`.
     """
 
     adapter: Adapter
@@ -276,7 +276,7 @@ class Kangaroo:
             above, joint, valid = 0 * token, score + own, token >= 0
         else:
             batch, width = len(logits), self.width
-            logp, order = jax.lax.top_k(jax.nn.log_softmax(logits), width)
+            logp, order = likeliest(jax.nn.log_softmax(logits), width, "width")
             open_ = (root | hop.open)[:, : logits.shape[1]]
             joint = jnp.where(open_[..., None], score[..., None] + logp, -jnp.inf)
             joint, flat = jax.lax.top_k(joint.reshape(batch, -1), width)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
 from jaxdecode.draft import ROOT, Shape
+from jaxdecode.sampling import likeliest
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -146,9 +146,7 @@ class Ranked:
             guesses += token.shape[1]
             level = [path for path in self.paths if len(path) == index + 1]
             most = max(path[-1] for path in level) + 1
-            if most > logits.shape[2]:
-                raise ValueError(f"paths: rank {most - 1} of a vocabulary of {logits.shape[2]}")
-            _, order = jax.lax.top_k(logits, most)
+            _, order = likeliest(logits, most, "paths: ranks")
             place = np.array([above[path[:-1]] for path in level])
             here = order[:, place, np.array([path[-1] for path in level])]
             tokens.append(here)

@@ -26,6 +26,7 @@ from jaxdecode.drafter import Now, Outcome
 from jaxdecode.lm import LanguageModel
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import likeliest
 from jaxdecode.shared import Shared
 from jaxdecode.types import Array, Bool, Float, Int
 
@@ -137,6 +138,11 @@ class Recycler:
                 f"table: {shape[-1]} successors a token, and the tree takes {most}; "
                 "give a wider table or a narrower tree"
             )
+        if shape is not None and len(shape) in (2, 3) and shape[-1] > shape[-2]:
+            raise ValueError(
+                f"table: {shape[-1]} successors a token of a vocabulary of {shape[-2]}; give a "
+                "narrower table and tree"
+            )
 
     @property
     def nodes(self) -> int:
@@ -184,7 +190,7 @@ class Recycler:
     ) -> Recycled:
         table = state.table.value
         tokens = jnp.concatenate([state.root[:, None], draft.tokens], axis=1)
-        _, best = jax.lax.top_k(outcome.judge.logits, table.shape[2])
+        _, best = likeliest(outcome.judge.logits, table.shape[2], "table: successors")
         accepted = on_path(draft, outcome)
         run = jnp.pad(draft.valid, ((0, 0), (1, 0)), constant_values=True)
         run &= (outcome.count > 0)[:, None] & (accepted | (not self.lazy))

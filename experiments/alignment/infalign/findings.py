@@ -166,6 +166,7 @@ def lead_claims(
                 paper,
                 f"{found.mean():.3f}; in points {', '.join(told)}",
                 all(float(np.quantile(gain, 0.025)) > 0 for gain in gains.values()),
+                headline=(mine, judge, rivals[0]) == ("exp(10)", "the reward", "raw"),
             )
         )
     return stated

@@ -67,12 +67,13 @@ class Job:
         chosen = [self.tokens[i] for i in pending]
         ids = [self.requests[i].number for i in pending]
         for index, result in decode_all(self.decoder, self.seed, chosen, self.batch, ids):
-            yield self.record(self.requests[pending[index]], result)
+            yield self.record(pending[index], result)
 
-    def record(self, request: Request, result: Result) -> dict[str, Any]:
-        """What is stored of one row."""
+    def record(self, number: int, result: Result) -> dict[str, Any]:
+        """What is stored of one row, the answer to request `number` of the job."""
+        request, prompt = self.requests[number], self.tokens[number]
         tokens = result.tokens[0, : result.length[0]].tolist()
-        text, cut = trim(self.codec.decode(tokens), self.stop)
+        text, cut = trim(self.codec.decode(tokens, prompt), self.stop)
         status = Status(int(result.status[0])) if cut is None else Status.EOS
         return {
             "id": request.id,

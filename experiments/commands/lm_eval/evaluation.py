@@ -123,7 +123,7 @@ class Evaluator:
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()
                     self.invalid += int(result.status[0]) == Status.INVALID
-                    text, _ = trim(self.source.codec.decode(tokens), until)
+                    text, _ = trim(self.source.codec.decode(tokens, prompts[place]), until)
                     found[members[place]] = text
                     progress.advance()
         return found

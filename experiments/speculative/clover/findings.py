@@ -52,6 +52,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
             "50 to 76 % more",
             ", ".join(f"{size}: {b:.2f} against {a:.2f}" for size, (a, b) in pairs.items()),
             all(b > a for a, b in pairs.values()),
+            headline=True,
         )
     )
     if len(config.sizes) > 1:

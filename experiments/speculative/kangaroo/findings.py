@@ -36,6 +36,7 @@ def claims(config: Config, rows: list[dict[str, Any]], confidence: dict[str, Any
                 "2 of 32 layers, 1.50 times",
                 ", ".join(f"{exit}: {value:.2f}" for exit, value in speeds.items()),
                 best not in (config.exits[0], config.exits[-1]),
+                headline=True,
             )
         )
     for length in config.lengths[:1]:

@@ -53,6 +53,7 @@ def claims(config: Config, rows, held) -> list[Claim]:
             f"{nested[mine]:.2f}x against "
             + ", ".join(f"{v:.2f}x ({way[5:]})" for way, v in plain.items()),
             nested[mine] > max(plain.values()),
+            headline=True,
         ),
         Claim(
             "and at least as fast as any fixed sub-model, on average over targets",

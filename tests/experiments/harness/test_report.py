@@ -68,7 +68,7 @@ def test_a_run_is_stored_whole(tmp_path: Path) -> None:
     assert (report.preset, report.seed, report.holds) == ("cpu", 3, True)
     assert report.environment == plain(environment())
     table = (tmp_path / "table.md").read_text()
-    assert "| squares grow | yes | yes | yes |" in table and "| 3 | 18 |" in table
+    assert "| squares grow | yes | yes | holds |" in table and "| 3 | 18 |" in table
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.jsonl",
         "result.json",

@@ -108,7 +108,8 @@ def test_metrics_of_lost_steps_are_forgotten(whole, tmp_path: Path) -> None:
 
 def test_a_finished_run_is_returned_as_it_is(whole) -> None:
     def unread(step: int) -> dict[str, np.ndarray]:
-        raise AssertionError("a finished run reads no data")
+        assert step < 4, "a finished run reads what it is known by, and no more"
+        return batches(step)
 
     before = metrics(whole[1])
     assert weights(train(whole[1], unread)) == whole[0]

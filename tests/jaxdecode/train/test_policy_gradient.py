@@ -160,6 +160,8 @@ def test_baselines_by_hand() -> None:
     np.testing.assert_allclose(leave_one_out(returns, 3), [-3, -1.5, 4.5, -1.5, -1.5, 3])
     scaled = np.asarray(standardised(returns, 3))
     np.testing.assert_allclose(scaled[:3], [-0.9258, -0.4629, 1.3887], atol=1e-3)
+    sample = np.asarray(standardised(returns, 3, ddof=1))
+    np.testing.assert_allclose(sample[:3], [-0.7559, -0.3780, 1.1339], atol=1e-3)
     assert np.abs(np.asarray(standardised(jnp.ones(4), 2))).max() == 0
 
 

@@ -47,16 +47,17 @@ SQUARED = np.mean((H - bonbon_margin(8)) ** 2)
     [
         (dpo(0.3), np.mean(np.log1p(np.exp(-0.3 * H)))),
         (ipo(0.3), np.mean((H - 1 / 0.6) ** 2)),
+        (ipo(0.3, average=True), np.mean((H / 2 - 1 / 0.6) ** 2)),  # of two tokens each
         (bonbon(8), 0.005 * -LOGP[CHOSEN].mean() + 0.995 * SQUARED),
         (bonbon(8, 0.0, 2.5), np.mean((H - 2.5) ** 2)),
         (imitation(), -LOGP[CHOSEN].mean()),
     ],
-    ids=["dpo", "ipo", "bonbon", "bonbon, nearer", "imitation"],
+    ids=["dpo", "ipo", "ipo, averaged", "bonbon", "bonbon, nearer", "imitation"],
 )
 def test_losses_are_their_definitions(terms: PairTerms, expected: float) -> None:
     found, metrics = pair_loss(MODEL, terms, **pairs())
     assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert float(metrics["margin"]) == pytest.approx(H.mean(), rel=1e-5)
+    assert float(metrics["margin"]) == pytest.approx(H.mean() / 2**terms.average, rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx((H > 0).mean())
 
 
