@@ -32,6 +32,7 @@ from jaxdecode.cache import spread
 from jaxdecode.nodes import Arena, Fresh
 from jaxdecode.process_reward import Judgement, bounded
 from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import in_32_bits
 from jaxdecode.result import Status
 from jaxdecode.rows import Rows
 from jaxdecode.scoring import Spent
@@ -43,13 +44,13 @@ KEPT = 1000  # failures that a log keeps
 class Decodes(Protocol):
     """A tokenizer, as far as a judge needs one."""
 
-    def decode(self, ids: Any) -> Any: ...
+    def decode(self, ids: Any, /) -> Any: ...
 
 
 class Tokens:
     """For functions of token ids: what stands in for a tokenizer, whose texts are tuples of ids."""
 
-    def decode(self, ids: Any) -> tuple[int, ...]:
+    def decode(self, ids: Any, /) -> tuple[int, ...]:
         return tuple(ids)
 
 
@@ -151,10 +152,9 @@ def _wrong(given: Any) -> str | None:
         return f"{type(given).__name__}: {given}"
     if isinstance(given, np.ndarray | jax.Array) and given.ndim == 0:
         given = given.item()
-    if not isinstance(given, Real):
+    if not isinstance(given, int | float | Real | np.number | np.bool_):
         return f"function gave {repr(given)[:80]}; give a number"
-    with np.errstate(over="ignore"):
-        finite = abs(given) < 2.0**128 and bool(np.isfinite(np.float32(given)))
+    finite = np.isfinite(in_32_bits(given))
     return None if finite else f"function gave {str(given)[:80]}; give a finite number of 32 bits"
 
 

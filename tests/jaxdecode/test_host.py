@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,11 @@ class Spelling:
 
 def generator(max_tokens: int = 4) -> Generator:
     return Generator(MODEL, Identity(), Categorical(), Stop.of(4), max_tokens)
+
+
+def any_(value: Any) -> Any:
+    """For what no type checker would let pass."""
+    return value
 
 
 def share(text: str) -> float:
@@ -160,24 +166,24 @@ def test_as_many_rewards_as_texts():
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: HostJudge.of("share", Spelling()), "function='share' cannot be called"),
-        (lambda: HostJudge.of(share, None), "tokenizer=None has no `decode`"),
+        (lambda: HostJudge.of(any_("share"), Spelling()), "function='share' cannot be called"),
+        (lambda: HostJudge.of(share, any_(None)), "tokenizer=None has no `decode`"),
         (lambda: HostJudge.of(lambda: 1.0, Spelling()), "must take the response's text"),
         (lambda: HostJudge.of(lambda a, b, c, d: 1.0, Spelling()), "functools.partial"),
         (lambda: HostJudge.of(lambda a, *, b: 1.0, Spelling()), "functools.partial"),
-        (lambda: FunctionScorer(share), r"function=share.*takes 1 .*HostJudge"),
-        (lambda: StepFunction(share), r"function=share.*takes 1 .*HostJudge"),
-        (lambda: FunctionScorer(3), "function=3 cannot be called"),
-        (lambda: BestOfN(generator(), share, 4), r"scorer=<function share.*HostJudge.of"),
+        (lambda: FunctionScorer(any_(share)), r"function=share.*takes 1 .*HostJudge"),
+        (lambda: StepFunction(any_(share)), r"function=share.*takes 1 .*HostJudge"),
+        (lambda: FunctionScorer(any_(3)), "function=3 cannot be called"),
+        (lambda: BestOfN(generator(), any_(share), 4), r"scorer=<function share.*HostJudge.of"),
         (
-            lambda: PlanningGuided(MODEL, Stop.of(4), share, 3),
+            lambda: PlanningGuided(MODEL, Stop.of(4), any_(share), 3),
             r"evaluator=<function share.*HostJudge.of",
         ),
         (
-            lambda: PlanningGuided(MODEL, Stop.of(4), HostJudge.of(share, Spelling()), 3),
+            lambda: PlanningGuided(MODEL, Stop.of(4), any_(HostJudge.of(share, Spelling())), 3),
             r"evaluator=.*has no `init`.*evaluator",
         ),
-        (lambda: Setting(generator(), "share", 0.1), "reward='share'"),
+        (lambda: Setting(generator(), any_("share"), 0.1), "reward='share'"),
     ],
 )
 def test_misuse_is_named_when_it_is_built(make, complaint):

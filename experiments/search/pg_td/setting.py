@@ -7,8 +7,9 @@ HumanEval a published checkpoint writes Python, which the sandbox runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
