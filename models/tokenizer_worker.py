@@ -24,7 +24,8 @@ del sys.path[0]  # nothing of ours hides a module that a library asks for
 RATE = 100_000  # characters a second, far below that of any real tokenizer
 
 
-def main():
+def main() -> None:
+    """Answer requests until no more come."""
     limits = json.loads(sys.argv[1])
     sys.path.extend(limits["paths"])
     import tokenizers
