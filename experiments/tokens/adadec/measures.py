@@ -74,7 +74,7 @@ def about(reading: Row, value: float) -> Row:
     return {
         "near": int(near.sum()),
         "first": int((rank[near] == 1).sum()),
-        "spearman": float(spearmanr(rank, h).statistic),
+        "spearman": float(np.asarray(spearmanr(rank, h))[0]),
         "covered": float(np.mean(rank[above] <= 3)) if above.any() else float("nan"),
     }
 

@@ -120,5 +120,5 @@ def by_chance(subject: Subject, model: Any, like: Row) -> Decoder:
     def excess(p: float) -> float:
         return sum(p**i for i in range(k)) - wanted
 
-    chance = float(brentq(excess, 0.0, 1.0)) if 1.0 < wanted < k else float(wanted >= k)
+    chance = float(np.asarray(brentq(excess, 0.0, 1.0))) if 1.0 < wanted < k else float(wanted >= k)
     return spans(subject, model, ByChance(chance), Nothing(), first_free=True)
