@@ -76,7 +76,7 @@ def work(inner, request, most):
         total += len(encoding.ids)
         if total > most:
             raise ValueError(f"it makes more than {most} tokens of its text")
-        found.append(encoding.ids)
+        found.append(encoding.ids if request["what"] == "ids" else encoding.offsets)
     return found
 
 
