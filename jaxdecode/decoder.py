@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.ranges import seeded
 from jaxdecode.result import Result
 from jaxdecode.types import Array, Key
 
@@ -44,7 +45,7 @@ def decode(decoder: Decoder, key: Key[Array, ""] | int, prompt: Prompt) -> Resul
       ValueError: for prompts that the decoder refuses, before any compute.
     """
     decoder.check(prompt)
-    return _run(decoder, jax.random.key(key) if isinstance(key, int) else key, prompt)
+    return _run(decoder, seeded(key), prompt)
 
 
 def decode_all(
