@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxdecode import struct
 from jaxdecode.cache import Cache, truncate
@@ -100,7 +101,7 @@ class ExactExtract:
     def check(self, prompt: Prompt) -> None:
         """Refuse prompts without a passage, and those that leave no room for its parts."""
         check_prompt(prompt, self.model.vocab_size)
-        if isinstance(prompt.tokens, jax.core.Tracer):
+        if isinstance(prompt.tokens, Tracer):
             return
         count, most = jax.device_get(self.passage(prompt).count), self.model.max_positions
         for row, tokens in enumerate(count):

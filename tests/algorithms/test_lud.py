@@ -93,12 +93,11 @@ def test_packed_placeholders_are_those_of_texts_of_their_own() -> None:
     batch, _ = Placing(pad, room=4).place(
         np.asarray(text), np.asarray(length), FOUND, np.random.default_rng(0)
     )
-    logits = packed(
-        model, text, length, *(jnp.asarray(batch[n]) for n in ("place", "start", "group")), pad
-    )
+    place, start, group = (jnp.asarray(batch[n]) for n in ("place", "start", "group"))
+    logits = packed(model, text, length, place, start, group, jnp.int32(pad))
     for slot in np.flatnonzero(batch["group"][0] >= 0):
-        start, place = int(batch["start"][0, slot]), int(batch["place"][0, slot])
-        alone = jnp.concatenate([text[:, :start], jnp.full((1, place - start + 1), pad)], axis=1)
+        first, last = int(batch["start"][0, slot]), int(batch["place"][0, slot])
+        alone = jnp.concatenate([text[:, :first], jnp.full((1, last - first + 1), pad)], axis=1)
         wanted, _ = model.forward(alone)
         np.testing.assert_allclose(logits[0, 9 + slot], wanted[0, -1], atol=1e-4)
     loss, metrics = Loss(rate=0.0)(model, text, mask, length, **batch)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens import threshold
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.threshold import Threshold
 from algorithms.tokens.triggers import Chance, Trigger, Uncertain
+from experiments.harness.statistics import correlation
 from experiments.tokens.adadec.setting import Config, Subject
 from jaxdecode.decoder import Decoder
 from jaxdecode.prompt import bucket
@@ -74,7 +75,7 @@ def about(reading: Row, value: float) -> Row:
     return {
         "near": int(near.sum()),
         "first": int((rank[near] == 1).sum()),
-        "spearman": float(spearmanr(rank, h).statistic),
+        "spearman": correlation(rankdata(rank), rankdata(h)),
         "covered": float(np.mean(rank[above] <= 3)) if above.any() else float("nan"),
     }
 

@@ -20,16 +20,19 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from algorithms.tokens.acceptance import Confident
 from algorithms.tokens.stutter import Nothing
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
+from experiments.tasks.task import Split
 from experiments.tokens.lud import measures
 from experiments.tokens.lud.figure import draw
 from experiments.tokens.lud.findings import Findings, choose, claims
 from experiments.tokens.lud.measures import written
 from experiments.tokens.lud.setting import Config, Row, Subject, subjects
+from jaxdecode.decoder import Decoder
 
 PRESETS = {
     "smoke": Config(
@@ -69,7 +72,7 @@ def examined(config: Config, subject: Subject, row: Named) -> Findings:
     """Everything about one kind of writing."""
     name = subject.name
 
-    def sat(key: str, decoder, split="test") -> Row:
+    def sat(key: str, decoder: Decoder, split: Split = "test") -> Row:
         return row(f"{name}: {key}, {split}", partial(written, subject, decoder, split))
 
     raw, _ = subject.extended
@@ -79,7 +82,7 @@ def examined(config: Config, subject: Subject, row: Named) -> Findings:
     model = subject.trained("as published")
     own = sat("trained, plain", measures.plain(subject, model))
 
-    def curve(trained, key: str, split="test") -> list[Row]:
+    def curve(trained: Any, key: str, split: Split = "test") -> list[Row]:
         return [
             sat(f"{key}, {beta}", measures.spans(subject, trained, Confident(beta)), split)
             for beta in config.betas
