@@ -1,1 +1,1 @@
-"""Experiments on methods that choose token by token."""
+"""Experiments on choosing token by token."""

@@ -13,6 +13,7 @@ from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import (
+    denoiser_recipes,
     head_recipes,
     load,
     program_recipe,
@@ -162,6 +163,8 @@ def _arithmetic_draft() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "denoiser": denoiser_recipes.denoiser,
+    "denoiser-twin": denoiser_recipes.twin,
     "dialog": _dialog,
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
