@@ -151,7 +151,8 @@ def methods(config: Config, ground: Ground) -> dict[str, Expander]:
             Whole(),
         )
 
-    one, gamma = Top(), {value: Threshold(jnp.float32(value)) for value in config.thresholds}
+    one = Top(Fixed(jnp.int32(1)))  # an array: other counts are the same program
+    gamma = {value: Threshold(jnp.float32(value)) for value in config.thresholds}
     made: dict[str, Expander] = {"static": decoding(one)}
     for count in config.drafts:
         made[f"drafts {count}"] = freedave(decoding(one), count)

@@ -183,7 +183,7 @@ class Study:
     def policies(self, taught: Mapping[str, Mapping[str, Any]]) -> dict[str, Expander]:
         """All that thresholds are chosen from, and what they are compared with."""
         c, filter = self.config, self.filter(taught["2 layers"])
-        made: dict[str, Expander] = {"static": self.decoding(Top())}
+        made: dict[str, Expander] = {"static": self.decoding(Top(Fixed(jnp.int32(1))))}
         made |= {f"fixed {k}": self.decoding(Top(Fixed(jnp.int32(k)))) for k in c.counts}
         for value in c.thresholds:
             made[f"threshold {value:g}"] = self.decoding(Threshold(jnp.float32(value)))
