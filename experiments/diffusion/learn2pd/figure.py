@@ -27,11 +27,11 @@ def draw(path: Path | None, found: Findings) -> None:
             )
         curve.set(xlabel="passes", ylabel="right answers", ylim=(-0.03, 1.03), xscale="log")
         lengths = found.config.lengths
-        for name, colour, marker in zip(
-            ("filter", "ends", "ends, dual"), PALETTE, MARKERS, strict=False
-        ):
+        for name, colour, marker in zip(("filter", "ends"), PALETTE, MARKERS, strict=False):
             each = np.array([found.gain(name, places) for places in lengths]).T
             gains.plot(lengths, each[0], label=name, color=colour, marker=marker)
             gains.fill_between(lengths, each[1], each[2], color=colour, alpha=0.2)
         gains.set(xlabel="places of the canvas", ylabel="times fewer tokens run than static")
         gains.set(xscale="log", yscale="log")
+        gains.set_xticks(lengths, [str(places) for places in lengths], minor=False)
+        gains.minorticks_off()

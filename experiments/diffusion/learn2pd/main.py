@@ -41,6 +41,7 @@ PRESETS = {
         taus=(0.9,),
         thresholds=(0.9,),
         counts=(2,),
+        factors=(),
         depths=(2,),
         steps=200,
         caches=("dual",),
@@ -68,7 +69,7 @@ def run(config: Config) -> Report:
 
 def study(config: Config, ground: Ground) -> Report:
     """`run` with the denoiser at hand."""
-    with Resumption(config) as kept, Progress("learn2pd", 40) as progress:
+    with Resumption(config) as kept, Progress("learn2pd", config.measures) as progress:
 
         def row(key: str, measure: Any) -> dict[str, Any]:
             progress.advance(note=key)
@@ -86,7 +87,8 @@ def study(config: Config, ground: Ground) -> Report:
         tuned = it.tuned(found)
         for name, generator in it.final(taught, tuned).items():
             found[name] = row(name, partial(ground.ask, generator, it.asked))
-        long = {
+        long = it.already(found, tuned)
+        long |= {
             name: row(name, partial(ground.ask, generator, it.few))
             for name, generator in it.lengths(taught, tuned).items()
         }

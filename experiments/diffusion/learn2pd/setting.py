@@ -78,6 +78,14 @@ class Config:
         if self.long > self.questions:
             raise ValueError(f"long={self.long}: they are among the {self.questions} questions")
 
+    @property
+    def measures(self) -> int:
+        """How many rows a run measures."""
+        kinds = self.taus, self.thresholds, self.factors, self.counts, self.caches
+        filters = len(self.depths) + (self.data is None)
+        own = self.places in self.lengths
+        return 4 + sum(map(len, kinds)) + 2 * filters - 1 + 3 * (len(self.lengths) - own)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -228,15 +236,29 @@ class Study:
     ) -> dict[str, Expander]:
         """Static decoding, the filter, and the filter with ends, on every length of canvas."""
         tau, filter = value_of(tuned["filter"]), self.filter(taught["2 layers"])
+        longest = max(self.config.lengths)
         made: dict[str, Expander] = {}
         for n in self.config.lengths:
+            if n == self.config.places:
+                continue  # asked already, see `already`
             made[f"static, {n} places"] = self.decoding(Top(), places=n)
             made[f"filter, {n} places"] = self.learned(filter, tau, places=n)
             made[f"ends, {n} places"] = self.learned(filter, tau, EndOfText(), places=n)
-            made[f"ends, dual, {n} places"] = self.learned(
-                filter, tau, EndOfText(), places=n, cache="dual"
-            )
-        return made
+        dual = self.learned(filter, tau, EndOfText(), places=longest, cache="dual")
+        return made | {f"ends, dual, {longest} places": dual}
+
+    def already(
+        self, found: Mapping[str, Mapping[str, Any]], tuned: Mapping[str, str]
+    ) -> dict[str, dict[str, Any]]:
+        """What the canvas of the other comparisons says of the few questions."""
+        n, first = self.config.places, self.config.tuning
+        if n not in self.config.lengths:
+            return {}
+        keys, few = ("right", "passes", "tokens"), slice(first, first + self.config.long)
+        return {
+            f"{name}, {n} places": {key: found[was][key][few] for key in keys}
+            for name, was in (("static", "static"), ("filter", tuned["filter"]), ("ends", "ends"))
+        }
 
 
 def value_of(name: str) -> float:
