@@ -162,7 +162,7 @@ class Grid:
             row |= {"tokens per step": float(self.speed[index].mean())}
             row |= {"of the answer": float((self.used / self.passes[index]).mean())}
             row |= {"accuracy": float(self.right[index].mean())}
-            for name in OPERATIONS:
+            for name in (n for n in OPERATIONS if n in self.names):
                 row[name] = float(self.right[index][self.names == name].mean())
             table.append(row)
         return table
