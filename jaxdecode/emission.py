@@ -83,7 +83,7 @@ def emit(
     if draft.shape.chain:
         cache = truncate(output.cache, output.cache.length + count)
     else:
-        cache = keep(output.cache, before, count)
+        cache = keep(output.cache, before, count, draft.nodes + 1)
     newest = jnp.take_along_axis(tokens, jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
     drafted = jnp.where(active, jnp.sum(draft.eligible, axis=1), 0)
     run = jnp.where(active[:, None], draft.valid, False)

@@ -18,20 +18,23 @@ from jaxdecode.types import Array, Bool, Float, Int
 class Ending(Protocol):
     """Says when a row needs no further pass.
 
-    Attributes:
-      closes: static; a row ends once an end stands in its finished prefix.
-      looks: static; `cut` wants to know where ends are foreseen.
-      lingers: static; what is cut off stays in sight until a cache is filled anew.
+    All properties are static.
     """
 
     @property
-    def closes(self) -> bool: ...
+    def closes(self) -> bool:
+        """A row ends once an end stands in its finished prefix."""
+        ...
 
     @property
-    def looks(self) -> bool: ...
+    def looks(self) -> bool:
+        """`cut` wants to know where ends are foreseen."""
+        ...
 
     @property
-    def lingers(self) -> bool: ...
+    def lingers(self) -> bool:
+        """What is cut off stays in sight until a cache is filled anew."""
+        ...
 
     def cut(
         self,

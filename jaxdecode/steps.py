@@ -25,6 +25,7 @@ from jaxdecode.result import Status, Usage
 from jaxdecode.sampling import argmax, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
+from jaxdecode.whole import whole
 
 
 @struct.dataclass
@@ -138,7 +139,7 @@ class StepSampler:
             beyond=jnp.pad(sees | own, ((0, 0), (0, 0), (width, 0))),
         )
         output = self.model(lane.feed, lane.cache, view)
-        raw = output.logits.reshape(batch * lanes, -1)
+        raw = whole(output.logits).reshape(batch * lanes, -1)
         edited = generator.transform.apply(lane.transform, raw)
         drawn = generator.sampler(step_keys(keys, lane.length.reshape(-1)), edited)
         drawn = jnp.where(jnp.repeat(greedy, lanes), argmax(edited), drawn)

@@ -7,12 +7,11 @@
 
 The block of a row is that of its first open place, so rows go through their blocks, and stop,
 on their own. With a cache, rows wait for one another where a block is entered, because that pass
-is another program; what a row decides does not depend on it. An `Unmasker` is an expander as
-a `Generator` is: best-of-N and whatever else takes one runs on it, and a row that is paused has
-as many tokens as its canvas has decided from the left.
+is another program; what a row decides does not depend on it. An `Unmasker` is an expander as a
+`Generator` is, and a row that is paused has the tokens its canvas has decided from the left.
 
-Places are drawn with keys folded from row, place and the number of tokens decided so far: a canvas
-in the same state gets the same guess, however it got there.
+A guess is drawn with a key of row, place and the number of tokens decided: equal canvases get the
+same guesses.
 """
 
 from __future__ import annotations
@@ -98,6 +97,7 @@ class Unmasker:
 
     @property
     def looker(self) -> Looker:
+        """How its passes are made."""
         shape = self.block, self.cache, self.refresh, self.max_tokens, self.halvings
         return Looker(self.denoiser, *shape, self.ending.lingers)
 

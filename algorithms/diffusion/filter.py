@@ -58,10 +58,12 @@ class Filter:
 
     @property
     def block(self) -> int:
+        """B."""
         return self.layers[0][1].shape[0]
 
     @property
     def parameters(self) -> int:
+        """Numbers that are trained: 2,112 for two layers at B = 32."""
         return sum(int(x.size) for x in jax.tree.leaves(self.layers))
 
     def __call__(self, confidence: Float[Array, "... B"]) -> Float[Array, "... B"]:

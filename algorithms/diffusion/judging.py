@@ -69,7 +69,7 @@ def judge(
             key=step_keys(stream(many.key, CHOOSE), after.commits),
             coin=step_keys(stream(many.key, TOSS), after.passes),
         )
-        choice, _ = un.chooser((), sight)
+        choice, _ = un.chooser(un.chooser.init(at.shape[0], un.block), sight)
         usable = ~jnp.any(sight.open & (guess.token < 0), axis=1)
         following = Plan.of(choice, sight, order, turn, usable)
         known = guess.logprob(jnp.repeat(plan.token, count, axis=0))

@@ -96,6 +96,7 @@ class Leaper:
 
     @property
     def infill(self) -> bool:
+        """See `Unmasker`."""
         return self.unmasker.infill
 
     @property
@@ -153,7 +154,7 @@ def enter(leaper: Leaper, rows: Rows, active: Bool[Array, "R"]) -> Made:
     """The pass that enters a block: nothing is decided, and rows get a plan."""
     un = leaper.unmasker
     rows, seen, sight = pass_over(un, rows, active)
-    choice, _ = un.chooser((), sight)
+    choice, _ = un.chooser(un.chooser.init(sight.open.shape[0], un.block), sight)
     usable = ~jnp.any(sight.open & (sight.guess.token < 0), axis=1)
     plan = Plan.of(choice, sight, leaper.order, leaper.turn or un.block, usable)
     canvas = rows.speculation

@@ -63,14 +63,17 @@ class Joint:
         return replace(self, tilt=amount * jax.random.normal(key, self.tilt.shape))
 
     def denoiser(self, **options) -> Denoiser:
+        """The model as a denoiser, whose mask is token K."""
         return Denoiser(self, self.tokens, **options)
 
     @property
     def places(self) -> int:
+        """N."""
         return self.law.ndim
 
     @property
     def tokens(self) -> int:
+        """K."""
         return self.law.shape[0]
 
     @property
