@@ -12,8 +12,8 @@ from flax import nnx
 
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments.tasks.batches import ExampleBatches
-from experiments.tasks.canvases import EXACT, Canvases
-from experiments.tasks.mixture import LISTS, LOOKUPS, MASK, Mixture, Spaced
+from experiments.tasks.canvas.canvases import EXACT, Canvases
+from experiments.tasks.canvas.mixture import LISTS, LOOKUPS, MASK, Mixture, Spaced
 from experiments.tasks.task import Split
 from experiments.zoo.recipe import Recipe, as_dict
 from jaxdecode.autoregress import Generator

@@ -14,7 +14,7 @@ from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
 from algorithms.diffusion.parallelbench import oracle
 from experiments import zoo
 from experiments.diffusion.parallelbench.setting import Config, Setting
-from experiments.tasks.lists import OPERATIONS
+from experiments.tasks.canvas.lists import OPERATIONS
 from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
 from jaxdecode.choose import Fixed, Top

@@ -14,9 +14,9 @@ import numpy as np
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.report import Out, Seed
-from experiments.tasks.lists import OPERATIONS, Lists
-from experiments.tasks.mixture import LISTS
-from experiments.tasks.parallel_bench import ParallelBench
+from experiments.tasks.canvas.lists import OPERATIONS, Lists
+from experiments.tasks.canvas.mixture import LISTS
+from experiments.tasks.canvas.parallel_bench import ParallelBench
 from experiments.tasks.task import Example
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser

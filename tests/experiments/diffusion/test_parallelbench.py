@@ -16,7 +16,7 @@ from experiments.diffusion.parallelbench.grid import Cell, Grid
 from experiments.diffusion.parallelbench.main import PRESETS, run
 from experiments.diffusion.parallelbench.setting import Config, Setting
 from experiments.harness.report import Report
-from experiments.tasks.lists import OPERATIONS, right
+from experiments.tasks.canvas.lists import OPERATIONS, right
 
 
 @pytest.fixture(scope="module")
