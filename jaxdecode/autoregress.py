@@ -7,7 +7,6 @@ A row's draws depend on the seed, its example id, its sample id and the step alo
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.cache import put, resize, spread, truncate
+from jaxdecode.appending import append
+from jaxdecode.cache import resize, spread, truncate
 from jaxdecode.denoiser import refuse_denoiser
 from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
 from jaxdecode.logits import LogitsTransform
@@ -169,40 +169,16 @@ def commit(
     measured: tuple[Array, Any] | None = None,
 ) -> Rows:
     """Emit the token `drawn` after the root, which `output` comes of; -1 for an unusable row."""
-    if measured is None:
-        of, rest = functools.partial(measure, generator.meter), (rows.root, active, rows.meter)
-        logprob, meter = on_whole_rows(of, output.logits[:, 0], drawn, *rest)
-    else:
-        logprob, meter = measured
-    usable = drawn >= 0  # a sampler returns -1 where no token has probability
-    emits = active & usable
-    token = jnp.where(emits, drawn, rows.root)
-
-    at = jnp.where(emits, rows.length, rows.tokens.shape[1])
-    tokens = put(rows.tokens, at[:, None], token[:, None])
-    length = rows.length + emits
-    full = length >= rows.tokens.shape[1]
-    status = jnp.where(emits & full, Status.LENGTH, rows.status)
-    status = jnp.where(emits & generator.stop(tokens, length), Status.EOS, status)
-    status = jnp.where(active & ~usable, Status.INVALID, status)
+    seen = jnp.where(active, rows.total, 0)
+    rows = append(generator, rows, active, output.logits[:, 0], drawn, measured)
     return replace(
         rows,
-        tokens=tokens,
-        length=length,
-        status=status.astype(jnp.int8),
-        logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
-        root=token,
         cache=truncate(output.cache, output.cache.length + active),
-        transform=generator.transform.observe(rows.transform, token, emits),
-        meter=meter,
         usage=rows.usage.add(
-            emitted=emits.astype(jnp.int32),
-            bonus=emits.astype(jnp.int32),
             target_passes=active.astype(jnp.int32),
             target_tokens=active.astype(jnp.int32),
-            attended=jnp.where(active, rows.total, 0).astype(jnp.float32),
-            invalid=(active & ~usable).astype(jnp.int32),
-        ).peak(jnp.where(active, rows.total, 0)),
+            attended=seen.astype(jnp.float32),
+        ).peak(seen),
     )
 
 

@@ -57,6 +57,8 @@ class Speculator:
     policy: Policy = Always()
 
     def __post_init__(self):
+        if reason := getattr(type(self.generator), "UNSPECULATED", None):
+            raise ValueError(f"generator: {reason}")
         if not isinstance(self.generator, Generator):  # a tree transformation's stand-in
             return
         if self.drafter.nodes < 1:

@@ -19,7 +19,7 @@ from jaxdecode.arena import Choice
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache, gather, put
 from jaxdecode.lm import LanguageModel, View
-from jaxdecode.logits import LogitsTransform
+from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.nodes import Arena, Fresh, look, strands
 from jaxdecode.result import Status, Usage
 from jaxdecode.sampling import argmax, row_keys, step_keys
@@ -175,7 +175,7 @@ class StepSampler:
             logprob=lane.logprob + jnp.where(emits, logprob, 0.0),
             status=status,
             capped=lane.capped | capped,
-            transform=generator.transform.observe(lane.transform, flat, emits.reshape(-1)),
+            transform=noted(generator.transform, lane.transform, raw, flat, emits.reshape(-1)),
             usage=lane.usage.add(
                 emitted=said,
                 bonus=said,
