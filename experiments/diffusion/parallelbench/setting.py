@@ -40,7 +40,8 @@ class Config:
 
     Attributes:
       denoiser: a name in the zoo, or the folder of a published denoiser.
-      twin: an autoregressive model of the same size in the zoo; None for none.
+      twin: an autoregressive model of the zoo that reads the same questions, such as one made by
+        the recipe `denoiser-twin`; None for none.
       data: folder of ParallelBench's published files, for a denoiser that reads English; None for
         the zoo's lists of symbols.
       items: length of the lists whose accuracies are known in closed form.
@@ -56,7 +57,7 @@ class Config:
     """
 
     denoiser: str = "denoiser"
-    twin: str | None = "denoiser-twin"
+    twin: str | None = None
     data: Path | None = None
     items: int = 6
     steps: tuple[int, ...] = (1, 2, 3, 6)
