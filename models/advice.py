@@ -28,8 +28,8 @@ KINDS = (
     (r".*\.gguf", "{0} is a GGUF file, of llama.cpp's format; {GGUF}"),
     (
         r"adapter_config\.json|adapter_model\.(safetensors|bin)",
-        "{0} is of an adapter (PEFT), which is trained beside {base} and no model of its own; merge "
-        "the two once with peft: AutoPeftModelForCausalLM.from_pretrained(folder)"
+        "{0} is of an adapter (PEFT), which is trained beside {base} and no model of its own; "
+        "merge the two once with peft: AutoPeftModelForCausalLM.from_pretrained(folder)"
         ".merge_and_unload().save_pretrained(new_folder)",
     ),
     (

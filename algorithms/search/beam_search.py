@@ -19,7 +19,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Greedy, Sampler
-from jaxdecode.types import Array, Float, Key
+from jaxdecode.types import Array, Bool, Float, Key
 
 STOPPINGS = ("exact", "first", "heuristic", "never")
 
