@@ -14,12 +14,17 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: setup test optimized demo lint format parity
+.PHONY: setup test quick optimized demo docs lint format parity package
 
 setup: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal --durations 15
+
+# The inner loop: the contracts, the rules of the house, one decoder of each kind.
+quick: $(VENV)/.installed
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not parity and not slow" \
+	  tests/test_architecture.py tests/test_examples.py tests/jaxdecode
 
 # The engines and the decoders again, with every optimisation of the compiler.
 optimized: $(VENV)/.installed
@@ -27,6 +32,13 @@ optimized: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(PY) -m experiments demo --out out/demo
+
+docs: $(VENV)/.installed-docs
+	$(PY) -m experiments docs --out out/docs
+
+# The wheel and the sdist, each in an empty environment, with the README's program.
+package: $(VENV)/.installed-package
+	$(PY) -m tests.package
 
 lint: $(VENV)/.installed-lint
 	$(PY) -m ruff check .
@@ -62,6 +74,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-package: $(VENV)/.installed
+	$(PIP) build
 	@touch $@
 
 # torch alone and exactly first: later requirements then find it there and look for no other build.

@@ -7,6 +7,7 @@ import importlib
 import itertools
 import sys
 
+from experiments.commands.terminal import plainly, visible
 from experiments.harness.entries import Entry, entries
 
 USAGE = """usage: python -m experiments EXPERIMENT [--preset smoke|cpu|paper] [--out DIR] [--seed N]
@@ -39,6 +40,11 @@ def run(entry: Entry, arguments: list[str]) -> None:
 
 def main() -> None:
     """Hand over to what is named first."""
+    with plainly():
+        hand_over()
+
+
+def hand_over() -> None:
     name, *rest = sys.argv[1:] or ["--help"]
     found = entries()
     if name in ("-h", "--help"):
@@ -48,7 +54,8 @@ def main() -> None:
     else:
         near = difflib.get_close_matches(name, found, n=3) or sorted(found)
         sys.exit(
-            f"error: {name!r} is no experiment and no command; did you mean {', '.join(near)}? "
+            f"error: {visible(repr(name[:80]))} is no experiment and no command; did you mean "
+            f"{', '.join(near)}? "
             "`python -m experiments --help` lists all"
         )
 

@@ -46,13 +46,19 @@ class Expander(Protocol):
     """Grows children; `width` bounds the tokens of one, `depth` the pieces of a response."""
 
     @property
-    def model(self) -> LanguageModel: ...
+    def model(self) -> LanguageModel:
+        """Runs the pieces."""
+        ...
 
     @property
-    def transform(self) -> LogitsTransform: ...
+    def transform(self) -> LogitsTransform:
+        """Edits the logits that pieces are drawn from."""
+        ...
 
     @property
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """L, the most tokens of a response."""
+        ...
 
     @property
     def width(self) -> int: ...
@@ -80,13 +86,17 @@ class Strategy(Protocol):
     """Selection and backup. A note is a pytree whose leaves lead with B."""
 
     @property
-    def lanes(self) -> int: ...
+    def lanes(self) -> int:
+        """K, children a row can be asked for in one round."""
+        ...
 
     def init(self, arena: Arena) -> Any: ...
 
     def select(
         self, key: Key[Array, ""], arena: Arena, note: Any, step: Int[Array, ""]
-    ) -> tuple[Choice, Any]: ...
+    ) -> tuple[Choice, Any]:
+        """The parents of the next round, and the note as of now; `key` is the whole search's."""
+        ...
 
     def backup(self, arena: Arena, note: Any, fresh: Fresh, child: Int[Array, "B K"]) -> Any:
         """`child` are the nodes that were made, NONE elsewhere; `arena.reward` has theirs."""

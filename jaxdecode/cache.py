@@ -46,10 +46,12 @@ class Cache:
 
     @property
     def capacity(self) -> int:
+        """S, slots of a row."""
         return self.position.shape[1]
 
     @property
     def batch(self) -> int:
+        """B, rows."""
         return self.position.shape[0]
 
     @property

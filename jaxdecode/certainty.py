@@ -134,6 +134,7 @@ class Tally:
         return Tally(jax.tree.map(jnp.add, self.total, added), count)
 
     def mean(self) -> Certainty:
+        """Every measure, averaged over the tokens that were counted."""
         mean = jax.tree.map(lambda total: total / self.count, self.total)
         return Certainty(
             kl=mean.kl,

@@ -22,7 +22,9 @@ class Decoder(Protocol):
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result: ...
 
-    def check(self, prompt: Prompt) -> None: ...
+    def check(self, prompt: Prompt) -> None:
+        """Raise ValueError for prompts that the decoder cannot start from."""
+        ...
 
 
 @jax.jit

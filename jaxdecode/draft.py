@@ -144,6 +144,7 @@ class Spent:
 
     @classmethod
     def nothing(cls, batch: int) -> Spent:
+        """What a drafter without a model spends."""
         zero = jnp.zeros((batch,), jnp.int32)
         return cls(zero, zero, zero.astype(jnp.float32))
 

@@ -102,7 +102,9 @@ class Drafter(Protocol):
         """
         ...
 
-    def propose(self, target: LanguageModel, state: Any, now: Now) -> tuple[Draft, Any]: ...
+    def propose(self, target: LanguageModel, state: Any, now: Now) -> tuple[Draft, Any]:
+        """A draft for the rows that take part, and the state after drafting it."""
+        ...
 
     def commit(self, target: LanguageModel, state: Any, draft: Draft, outcome: Outcome) -> Any:
         """Learn from the round. Also called after rounds without a draft, of no nodes."""
@@ -131,7 +133,9 @@ class Policy(Protocol):
 
     def init(self, rows: int) -> Any: ...
 
-    def limit(self, state: Any) -> Int[Array, "B"]: ...
+    def limit(self, state: Any) -> Int[Array, "B"]:
+        """i32[B], the deepest node of the next draft; 0 rests."""
+        ...
 
     def update(
         self,

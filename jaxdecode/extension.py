@@ -103,6 +103,7 @@ class Beam:
 
     @property
     def beams(self) -> int:
+        """K, hypotheses of a prompt."""
         return self.groups * self.width
 
     @property

@@ -89,6 +89,7 @@ class Finished:
 
     @classmethod
     def none(cls, batch: int, groups: int, width: int, room: int) -> Finished:
+        """Room for W hypotheses in each group, and nobody in it."""
         shape = (batch, groups, width)
         nothing = jnp.full(shape, -jnp.inf)
         return cls(
@@ -103,6 +104,7 @@ class Finished:
 
     @property
     def full(self) -> Bool[Array, "B G"]:
+        """Whether all W places of a group are taken."""
         return jnp.all(jnp.isfinite(self.rank), axis=2)
 
     @property

@@ -76,6 +76,7 @@ class Arena:
 
     @property
     def made(self) -> Bool[Array, "B N"]:
+        """bool[B, N], the nodes that are there."""
         return jnp.arange(self.depth.shape[1]) < self.nodes[:, None]
 
     def sees(self, node: Int[Array, "B K"]) -> Bool[Array, "B K X"]:

@@ -34,6 +34,7 @@ class Prompt:
 
     @property
     def batch(self) -> int:
+        """B, rows."""
         return self.tokens.shape[0]
 
     @classmethod

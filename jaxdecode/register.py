@@ -28,6 +28,7 @@ class Best:
 
     @classmethod
     def none(cls, batch: int, width: int) -> Best:
+        """Nobody yet, for B prompts."""
         return cls(
             score=jnp.full((batch,), -jnp.inf),
             tokens=jnp.zeros((batch, width), jnp.int32),

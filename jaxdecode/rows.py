@@ -50,6 +50,7 @@ class Rows:
 
     @property
     def running(self) -> Bool[Array, "R"]:
+        """bool[R], rows that have not ended."""
         return self.status == Status.RUNNING
 
 
@@ -67,13 +68,19 @@ class Expander(Protocol):
     """
 
     @property
-    def model(self) -> LanguageModel: ...
+    def model(self) -> LanguageModel:
+        """What writes."""
+        ...
 
     @property
-    def max_tokens(self) -> int: ...
+    def max_tokens(self) -> int:
+        """L, the most tokens of a response."""
+        ...
 
     @property
-    def cache_growth(self) -> int: ...
+    def cache_growth(self) -> int:
+        """How many sizes a cache runs through, the last one sufficient."""
+        ...
 
     @property
     def depth(self) -> int: ...

@@ -31,6 +31,7 @@ class Spent:
 
     @classmethod
     def nothing(cls, rows: int) -> Spent:
+        """What a scorer without a model spends on R rows."""
         count = jnp.zeros((rows,), jnp.int32)
         return cls(count, count, jnp.zeros((rows,), jnp.float32))
 

@@ -16,7 +16,9 @@ class StopRule(Protocol):
     """Says which rows end with their newest token; see `Stop`."""
 
     @property
-    def eos(self) -> Int[Array, "E"]: ...
+    def eos(self) -> Int[Array, "E"]:
+        """i32[E], the tokens that end a response."""
+        ...
 
     def __call__(self, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> Bool[Array, "R"]: ...
 

@@ -13,27 +13,37 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import os
 import re
-import resource
 import sys
 from typing import Any
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from models.child_limits import give_up
+
+del sys.path[0]  # nothing of ours hides a module that a library asks for
+
+_LAZY = ("textwrap", "html", "html.entities", "pprint", "unicodedata", "encodings.idna")
+
 
 def main() -> int:
+    """Answer one request a line, until there are no more."""
     request: dict[str, Any] = json.load(sys.stdin)
     sys.path.extend(request["paths"])
     from jinja2 import TemplateError
 
     today = datetime.datetime.fromisoformat(request["today"])
     environment = _environment(today)
-    # Whatever jinja2 imports on first use must be in place before files can no longer be opened.
-    for module in ("jinja2.debug", "jinja2.constants"):
+    # Whatever filters and formats import on first use must be in place before files can no longer
+    # be opened: `wordwrap` a module, `striptags` the names of HTML's characters, and so on.
+    for module in ("jinja2.debug", "jinja2.constants", *_LAZY):
         importlib.import_module(module)
     environment.from_string("{{ strftime_now('%d %b %Y') }}{{ messages | tojson }}").render(
         messages=[]
     )
     limits = request["limits"]
-    _give_up(limits["seconds"], limits["memory"])
+    give_up(limits["memory"], limits["seconds"])
     texts, total = [], 0
     try:
         template = environment.from_string(_without_generation(request["template"]))
@@ -82,18 +92,6 @@ def _without_generation(template: str) -> str:
     """{% generation %} only marks the assistant's words for training: its body stays."""
     template = re.sub(r"(\{%[-+]?\s*)generation(\s*[-+]?%\})", r"\1if true\2", template)
     return re.sub(r"(\{%[-+]?\s*)endgeneration(\s*[-+]?%\})", r"\1endif\2", template)
-
-
-def _give_up(seconds: int, memory: int) -> None:
-    """Bound CPU time and memory; open no file and no socket, start no process, from here on."""
-    for what, most in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_NOFILE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
 
 
 if __name__ == "__main__":

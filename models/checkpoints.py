@@ -45,7 +45,7 @@ class Checkpoint:
             known = known or f"give one with {CONFIG} and weights"
             raise ValueError(f"{self.folder} is no folder; {known}")
         self.json = _read_json(self.folder / CONFIG)
-        self.family: Family = family_of(self.json)
+        self.family: Family = family_of(self.json, str(self.folder / CONFIG))
         self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
@@ -198,7 +198,10 @@ def _build(
     target = jnp.dtype("float32") if target == np.float64 else target
     changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
-        vocab_size = Fields(checkpoint.json).integer("valid_vocab_size", checkpoint.config.rows)
+        where = str(checkpoint.folder / CONFIG)
+        vocab_size = Fields(checkpoint.json, where).integer(
+            "valid_vocab_size", checkpoint.config.rows
+        )
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)
     arrays: dict[str, jax.Array] = {}
     for path, want in parameters(config).items():
@@ -255,7 +258,7 @@ def _open(folder: Path) -> dict[str, safetensors.Reader]:
     for name in readers:
         # Names end up in messages and in exported files; none of ours has such characters.
         if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
-            raise ValueError(f"{folder}: {name!r} is no tensor name")
+            raise ValueError(f"{folder}: {safetensors.brief(name)} is no tensor name")
     return readers
 
 
@@ -268,8 +271,8 @@ def _index(path: Path) -> dict[str, set[str]]:
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
             raise ValueError(
-                f"{path}: {tensor!r} is said to be in {file!r}; a safetensors file of the same "
-                "folder was expected"
+                f"{path}: {safetensors.brief(tensor)} is said to be in {safetensors.brief(file)}; "
+                "a safetensors file of the same folder was expected"
             )
         files.setdefault(file, set()).add(tensor)
     return files

@@ -112,13 +112,17 @@ class TransformerConfig:
         set_ = object.__setattr__
         set_(self, "rows", self.rows or self.vocab_size)
         set_(self, "embed_width", self.embed_width or self.hidden)
+        for name, most in LIMITS.items():  # before anything is made or divided by them
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r:.60} must be an integer in 1..{most}")
+        for name in ("window", "position_offset"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < 2**31:
+                raise ValueError(f"{name}={value!r:.60} must be an integer in 0..2^31 - 1")
         set_(self, "query_scale", self.query_scale or self.head_dim**-0.5)
         if self.window and not self.sliding:
             set_(self, "sliding", (True,) * self.layers)
-        for name, most in LIMITS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise ValueError(f"{name}={value!r} must be an integer in 1..{most}")
         if self.rows < self.vocab_size:
             raise ValueError(
                 f"rows={self.rows} of the embedding table are fewer than vocab_size="
@@ -148,6 +152,12 @@ class TransformerConfig:
             )
         if not 0 < self.norm_eps < 1:
             raise ValueError(f"norm_eps={self.norm_eps} must lie in (0, 1)")
+        for name in ("embed_scale", "query_scale"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
+        for name in ("attention_cap", "logit_cap"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 (off) or positive")
 
     @property
     def bound(self) -> int | None:
@@ -166,10 +176,12 @@ class TransformerConfig:
 
     @property
     def q_width(self) -> int:
+        """Width of all queries of a token."""
         return self.heads * self.head_dim
 
     @property
     def kv_width(self) -> int:
+        """Width of all keys, or values, of a token."""
         return self.kv_heads * self.head_dim
 
 
@@ -188,6 +200,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
+        """Numbers in it."""
         return math.prod(self.shape)
 
 
@@ -263,4 +276,5 @@ def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]
 
 
 def itemsize(config: TransformerConfig) -> int:
+    """Bytes of one weight."""
     return jnp.dtype(config.dtype).itemsize

@@ -41,6 +41,7 @@ def linear(weights: Weights, name: str, x: Float[Array, "... I"]) -> Float[Array
 
 
 def activate(kind: Activation, x: Array) -> Array:
+    """An activation by name."""
     match kind:
         case "silu":
             return jax.nn.silu(x)

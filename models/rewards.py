@@ -119,6 +119,7 @@ class RewardModel(nnx.Module):
 
     @property
     def config(self) -> TransformerConfig:
+        """The shape of its backbone."""
         return self.backbone.config
 
     @property

@@ -20,6 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 HEADER_LIMIT = 100_000_000
+# Of one file: the largest published index has some ten thousand tensors.
+ELEMENT_LIMIT = 2_000_000
+DIGIT_LIMIT = 40
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -62,26 +65,70 @@ class Reader:
         return raw.view(entry.dtype).reshape(entry.shape)
 
 
+def brief(value: Any, most: int = 80) -> str:
+    """How a value of a foreign file is shown in a message, whatever its size."""
+    if isinstance(value, str | bytes):
+        shown = repr(value[:most])
+    elif isinstance(value, int | float | None):
+        shown = repr(value) if not isinstance(value, int) or abs(value) < 10**most else "a huge int"
+    elif isinstance(value, list) and len(value) < most:
+        shown = f"[{', '.join(brief(item, 20) for item in value[:8])}{', ...' * (len(value) > 8)}]"
+    elif isinstance(value, list | dict):
+        shown = f"{type(value).__name__} of {len(value)}"
+    else:
+        shown = repr(value)
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+class Damaged(ValueError):
+    """A file that is not what it claims to be; the message names it."""
+
+
 def parse_json(text: bytes, source: Path) -> dict[str, Any]:
-    """A JSON object without repeated keys, and no NaN or Infinity."""
+    """A JSON object without repeated keys, and no number that is not finite.
+
+    Raises:
+      ValueError: it is not that, or has more elements than any real file; nothing is built then.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{source}: {twice!r} appears twice; the file is not well-formed")
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+            raise Damaged(f"{source}: {brief(twice)} appears twice; the file is not well-formed")
         return found
 
     def constant(name: str) -> float:
-        raise ValueError(f"{source}: {name} is no JSON number")
+        raise Damaged(f"{source}: {name} is no JSON number")
 
+    def real(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else constant(brief(digits))
+
+    def integer(digits: str) -> int:
+        if len(digits) > DIGIT_LIMIT:
+            raise Damaged(f"{source}: a number of {len(digits)} digits")
+        return int(digits)
+
+    elements = sum(map(text.count, (b",", b"[", b"{")))
+    if elements > ELEMENT_LIMIT:
+        raise Damaged(f"{source}: up to {elements} elements, more than any real file has")
     try:
-        value = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{source} holds no valid JSON ({error}); fetch it again") from error
+        value = json.loads(
+            text.decode(),
+            object_pairs_hook=unique,
+            parse_constant=constant,
+            parse_float=real,
+            parse_int=integer,
+        )
+    except Damaged:
+        raise
+    except (ValueError, RecursionError) as error:  # bytes that are no text among them
+        said = brief(str(error), 200)[1:-1]
+        raise Damaged(f"{source} holds no valid JSON ({said}); fetch it again") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{source}: a JSON object was expected, not {type(value).__name__}")
+        raise Damaged(f"{source}: a JSON object was expected, not {type(value).__name__}")
     return value
 
 
@@ -101,8 +148,8 @@ def _entries(path: Path) -> dict[str, Entry]:
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].nbytes)):
         if entry.start != end:
             raise ValueError(
-                f"{path}: tensor {name!r} starts at byte {entry.start}, not {end}: data overlap "
-                "or leave gaps"
+                f"{path}: tensor {brief(name)} starts at byte {entry.start}, not {end}: data "
+                "overlap or leave gaps"
             )
         end += entry.nbytes
     if end != size:
@@ -114,19 +161,20 @@ def _entries(path: Path) -> dict[str, Entry]:
 
 
 def _entry(path: Path, name: str, fields: Any, base: int) -> Entry:
-    where = f"{path}: tensor {name!r}"
+    where = f"{path}: tensor {brief(name)}"
     if not isinstance(fields, dict):
         raise ValueError(f"{where} is described by {type(fields).__name__}, not an object")
     dtype, shape, offsets = (fields.get(k) for k in ("dtype", "shape", "data_offsets"))
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{where} has dtype {dtype!r}; supported are {', '.join(DTYPES)}")
+        raise ValueError(f"{where} has dtype {brief(dtype)}; supported are {', '.join(DTYPES)}")
     dims, span = _naturals(where, "shape", shape), _naturals(where, "data_offsets", offsets)
     if len(span) != 2:
         raise ValueError(f"{where} has {len(span)} data_offsets, not a first and a last")
     entry = Entry(DTYPES[dtype], dims, base + span[0])
     if span[1] - span[0] != entry.nbytes:
         raise ValueError(
-            f"{where} spans {span[1] - span[0]} bytes, but {dtype}{shape} needs {entry.nbytes}"
+            f"{where} spans {span[1] - span[0]} bytes, but {dtype}{brief(shape)} needs "
+            f"{brief(entry.nbytes)}"
         )
     return entry
 
@@ -135,7 +183,7 @@ def _naturals(where: str, name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(
         type(x) is int and 0 <= x < 2**62 for x in value[:65]
     ):
-        raise ValueError(f"{where} has {name}={value!r}; natural numbers were expected")
+        raise ValueError(f"{where} has {name}={brief(value)}; natural numbers were expected")
     if len(value) > 64:
         raise ValueError(f"{where} has {len(value)} entries in {name}")
     return tuple(value)

@@ -26,7 +26,9 @@ class HasVocabulary(Protocol):
     """Any wrapper of a `tokenizers.Tokenizer`."""
 
     @property
-    def inner(self) -> Any: ...
+    def inner(self) -> Any:
+        """The library's tokenizer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Tokenizer:
       inner: the `tokenizers.Tokenizer`.
       bos: id that begins a text, where the model has one.
       eos: ids that end a text, in increasing order.
+      named_eos: the one of `eos` that the tokenizer itself names, where it names one.
       pad: id of padding, where the model has one; it may be one of `eos`.
       template: of chats, where the folder has one.
       rows: ids that the model has an embedding for, where it knows fewer than the tokenizer.
@@ -48,6 +51,7 @@ class Tokenizer:
     pad: int | None = None
     template: ChatTemplate | None = None
     rows: int | None = None
+    named_eos: int | None = None
 
     @cached_property
     def vocab_size(self) -> int:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from models.chat import ChatTemplate
-from models.safetensors import parse_json
+from models.safetensors import brief, parse_json
 from models.text import Tokenizer
+from models.walled_tokenizer import WalledTokenizer
 
 NEEDED = ("bos_token", "eos_token", "pad_token")
 NAMED = (*NEEDED, "unk_token", "sep_token", "cls_token", "mask_token")
@@ -35,60 +36,63 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
       ValueError: a file is missing or damaged, or BOS, EOS or padding is not in the vocabulary.
     """
     path = Path(folder)
-    inner = _open(path / "tokenizer.json")
-    config = _read(path / "special_tokens_map.json") | _read(path / "tokenizer_config.json")
+    inner = open_tokenizer(path / "tokenizer.json")
+    settings = path / "tokenizer_config.json"
+    config = _read(path / "special_tokens_map.json") | _read(settings)
     model = _read(path / "config.json")
     generation = _read(path / "generation_config.json") or model
-    tokens = _special_tokens(config)
+    tokens = _special_tokens(config, settings)
     ids: dict[str, int] = {}
     for name in NEEDED:
         if name in tokens:
             token = inner.token_to_id(tokens[name])
             if token is None:
                 raise ValueError(
-                    f"{path}: {name} {tokens[name]!r} is not in tokenizer.json; add it there or "
-                    "remove it from tokenizer_config.json"
+                    f"{path}: {name} {brief(tokens[name])} is not in tokenizer.json; add it "
+                    "there or remove it from tokenizer_config.json"
                 )
             ids[name] = token
-    _surround(inner, config, ids)
+    _surround(inner, config, ids, settings)
     named = (ids[name] for name in ("eos_token",) if name in ids)
     pads = [ids[name] for name in ("pad_token",) if name in ids]
-    pads += [*_ids(generation, "pad_token_id"), *_ids(model, "pad_token_id")]
+    sources = ((generation, path / "generation_config.json"), (model, path / "config.json"))
+    known = max(inner.get_vocab().values(), default=-1) + 1
+    rows = model.get("vocab_size")
+    most = max(known, rows) if type(rows) is int else known
+    for values, file in sources:
+        pads += _ids(values, "pad_token_id", file, most)
+    ends = _ids(generation, "eos_token_id", sources[0][1], most)
     source = _template(path, config)
     return Tokenizer(
         inner,
         bos=ids.get("bos_token"),
-        eos=tuple(sorted({*_ids(generation, "eos_token_id"), *named})),
+        eos=tuple(sorted({*ends, *named})),
         pad=pads[0] if pads else None,
         template=None if source is None else ChatTemplate(source, tokens),
+        named_eos=ids.get("eos_token"),
     )
 
 
-def _open(file: Path) -> Any:
-    import tokenizers
-
+def open_tokenizer(file: Path) -> WalledTokenizer:
+    """A tokenizer.json that came from elsewhere, within the limits of a process of its own."""
     if not file.is_file():
         raise ValueError(
             f"{file} is missing; write it once with transformers: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    data = _bytes(file)
-    try:
-        inner = tokenizers.Tokenizer.from_buffer(data)
-    except ValueError as error:
-        raise ValueError(f"{file} holds no tokenizer ({error}); fetch it again") from error
-    inner.no_padding()
-    inner.no_truncation()
-    return inner
+    return WalledTokenizer(_decoded(file), str(file))
 
 
-def _special_tokens(config: Mapping[str, Any]) -> dict[str, Any]:
+def _special_tokens(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Name -> text of the special tokens of a tokenizer_config.json; the rest is a list."""
     tokens: dict[str, Any] = {}
     for name in NAMED:
-        text = _text(config.get(name))
-        if text is not None:
-            tokens[name] = text
+        if config.get(name) is None:
+            continue
+        text = _text(config[name])
+        if text is None:
+            raise ValueError(f"{file}: {name}={brief(config[name])} must be a token's text")
+        tokens[name] = text
     more = config.get("additional_special_tokens") or config.get("extra_special_tokens")
     if isinstance(more, list):
         tokens["additional_special_tokens"] = [text for entry in more if (text := _text(entry))]
@@ -102,40 +106,48 @@ def _text(entry: Any) -> str | None:
     return entry if isinstance(entry, str) else None
 
 
-def _ids(config: Mapping[str, Any], name: str) -> list[int]:
+def _ids(config: Mapping[str, Any], name: str, file: Path, most: int) -> list[int]:
+    """The ids under a name, each of a token that the tokenizer or the model has."""
     value = config.get(name)
     values = value if isinstance(value, list) else [] if value is None else [value]
     if any(type(x) is not int for x in values):
-        raise ValueError(f"{name}={value!r} must be a token id or a list of them")
+        raise ValueError(f"{file}: {name}={brief(value)} must be a token id or a list of them")
+    for x in values:
+        if x >= most:
+            raise ValueError(
+                f"{file}: {name}={brief(x)} is beyond the {most} ids of tokenizer and model; "
+                "remove it, or set it to the right one"
+            )
     return [x for x in values if x >= 0]  # some configs say -1 for none
 
 
-def _surround(inner: Any, config: Mapping[str, Any], ids: Mapping[str, int]) -> None:
+def _surround(
+    inner: WalledTokenizer, config: Mapping[str, Any], ids: Mapping[str, int], file: Path
+) -> None:
     """Make what is put around a text agree with explicit flags."""
-    from tokenizers import processors
-
     around = inner.encode("", add_special_tokens=True).ids
     have = {name: name in ids and ids[name] in around for name in ("bos_token", "eos_token")}
     if have["bos_token"] and ids["bos_token"] == ids.get("eos_token"):
         have["eos_token"] = around.count(ids["bos_token"]) > 1
     flags = {name: config.get(f"add_{name}") for name in have}
-    want = {k: have[k] if flags[k] is None else bool(flags[k]) and k in ids for k in have}
+    for name, flag in flags.items():
+        if flag is not None and type(flag) is not bool:
+            raise ValueError(f"{file}: add_{name}={brief(flag)} must be true or false")
+    want = {k: have[k] if flags[k] is None else flags[k] and k in ids for k in have}
     if want == have:
         return
-    spelled = {name: inner.id_to_token(ids[name]) for name in want if want[name]}
+    spelled = {name: inner.id_to_token(ids[name]) or "" for name in want if want[name]}
     before = [spelled["bos_token"]] if want["bos_token"] else []
     after = [spelled["eos_token"]] if want["eos_token"] else []
-    inner.post_processor = processors.TemplateProcessing(
-        single=[*before, "$A", *after],
-        special_tokens=sorted({text: ids[name] for name, text in spelled.items()}.items()),
-    )
+    special = sorted({text: ids[name] for name, text in spelled.items()}.items())
+    inner.surround([*before, "$A", *after], special)
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """The folder's own template file, else the config's; of several the default one."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return _bytes(file).decode("utf-8")
+        return _decoded(file)
     stored = config.get("chat_template")
     if stored is None and (folder / "chat_template.json").is_file():
         stored = _read(folder / "chat_template.json").get("chat_template")
@@ -153,6 +165,13 @@ def _is_named(entry: Any) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     return parse_json(_bytes(path), path) if path.is_file() else {}
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error.reason}); fetch it again") from error
 
 
 def _bytes(path: Path) -> bytes:

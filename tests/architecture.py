@@ -5,6 +5,7 @@ Files are read, never imported, so a broken tree is reported and not run.
 """
 
 import ast
+import functools
 import itertools
 import re
 import sys
@@ -54,7 +55,13 @@ def sources(root: Path, *houses: str) -> Iterator[tuple[Path, ast.Module]]:
     """Every Python file of the houses, parsed, in the order of its path."""
     for house in houses:
         for path in sorted((root / house).rglob("*.py")):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+            yield path, _parsed(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _parsed(text: str) -> ast.Module:
+    """Every check reads the whole house; it is parsed once."""
+    return ast.parse(text)
 
 
 def imports(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
@@ -132,6 +139,37 @@ def undocumented_modules(root: Path) -> Iterator[str]:
     for package in PACKAGES:
         if not (root / package / "py.typed").is_file():
             yield f"{package}: no py.typed"
+
+
+def undocumented_symbols(root: Path) -> Iterator[str]:
+    """Public classes and functions without a docstring, which the API's pages would show bare.
+
+    A method may leave it to the protocol: one documented method of its name is enough.
+    """
+    found = [(path, tree) for path, tree in sources(root, *PACKAGES)]
+    told = {
+        method.name
+        for _, tree in found
+        for _, method in _methods(tree)
+        if ast.get_docstring(method)
+    }
+    for path, tree in found:
+        here = path.relative_to(root)
+        for node in tree.body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            if public and not node.name.startswith("_") and not ast.get_docstring(node):
+                yield f"{here}:{node.lineno}: {node.name} has no docstring"
+        for owner, method in _methods(tree):
+            if not method.name.startswith("_") and method.name not in told:
+                yield f"{here}:{method.lineno}: no {method.name} like {owner}'s has a docstring"
+
+
+def _methods(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef):
+                    yield node.name, method
 
 
 def records(root: Path) -> Iterator[tuple[Path, str | None]]:
@@ -269,6 +307,7 @@ CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
     undeclared_imports,
     long_files,
     undocumented_modules,
+    undocumented_symbols,
     unkept_promises,
     forbidden_words,
     wrong_floors,

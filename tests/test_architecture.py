@@ -22,7 +22,7 @@ SOUND = {
     "from . import lm\n",
     "jaxdecode/py.typed": "",
     "models/__init__.py": '"""Models."""\nfrom jaxdecode import lm\n',
-    "models/checkpoints.py": '"""Files."""\ndef load():\n    import safetensors\n',
+    "models/checkpoints.py": '"""Files."""\ndef load():\n    """L."""\n    import safetensors\n',
     "models/py.typed": "",
     "algorithms/__init__.py": '"""Methods."""\n',
     "algorithms/selection/best.py": f'"""Best of N."""\n{PAPER}',
@@ -87,7 +87,7 @@ def test_a_sound_house_has_no_fault(house: Path) -> None:
         ("jaxdecode/lm.py", "import numpy, experiments.tasks", "imports experiments.tasks"),
         ("jaxdecode/a/b.py", "from ... import models", "jaxdecode imports models"),
         ("jaxdecode/a/b.py", "from ...models import heads", "jaxdecode imports models"),
-        ("models/heads.py", "def f():\n    import algorithms", "heads.py:3: models imports"),
+        ("models/heads.py", "def _f():\n    import algorithms", "heads.py:3: models imports"),
         ("models/heads.py", "from experiments.zoo import load", "models imports experiments.zoo"),
         ("algorithms/x.py", "from models.heads import Head", "algorithms imports models.heads"),
         ("algorithms/x.py", "import tests.architecture", "algorithms imports tests"),
@@ -108,14 +108,14 @@ def test_a_wrong_arrow_is_caught(house: Path, name: str, code: str, expected: st
 
 
 @pytest.mark.parametrize("name", ["torch", "transformers.models", "safetensors"])
-@pytest.mark.parametrize("guard", ["", "if True:\n    ", "class A:\n    "])
+@pytest.mark.parametrize("guard", ["", "if True:\n    ", "class _A:\n    "])
 def test_an_import_of_an_extra_is_caught_unless_deferred(
     house: Path, name: str, guard: str
 ) -> None:
     write(house, "models/heads.py", f'"""Heads."""\n{guard}import {name}\n')
     (fault,) = faults(house)
     assert f"{name} is no core dependency" in fault
-    write(house, "models/heads.py", f'"""Heads."""\ndef load():\n    import {name}\n')
+    write(house, "models/heads.py", f'"""Heads."""\ndef _load():\n    import {name}\n')
     assert faults(house) == []
 
 
@@ -203,6 +203,25 @@ def test_an_extra_that_nothing_uses_is_caught(house: Path, name: str, unused: st
 def test_a_record_that_cannot_be_read_is_caught(house: Path, paper: str, expected: str) -> None:
     write(house, "algorithms/selection/worst.py", f'"""Worst of N."""\n{paper}\n')
     assert expected in faults(house)[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def f(): ...", "f has no docstring"),
+        ("class A: ...", "A has no docstring"),
+        ('class A:\n    """A."""\n    def f(self): ...', "no f like A's has a docstring"),
+    ],
+)
+def test_a_symbol_that_the_pages_would_show_bare_is_caught(
+    house: Path, code: str, expected: str
+) -> None:
+    write(house, "algorithms/x.py", f'"""A module."""\n{code}\n')
+    (fault,) = faults(house)
+    assert fault.endswith(expected)
+    protocol = 'class P:\n    """P."""\n    def f(self):\n        """What f does."""\n'
+    write(house, "jaxdecode/p.py", f'"""A protocol."""\n{protocol}')
+    assert faults(house) == ([] if "like" in expected else [fault])
 
 
 def test_an_undocumented_module_and_hidden_types_are_caught(house: Path) -> None:

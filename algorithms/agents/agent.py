@@ -36,6 +36,7 @@ class Attempt:
 
     @property
     def valid(self) -> bool:
+        """Whether a verifier could score it."""
         return self.score > INVALID
 
 

@@ -31,7 +31,9 @@ class Transform(Protocol):
     def __call__(self, u: Any) -> Any: ...
 
     @property
-    def log_scale(self) -> float: ...
+    def log_scale(self) -> float:
+        """The logarithm of what its values are to be multiplied by."""
+        ...
 
 
 def namespace(u: Any) -> Any:

@@ -110,6 +110,7 @@ class AStar:
 
     @property
     def search(self) -> Search:
+        """The search that a call runs."""
         strategy = Frontier(
             self.children,
             self.expansions,

@@ -84,6 +84,7 @@ class Completion:
 
     @property
     def transform(self) -> Identity:
+        """Edits the logits of the completion."""
         return Identity()
 
     @property

@@ -215,6 +215,7 @@ class Particles:
 
     @property
     def strategy(self) -> Resampling:
+        """What the arena is searched by."""
         return Resampling(
             self.particles,
             self.iterations,

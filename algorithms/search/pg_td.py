@@ -228,6 +228,7 @@ class PlanningGuided:
 
     @property
     def planner(self) -> Planner:
+        """What the arena is searched by."""
         caches = (self.reuse, self.remember)
         selection = Selection(self.rule, self.weight, self.base)
         bounds = (self.generations, self.goal)

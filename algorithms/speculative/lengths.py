@@ -28,6 +28,7 @@ class Work:
 
     @property
     def drafted(self) -> float:
+        """Tokens drafted: the accepted, all that no pass gave of itself, and the discarded."""
         return self.emitted - self.passes + self.discarded
 
     @property
@@ -106,6 +107,7 @@ class Renewal:
 
     @property
     def mean(self) -> float:
+        """The chance that a drafted token is accepted, averaged over the levels."""
         return float(np.dot(self.levels, self.chances))
 
     def round(self, ends: Callable[[float, int], bool]) -> Work:

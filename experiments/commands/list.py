@@ -11,8 +11,10 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from experiments.commands.terminal import visible
 from experiments.harness.catalog import Experiment, experiments, results, stored
 from experiments.harness.report import Report
 
@@ -39,7 +41,7 @@ def table(found: list[Experiment], last: dict[str, Report]) -> Table:
             else "",
             paper.claim if paper else item.about,
             ", ".join(item.presets),
-            verdict(last.get(item.slug) or stored(item.slug)),
+            escape(visible(verdict(last.get(item.slug) or stored(item.slug)))),
         )
     return shown
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import algorithms
 from experiments.harness.entries import HOUSE, entries
@@ -32,19 +33,31 @@ class Experiment:
     paper: Paper | None
 
 
-def papers() -> dict[str, Paper]:
-    """Slug -> record, of every module of `algorithms` that defines `PAPER`."""
-    found = {}
+class Known(NamedTuple):
+    """A paper, and the file that is its assembly, from the root."""
+
+    paper: Paper
+    module: str
+
+
+def papers() -> dict[str, Known]:
+    """Slug -> record, of every module of `algorithms` that has `PAPER`.
+
+    A paper's slots and its assembly share one record; the assembly lies nearest the top.
+    """
+    found: dict[str, Known] = {}
     for module in pkgutil.walk_packages(algorithms.__path__, "algorithms."):
         paper = getattr(importlib.import_module(module.name), "PAPER", None)
         if isinstance(paper, Paper):
-            found[paper.slug] = paper
+            file = module.name.replace(".", "/") + ".py"
+            if paper.slug not in found or file.count("/") < found[paper.slug].module.count("/"):
+                found[paper.slug] = Known(paper, file)
     return found
 
 
 def experiments(house: Path = HOUSE) -> list[Experiment]:
     """Every experiment in `house`, by name."""
-    known = papers()
+    known = {slug: known.paper for slug, known in papers().items()}
     return [
         Experiment(entry.name, entry.about, entry.presets, known.get(entry.name))
         for entry in sorted(entries(house).values(), key=lambda entry: entry.name)
@@ -58,7 +71,8 @@ def results(folder: Path) -> dict[Path, Report]:
     Raises:
       ValueError: naming a file that is half written or no result.
     """
-    paths = sorted(folder.rglob("result.json"), key=lambda path: path.stat().st_mtime)
+    found = (path for path in folder.rglob("result.json") if path.is_file())
+    paths = sorted(found, key=lambda path: path.stat().st_mtime)
     return {path: Report.read(path) for path in paths}
 
 

@@ -1,14 +1,18 @@
 """Files that are never half there: atomic writes, and JSON lines that survive a kill.
 
 A whole file is written beside its place and renamed over it. A log grows by one line in one
-write, so that a kill leaves at most one torn line at the end, which is cut off on opening.
+write, so that a kill leaves at most one torn line at the end, which is cut off when the next line
+is added: until then, and so while its owner makes sure that it is his, nothing of a file changes.
+A log belongs to one process at a time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +50,25 @@ def plain(value: Any) -> Any:
     raise ValueError(f"{value!r} of type {type(value).__name__} cannot be stored as JSON")
 
 
+def parse(text: str | bytes) -> Any:
+    """A JSON value; a `ValueError` for whatever is none, be it no text or nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects within one another, too deep to read") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in `path`.
 
     Raises:
       ValueError: where the file holds something else, naming what stands where.
     """
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(
             f"{path} is no JSON ({error}); a finished file is never half written, "
             "so delete it and run again"
@@ -65,53 +79,93 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Lines:
-    """An append-only file of JSON objects, one a line.
+    """An append-only file of JSON objects, one a line, held by this process until it is closed.
 
     Attributes:
       records: what the file held when it was opened.
     """
 
-    def __init__(self, path: Path):
-        """Open `path`, or create it; a torn last line is cut off.
+    def __init__(self, path: Path, first: str):
+        """Open `path`, or create it.
 
+        Args:
+          first: the key that every file of this kind begins with: {"FIRST": ...
         Raises:
-          ValueError: if another line is no JSON object, naming file and line.
+          ValueError: it is no regular file, another process holds it, or it is not of this kind;
+            it is then as it was.
         """
         self.path = path
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file; name one, or a new one")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b", buffering=0)
-        self._file.seek(0)
-        whole, _, torn = self._file.read().rpartition(b"\n")
-        if torn:
-            self._file.truncate(len(whole) + bool(whole))
+        try:
+            self._hold()
+            self._file.seek(0)
+            self._read(self._file.read(), b'{"%s": ' % first.encode())
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{self.path} is being written by {_holder(self._file.fileno())}; wait for it, "
+                "end it, or choose another output"
+            ) from None
+        except OSError:  # file systems that know no locks
+            return
+
+    def _read(self, content: bytes, begin: bytes) -> None:
+        if content and content[: len(begin)] != begin[: len(content)]:
+            raise ValueError(
+                f"{self.path} begins with {content[:40]!r}, not with {begin.decode()!r}: it is "
+                "none of ours and stays as it is; choose another output"
+            )
+        whole, newline, rest = content.rpartition(b"\n")
         self.records = [
-            self._parse(number, line) for number, line in enumerate(whole.splitlines(), start=1)
-        ]
+            self._parse(number, line) for number, line in enumerate(whole.split(b"\n"), start=1)
+        ] if newline else []  # fmt: skip
+        self._end = len(whole) + len(newline)
+        self._open = False  # the last line is whole, only its end is missing
+        if rest:
+            try:
+                self.records.append(self._parse(len(self.records) + 1, rest))
+            except ValueError:
+                return
+            self._end, self._open = len(content), True
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         try:
-            record = json.loads(line)
+            record = parse(line)
         except ValueError as error:
-            self.close()
             raise ValueError(
                 f"{self.path}:{number} is no JSON ({error}); "
                 "delete the line or the file, or choose another output"
             ) from error
         if not isinstance(record, dict):
-            self.close()
-            raise ValueError(f"{self.path}:{number} is no JSON object but {record!r}")
+            raise ValueError(f"{self.path}:{number} is no JSON object but {repr(record)[:80]}")
         return record
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one line in one write.
+        """Add one line in one write, in place of a torn one.
 
         Raises:
           OSError: if it does not fit on the disk; the lines before it are intact.
         """
-        line = json.dumps(plain(record), ensure_ascii=False).encode() + b"\n"
-        written = self._file.write(line)
-        if written != len(line):
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes fit on the disk")
+        self._file.truncate(self._end)
+        line = json.dumps(plain(record), ensure_ascii=False) + "\n"
+        try:
+            data = line.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, as file names may hold
+            data = json.dumps(plain(record)).encode() + b"\n"
+        data = b"\n" * self._open + data
+        written = self._file.write(data)
+        if written != len(data):
+            raise OSError(f"{self.path}: only {written} of {len(data)} bytes fit on the disk")
+        self._end, self._open = self._end + len(data), False
 
     def close(self) -> None:
         self._file.close()
@@ -121,3 +175,16 @@ class Lines:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _holder(file: int) -> str:
+    """Who holds a lock on an open file, as far as the system says."""
+    inode = os.fstat(file).st_ino
+    try:
+        listed = Path("/proc/locks").read_text().splitlines()
+        locks = [line.split() for line in listed if "->" not in line]  # an arrow only waits
+        held = [int(lock[4]) for lock in locks if lock[5].endswith(f":{inode}")]
+        command = Path(f"/proc/{held[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return f"process {held[0]} on {socket.gethostname()} ({command.strip()[:200]})"
+    except (OSError, ValueError, IndexError):
+        return "another process"

@@ -62,11 +62,23 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return f'<span class="{"good" if value else "bad"}">{cell(value)}</span>'
+    if isinstance(value, bool) or value in ("holds", "fails"):
+        good = value is True or value == "holds"
+        return f'<span class="{"good" if good else "bad"}">{escape(cell(value))}</span>'
     if isinstance(value, str) and "\n" in value:
         return f"<pre>{escape(value)}</pre>"
     return escape(cell(value))
+
+
+def code(text: str) -> str:
+    """Source, as it stands."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def links(targets: dict[str, str]) -> str:
+    """A list of links, relative to the page: address -> text."""
+    items = [f'<li><a href="{escape(to)}">{escape(told)}</a></li>' for to, told in targets.items()]
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def folded(summary: str, *content: str) -> str:
@@ -83,7 +95,7 @@ def image(path: Path, text: str) -> str:
 def result(report: Report, folder: Path | None = None) -> str:
     """A report's section: claims, the figures of `folder`, rows, environment."""
     claims = [
-        {"claim": c.claim, "paper": c.paper, "measured here": c.measured, "holds": c.holds}
+        {"claim": c.claim, "paper": c.paper, "measured here": c.measured, "verdict": c.verdict}
         for c in report.claims
     ]
     figures = sorted(folder.glob("*.png")) if folder else []

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
@@ -43,13 +43,46 @@ Out = Annotated[Path | None, tyro.conf.Suppress]
 class Claim:
     """A sentence of a paper, what the paper measured, what was measured here.
 
-    `holds` is decided by a rule fixed before measuring.
+    Attributes:
+      claim, paper, measured: the sentence, the paper's number, ours.
+      holds: decided by a rule fixed before measuring; None where this setting cannot tell.
+      interval: 95 % of the statistic that the rule is about, over independent units.
+      mark: what that statistic has to pass.
+      sanity: a theorem or an identity: it can only show a fault of ours, and is not counted.
+      headline: the one that stands for the paper; the first one if none is marked.
     """
+
+    VERDICTS: ClassVar = ("holds", "fails", "not resolved", "not measurable here", "sanity")
 
     claim: str
     paper: str
     measured: str
-    holds: bool
+    holds: bool | None
+    interval: tuple[float, float] | None = None
+    mark: float | None = None
+    sanity: bool = False
+    headline: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`; an interval that straddles the mark resolves nothing."""
+        if self.holds is None:
+            return "not measurable here"
+        if self.sanity and self.holds:
+            return "sanity"
+        if self.interval is not None and self.mark is not None:
+            low, high = self.interval
+            if low <= self.mark <= high:
+                return "not resolved"
+        return "holds" if self.holds else "fails"
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON: what differs from the defaults."""
+        return {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,18 +106,31 @@ class Report:
     @property
     def holds(self) -> bool:
         """Whether every claim does."""
-        return all(claim.holds for claim in self.claims)
+        return all(claim.verdict in ("holds", "sanity") for claim in self.claims)
+
+    @property
+    def headline(self) -> Claim:
+        """The claim that stands for the paper."""
+        return next((claim for claim in self.claims if claim.headline), self.claims[0])
 
     def table(self) -> str:
         """Claims and rows in Markdown."""
-        claims = [dataclasses.asdict(claim) for claim in self.claims]
+        claims = [
+            {
+                "claim": claim.claim,
+                "paper": claim.paper,
+                "measured": claim.measured,
+                "verdict": claim.verdict,
+            }
+            for claim in self.claims
+        ]
         title = f"# {self.experiment}, preset {self.preset}, seed {self.seed}"
         return "\n\n".join([title, markdown(claims), markdown(self.rows)]) + "\n"
 
     def write(self, out: Path) -> None:
         """Store `result.json` and `table.md` in `out`, each atomically."""
         order = ("experiment", "preset", "seed", "seconds", "environment", "claims", "rows")
-        fields = plain(dataclasses.asdict(self))
+        fields = plain(vars(self) | {"claims": [claim.fields() for claim in self.claims]})
         stored = {name: fields[name] for name in order}
         write_atomically(out / "table.md", self.table())
         write_atomically(out / "result.json", json.dumps(stored, indent=1) + "\n")
@@ -103,12 +149,35 @@ class Report:
                 f"{path} is no result of an experiment: missing {sorted(names - set(stored))}, "
                 f"unknown {sorted(set(stored) - names)}; delete it or run the experiment again"
             )
+        for name, kind in _KINDS.items():
+            if not isinstance(stored[name], kind) or isinstance(stored[name], bool):
+                raise ValueError(f"{path}: {name} is {repr(stored[name])[:80]}; run it again")
+        for row in stored["rows"]:
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}: a row is {repr(row)[:80]}, not an object; run it again")
         try:
-            claims = [Claim(**claim) for claim in stored["claims"]]
+            claims = [
+                Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in claim.items()})
+                for claim in stored["claims"]
+            ]
         except TypeError as error:
             raise ValueError(f"{path}: a claim is malformed ({error})") from error
-        stored["claims"] = claims
-        return cls(**stored)
+        for claim in claims:
+            texts = (claim.claim, claim.paper, claim.measured)
+            if not all(isinstance(text, str) for text in texts) or type(claim.holds) is not bool:
+                raise ValueError(f"{path}: a claim is malformed ({repr(claim)[:200]})")
+        return cls(**(stored | {"claims": claims}))
+
+
+_KINDS = {
+    "claims": list,
+    "rows": list,
+    "experiment": str,
+    "preset": str,
+    "seed": int,
+    "seconds": (int, float),
+    "environment": dict,
+}
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -190,8 +259,8 @@ def run_main(
     if primary():
         report.write(out)
         for claim in report.claims:
-            verdict = "holds" if claim.holds else "FAILS"
-            print(f"{verdict}  {claim.claim}\n       paper: {claim.paper}; here: {claim.measured}")
+            print(f"{claim.verdict}: {claim.claim}")
+            print(f"       paper: {claim.paper}; here: {claim.measured}")
         print(f"{slug}: {report.seconds:.0f} s, written to {out}")
     if options.strict and not report.holds:
         raise SystemExit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,15 +33,23 @@ def fingerprint(config: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def _aside(path: Path, owner: str) -> Path:
+    """Where the unfinished records of a configuration wait; names that are no hash are hashed."""
+    sound = owner if owner.isalnum() else hashlib.sha256(owner.encode()).hexdigest()
+    return path.with_name(f"metrics.{sound[:16]}.jsonl")
+
+
 class Resumption:
     """Remembers rows by key in `out/metrics.jsonl`; without `out`, remembers nothing.
 
         with Resumption(config) as finished:
             rows = [finished.row(f"n={n}", lambda: measure(n)) for n in config.sizes]
 
-    Records that another configuration or other code wrote, or whose run was completed, is
-    started anew. Of several processes the first keeps it and tells the others what is in it,
-    so that all measure, and skip, the same rows.
+    Records of a completed run are started anew. Those that another configuration or other code
+    began are put aside, as `metrics.FINGERPRINT.jsonl`, and taken up where that configuration
+    comes back; a file of another kind is refused and left as it is. Of several processes the
+    first keeps it and tells the others what is in it, so that all measure, and skip, the same
+    rows.
 
     Attributes:
       seconds: what the rows took that were there when it was opened.
@@ -59,15 +68,25 @@ class Resumption:
     def _open(config: Any) -> tuple[Lines, list[dict[str, Any]]]:
         """The file to go on with, and the rows that are in it."""
         path = Path(config.out) / "metrics.jsonl"
-        header = {"fingerprint": fingerprint(config)}
-        lines = Lines(path)
+        mine = fingerprint(config)
+        lines = Lines(path, "fingerprint")
         stored = lines.records
-        if stored[:1] != [header] or "end" in stored[-1]:
+        if stored and "end" in stored[-1]:
             lines.close()
             path.unlink()
-            lines, stored = Lines(path), [header]
-            lines.append(header)
-        return lines, stored[1:]
+        elif stored and stored[0]["fingerprint"] != mine:
+            lines.close()
+            os.replace(path, _aside(path, str(stored[0]["fingerprint"])))
+        else:
+            if not stored:
+                lines.append({"fingerprint": mine})
+            return lines, stored[1:]
+        if _aside(path, mine).is_file():
+            os.replace(_aside(path, mine), path)
+        lines = Lines(path, "fingerprint")
+        if not lines.records:
+            lines.append({"fingerprint": mine})
+        return lines, lines.records[1:]
 
     def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The row stored under `key`, or the one that `measure` gives, which is stored."""

@@ -1,7 +1,8 @@
-"""Statistics over independent units: questions, prompts, responses."""
+"""Statistics over independent units, and rows by all that tells them apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,23 @@ def separation(score: NDArray[Any], right: NDArray[np.bool_]) -> float:
     if not good or not bad:
         return float("nan")
     return float((rankdata(score)[right].sum() - good * (good + 1) / 2) / (good * bad))
+
+
+def keyed(
+    rows: Iterable[Mapping[str, Any]], *columns: str, value: str | None = None
+) -> dict[Any, Any]:
+    """A row, or its `value`, under its `columns`: one of them alone, several as a tuple.
+
+    Raises:
+      ValueError: two rows share a key, so that the last would silently stand for both.
+    """
+    found: dict[Any, Any] = {}
+    for row in rows:
+        key = row[columns[0]] if len(columns) == 1 else tuple(row[column] for column in columns)
+        if key in found:
+            raise ValueError(
+                f"rows: two have {', '.join(columns)} = {key!r}; name what else tells them apart, "
+                "or choose among them first"
+            )
+        found[key] = row if value is None else row[value]
+    return found

@@ -10,7 +10,6 @@ then replies only. No line is skipped in silence: what cannot be used is an erro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.files import parse as read_value
 from experiments.inputs.sources import Codec
 from experiments.tasks.dialog import Preference
 
@@ -46,9 +46,9 @@ def read(path: Path) -> list[Preference]:
 def parse(line: str) -> Preference:
     """One line."""
     try:
-        record = json.loads(line.rstrip("\n"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON ({error.msg} at column {error.colno}); {EXPECTED}") from error
+        record = read_value(line.rstrip("\n"))
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error}); {EXPECTED}") from error
     if not isinstance(record, dict):
         raise ValueError(f"found a {type(record).__name__}; {EXPECTED}")
     texts = []

@@ -7,10 +7,11 @@ A line of a `.jsonl` file is an object with `prompt` (text) or `messages` (a lis
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from experiments.harness.files import parse
 
 Messages = list[dict[str, str]]
 EXPECTED = (
@@ -48,7 +49,7 @@ def read(path: Path) -> list[Request]:
     """
     if not path.is_file():
         raise ValueError(f"{path} is no file; give one with a prompt on each line")
-    parse = _json if path.suffix in (".jsonl", ".json") else _text
+    understand = _json if path.suffix in (".jsonl", ".json") else _text
     requests, first = [], {}
     for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
         where = f"{path}:{number}"
@@ -56,7 +57,7 @@ def read(path: Path) -> list[Request]:
             line = raw.decode()
         except UnicodeDecodeError as error:
             raise ValueError(f"{where}: {error}; UTF-8 text was expected") from error
-        request = parse(line, number - 1, where)
+        request = understand(line, number - 1, where)
         if request.id in first:
             raise ValueError(f"{where}: the id {request.id!r} is that of {first[request.id]}")
         first[request.id] = where
@@ -72,8 +73,8 @@ def _text(line: str, index: int, where: str) -> Request:
 
 def _json(line: str, index: int, where: str) -> Request:
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
+        value = parse(line)
+    except ValueError as error:
         raise ValueError(f"{where} is no JSON ({error}); expected {EXPECTED}") from error
     if not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
         raise ValueError(f"{where}: {line[:80]!r} was found where {EXPECTED} was expected")
@@ -102,4 +103,18 @@ def _is_messages(value: object) -> bool:
 def _checked(request: Request) -> Request:
     if isinstance(request.prompt, str) and not request.prompt.strip():
         raise ValueError(f"{request.where} is empty; a prompt was expected")
+    talk = [{"": request.prompt}] if isinstance(request.prompt, str) else request.prompt
+    for text in [str(request.id), *(text for message in talk for text in message.values())]:
+        check_text(text, request.where)
     return request
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse half a surrogate pair, which JSON can spell and no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: character {error.start} of {text[:60]!a} is half of a surrogate pair; "
+            "text that can be written as UTF-8 was expected"
+        ) from error

@@ -8,10 +8,11 @@ arXiv:2401.07851.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from experiments.harness.files import parse
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def read_questions(path: Path) -> list[Question]:
             continue
         where = f"{path}, line {index}"
         try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: no JSON ({error.msg}); each line is one object") from None
+            item = parse(line)
+        except ValueError as error:
+            raise ValueError(f"{where}: no JSON ({error}); each line is one object") from None
         turns = item.get("turns") if isinstance(item, dict) else None
         if not (isinstance(turns, list) and turns and isinstance(turns[0], str) and turns[0]):
             raise ValueError(f"{where}: 'turns' must be a list that begins with a text")

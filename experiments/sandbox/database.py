@@ -4,41 +4,31 @@
     tables.run("select net from items")      # Answer(status="ok", rows=((3,),), ...)
     tables.run("drop table items")           # Answer(status="refused", error="... not authorized")
 
-Walls, whichever way the database was opened: an authorizer lets statements select, read columns,
-recurse and call functions, and refuses all others (writes, attached files, pragmas, transactions);
-a progress handler ends a statement at its time limit; rows and their size are counted as they
-come; SQLite's own limits cap the length of a statement, of a value and of a pattern. A file is
-opened in read-only mode besides.
+Queries run in a process of their own, whose walls `database_worker` describes: within SQLite an
+authorizer, a list of functions, a clock and limits on sizes; around it memory, files, network and
+the rights of an unknown user. It is ended where a query overruns its time, and started again for
+the next one. Databases in memory share one such process; a file has its own.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import itertools
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from jaxdecode.child import Child
 
 Outcome = Literal["ok", "error", "refused", "timeout", "rows"]
 Cell = int | float | str | bytes | None
 
-_ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
-_LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 100_000,  # bytes of a value, so of what `zeroblob` may ask for
-    sqlite3.SQLITE_LIMIT_COLUMN: 100,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 20_000,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 100,  # a long pattern runs between two clock reads
-    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
-}
-_CLOCK_EVERY = 1000  # instructions of SQLite's machine between two looks at the clock
-_SIZE = 10_000_000  # bytes of all rows together
+_WORKER = Path(__file__).with_name("database_worker.py")
+_LONGEST = 20_000  # characters of a statement
+_GRACE = 2.0  # seconds beyond a statement's limit; the process's own alarm comes before
+_FILE = 0  # the number of a file's database
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,8 @@ class Answer:
 
     Attributes:
       status: "ok"; "error" (SQLite's own complaint); "refused" (it is not a lone reading
-        statement); "timeout"; "rows" (it gave more than the limits on rows and their size).
+        statement, or calls a function that is not on the list); "timeout"; "rows" (it gave more
+        than the limits on rows and their size).
       rows: the result, complete where the status is "ok", else empty.
       error: the reason, empty for "ok".
       seconds: wall time.
@@ -60,84 +51,89 @@ class Answer:
 
 
 class Database:
-    """A database to ask. Not shared between threads, like the connection in it.
+    """A database to ask, from any thread; one statement runs at a time.
 
     Attributes:
       seconds: the most that a statement may take.
       rows: the most rows that it may give.
     """
 
-    def __init__(self, connection: sqlite3.Connection, seconds: float = 1.0, rows: int = 1000):
-        if seconds <= 0 or rows < 1:
+    def __init__(self, worker: Child, number: int, made: dict[str, Any], seconds: float, rows: int):
+        if not 0 < seconds < float("inf") or rows < 1:
             raise ValueError(f"seconds={seconds}, rows={rows}: both limits must be positive")
         self.seconds, self.rows = seconds, rows
-        self._connection, self._until = connection, 0.0
-        for limit, value in _LIMITS.items():
-            connection.setlimit(limit, value)
-        connection.set_authorizer(_authorize)
-        connection.set_progress_handler(self._late, _CLOCK_EVERY)
+        self._worker, self._number, self._made = worker, number, made
 
     @classmethod
     def of(
-        cls, statements: Sequence[str], data: Sequence[Sequence[Cell]] = (), **limits
+        cls,
+        statements: Sequence[str],
+        data: Sequence[Sequence[Cell]] = (),
+        seconds: float = 1.0,
+        rows: int = 1000,
     ) -> Database:
         """In memory, made by trusted statements; the last one is run for each row of `data`."""
-        connection = sqlite3.connect(":memory:")
-        for statement in statements[: -1 if data else None]:
-            connection.execute(statement)
-        if data:
-            connection.executemany(statements[-1], data)
-        connection.commit()
-        return cls(connection, **limits)
+        number = next(_numbers)
+        shown = [[_show(cell) for cell in row] for row in data]
+        made = {"make": number, "statements": list(statements), "data": shown}
+        return cls(_shared, number, made, seconds, rows)
 
     @classmethod
-    def open(cls, path: Path, **limits) -> Database:
+    def open(cls, path: Path, seconds: float = 1.0, rows: int = 1000) -> Database:
         """A database file, such as those that text-to-SQL benchmarks come with."""
         if not path.is_file():
             raise ValueError(f"path={path} is not a file: pass a SQLite database")
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        return cls(sqlite3.connect(uri, uri=True), **limits)
+        worker = _worker(f"{path.resolve().as_uri()}?mode=ro")
+        return cls(worker, _FILE, {}, seconds, rows)
 
     def run(self, sql: str) -> Answer:
-        """One statement, whatever a model wrote. Raises nothing for it."""
+        """One statement, whatever a model wrote. Raises nothing for it.
+
+        Raises:
+          ValueError: the database itself cannot be opened or built.
+        """
         start = time.monotonic()
-        self._until = start + self.seconds
-        status, rows, error = self._run(sql)
-        return Answer(status, rows, error, time.monotonic() - start)
+        if len(sql) > _LONGEST:
+            return Answer("error", (), f"a statement of {len(sql)} characters, over {_LONGEST}")
+        request = {"number": self._number, "sql": sql, "seconds": self.seconds, "rows": self.rows}
+        answer = self._worker.ask(request, self.seconds + _GRACE, self._made)
+        if self._worker.greeting is None:
+            raise ValueError("SQLite cannot open the file; pass a database")
+        if answer is None:
+            late = f"not done after {self.seconds} s: the process was ended"
+            return Answer("timeout", (), late, time.monotonic() - start)
+        if "status" not in answer:
+            raise ValueError(f"the database cannot be built: {answer['error']}")
+        rows = tuple(tuple(_cell(cell) for cell in row) for row in answer["rows"])
+        return Answer(answer["status"], rows, answer["error"], time.monotonic() - start)
 
     def close(self) -> None:
-        self._connection.close()
+        """A file's process is ended; databases in memory have nothing to close."""
+        if self._worker is not _shared:
+            self._worker.stop()
 
-    def _run(self, sql: str) -> tuple[Outcome, tuple[tuple[Cell, ...], ...], str]:
-        rows, size = [], 0
-        try:
-            with closing(self._connection.execute(sql)) as cursor:
-                if cursor.description is None:  # as of an empty text, which is no error to SQLite
-                    return "error", (), "no statement that gives rows"
-                for row in cursor:
-                    rows.append(row)
-                    size += sum(len(cell) for cell in row if isinstance(cell, str | bytes))
-                    if len(rows) > self.rows or size > _SIZE:
-                        return "rows", (), f"more than {self.rows} rows or {_SIZE} bytes"
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            return self._complaint(error), (), str(error)
-        return "ok", tuple(rows), ""
-
-    def _late(self) -> bool:
-        return time.monotonic() > self._until
-
-    @staticmethod
-    def _complaint(error: Exception) -> Outcome:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code == sqlite3.SQLITE_INTERRUPT:
-            return "timeout"
-        # Functions that are denied come back as plain errors, told apart by their text alone.
-        denied = any(text in str(error) for text in ("one statement at a time", "not authorized"))
-        return "refused" if denied or code == sqlite3.SQLITE_AUTH else "error"
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """Those around its process, by name, once it has been asked."""
+        return tuple((self._worker.greeting or {}).get("walls", ()))
 
 
-def _authorize(action: int, one: str | None, two: str | None, *_: str | None) -> int:
-    # The second argument of a function's use is its name; files are none of a query's business.
-    if action not in _ALLOWED or (action == sqlite3.SQLITE_FUNCTION and two == "load_extension"):
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK
+def _show(cell: Cell) -> Any:
+    """Bytes, and numbers that JSON has no word for, under a mark."""
+    if isinstance(cell, bytes):
+        return {"hex": cell.hex()}
+    return {"float": repr(cell)} if isinstance(cell, float) and cell - cell != 0 else cell
+
+
+def _cell(shown: Any) -> Cell:
+    if isinstance(shown, dict):
+        return bytes.fromhex(shown["hex"]) if "hex" in shown else float(shown["float"])
+    return shown
+
+
+def _worker(*file: str) -> Child:
+    return Child([sys.executable, "-I", "-S", str(_WORKER), *file])
+
+
+_numbers = itertools.count(1)
+_shared = _worker()

@@ -1,11 +1,13 @@
 """The parent of a sandboxed program: walls it in, waits for it, sees to it that nothing stays.
 
-    python -I launcher.py REQUEST REPORT
+    python -I launcher.py REQUEST REPORT LIFE
 
-Both arguments are numbers of open files. The request is JSON with `program`, `folder`, `disk`,
-`wall`, `limits`, `processes`; the report gets one line a wall and a last line `end CODE SECONDS`,
-where CODE is the exit status, minus the number of a signal, or `late`. A program that is not
-there to be waited for leaves a report without an end.
+The arguments are numbers of open files. The request is JSON with `files` (name to text, one of
+them program.py), `folder`, `disk`, `wall`, `limits`, `processes`; the report gets one line a wall
+and a last line `end CODE SECONDS`, where CODE is the exit status, minus the number of a signal,
+`late` (its time was over) or `ended`. A program that is not there to be waited for leaves a report
+without an end. LIFE is a pipe that nobody writes to: where its other end closes, whoever asked is
+gone or wants no more, and everything is ended at once.
 
     launcher, outside        may be root; unshares; waits for the keeper
       keeper                  first process of the program's own process space, so that the kernel
@@ -16,12 +18,15 @@ there to be waited for leaves a report without an end.
 
 import json
 import os
+import select
+import shutil
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import syscalls
 import walls
 
 _POLL = 0.005  # seconds
@@ -30,10 +35,11 @@ _PROC = os.path.isdir("/proc")
 
 
 def main() -> None:
-    request_file, report_file = (int(argument) for argument in sys.argv[1:])
+    request_file, report_file, life = (int(argument) for argument in sys.argv[1:])
     with open(request_file) as file:
         request = json.load(file)
-    os.set_inheritable(report_file, False)
+    for kept in (report_file, life):
+        os.set_inheritable(kept, False)
     user = walls.stranger(os.getpid())
     work, home = (os.path.join(request["folder"], name) for name in ("work", "python"))
     for folder in (work, home):
@@ -43,6 +49,8 @@ def main() -> None:
     keeper = os.fork()
     if keeper:
         os.waitpid(keeper, 0)
+        if _abandoned(life):
+            _clear(work, home)
         return
     walls.die_with_parent()
     if not walls.adopt_orphans():
@@ -60,19 +68,38 @@ def main() -> None:
     if "mounts" in standing and walls.small_disk(work, request["disk"], owner):
         standing.add("disk")
     os.chdir(work)
-    with open(_SCRIPT, "w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(request["program"])
+    for name, text in request["files"].items():
+        with open(name, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text)
     if user is not None:
-        for path in (".", _SCRIPT):
+        for path in (".", *request["files"]):
             os.chown(path, user, user)
     start = time.monotonic()
     program = os.fork()
     if program == 0:
         _enter(request, user, standing, python, report_file)
-    code = _wait(program, start + request["wall"])
+    code = _wait(program, start + request["wall"], life)
     seconds = time.monotonic() - start
     _sweep("processes" in standing)
     os.write(report_file, f"end {code} {seconds}\n".encode())
+
+
+def _abandoned(life: int) -> bool:
+    """Whether the other end of the pipe is closed."""
+    return bool(select.select([life], [], [], 0)[0])
+
+
+def _clear(work: str, home: str) -> None:
+    """What the one who asked would have removed. `home` may show the interpreter: never emptied."""
+    for folder in (work, home):
+        walls.hide(folder)
+    if not os.path.ismount(work):
+        shutil.rmtree(work, ignore_errors=True)
+    try:
+        os.rmdir(home)
+        os.rmdir(os.path.dirname(work))
+    except OSError:
+        return
 
 
 def _enter(request: dict, user: int | None, standing: set, python: str, report: int) -> None:
@@ -86,6 +113,8 @@ def _enter(request: dict, user: int | None, standing: set, python: str, report: 
         if user is not None and walls.become(user):
             standing.add("user")
         standing |= walls.limits(most)
+        if syscalls.refuse_calls():
+            standing.add("calls")
         if os.getuid() == 0:  # root's processes are not counted
             standing.discard("limit NPROC")
         os.write(report, "".join(f"wall {name}\n" for name in sorted(standing)).encode())
@@ -116,9 +145,11 @@ def _tasks(user: int) -> int:
     return count
 
 
-def _wait(program: int, until: float) -> int | str:
-    """Exit status of the program, reaping whatever else ends; "late" past the deadline."""
+def _wait(program: int, until: float, life: int) -> int | str:
+    """Exit status of the program, reaping whatever else ends; "late" or "ended" before that."""
     while time.monotonic() < until:
+        if _abandoned(life):
+            return "ended"
         done, status = os.waitpid(-1, os.WNOHANG)
         if done == program:
             return os.waitstatus_to_exitcode(status)

@@ -13,9 +13,11 @@ has them (Linux as root has all; see `Run.walls` for those that did stand):
     disk        a small file system of its own to write on
     files       Landlock: reads the interpreter and its folder, writes in its folder alone
     signals     Landlock: none to processes outside
+    calls       seccomp: no memory beside that of processes, no Unix sockets, no new name spaces
     user        an unknown user's rights, one such user a program
 
-Wall time, the end of the whole process group and a cap on output hold everywhere. Memory is
+Wall time, the end of the whole process group, with this process too, and a cap on output hold
+everywhere. Memory is
 limited for each process, so a program may take `memory` times `processes`. This contains accidents
 and simple malice; against an attacker with a hole in the kernel use a virtual machine.
 """
@@ -28,14 +30,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-Outcome = Literal["ok", "error", "timeout", "memory", "killed"]
+Outcome = Literal["ok", "error", "timeout", "memory", "killed", "ended"]
+SCRIPT = "program.py"
+_CUT: dict[str, Outcome] = {"late": "timeout", "ended": "ended"}
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _GRACE = 10.0  # seconds for starting two interpreters and sweeping up, on a busy machine
 
@@ -84,7 +88,8 @@ class Run:
 
     Attributes:
       status: "ok" (exit status 0), "error" (another), "timeout" (wall or CPU time), "memory" (it
-        died of a MemoryError), "killed" (by a signal, its own or the system's).
+        died of a MemoryError), "killed" (by a signal, its own or the system's), "ended" (by us:
+        nothing more was wanted of it).
       stdout, stderr: text, capped.
       seconds: wall time, without the start of the sandbox.
       code: exit status, negative for a signal; None where there was none.
@@ -101,41 +106,84 @@ class Run:
 
 def run_program(program: str, stdin: str = "", limits: Limits | None = None) -> Run:
     """Run a Python program to its end or its limits. Raises nothing for what it does."""
-    limits = limits or Limits()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        request, report, source, out, err = (
-            stack.enter_context(tempfile.TemporaryFile()) for _ in range(5)
-        )
-        order = {
-            "program": program,
-            "folder": folder,
-            "disk": limits.disk,
-            "wall": limits.wall,
-            "limits": limits.resources,
-            "processes": limits.processes,
-        }
-        _fill(request, json.dumps(order))
+    with tempfile.TemporaryFile() as source:
         _fill(source, stdin)
-        handed = (request.fileno(), report.fileno())
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), *map(str, handed)],
-            stdin=source,
-            stdout=out,
-            stderr=err,
-            pass_fds=handed,
-            env={},
-            cwd=folder,
-            start_new_session=True,
-        )
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(limits.wall + _GRACE)
-        finally:  # an interrupt leaves nothing running either
-            _end(process)
-        lines = _text(report, limits.file).splitlines()
-        stdout, stderr = _text(out, limits.output), _text(err, limits.file)
-    return _record(lines, stdout, stderr, limits)
+        with Started({SCRIPT: program}, source.fileno(), limits or Limits()) as started:
+            return started.finish()
+
+
+class Started:
+    """A program that runs, walled in; as a context, for nothing of it outlives its block.
+
+    Attributes:
+      files: those of its folder, name to text; `program.py` is run.
+      stdin: an open file of this process.
+    """
+
+    def __init__(self, files: Mapping[str, str], stdin: int, limits: Limits):
+        self._limits, self._held = limits, ExitStack()
+        with ExitStack() as stack:  # a start that fails leaves nothing behind
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            request, self._report, self._out, self._err = (
+                stack.enter_context(tempfile.TemporaryFile()) for _ in range(4)
+            )
+            order = {
+                "files": dict(files),
+                "folder": folder,
+                "disk": limits.disk,
+                "wall": limits.wall,
+                "limits": limits.resources,
+                "processes": limits.processes,
+            }
+            _fill(request, json.dumps(order))
+            # Nobody writes to it: its end at the other side is that of this process or of `end`.
+            life, self._life = os.pipe()
+            stack.callback(self._let_go)
+            handed = (request.fileno(), self._report.fileno(), life)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_LAUNCHER), *map(str, handed)],
+                    stdin=stdin,
+                    stdout=self._out,
+                    stderr=self._err,
+                    pass_fds=handed,
+                    env={},
+                    cwd=folder,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(life)
+            self._held = stack.pop_all()
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:  # an interrupt leaves nothing running either
+        self.end()
+        self._held.close()
+
+    def end(self) -> None:
+        """End it now, with whatever it started."""
+        self._let_go()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def finish(self, patience: float | None = None) -> Run:
+        """Wait for its end or its limits, or for `patience` seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._limits.wall + _GRACE if patience is None else patience)
+        self.end()
+        lines = _text(self._report, self._limits.file).splitlines()
+        stdout = _text(self._out, self._limits.output)
+        return _record(lines, stdout, _text(self._err, self._limits.file), self._limits)
+
+    def _let_go(self) -> None:
+        if self._life >= 0:
+            os.close(self._life)
+        self._life = -1
 
 
 def run_programs(
@@ -160,8 +208,8 @@ def _record(lines: list[str], stdout: str, stderr: str, limits: Limits) -> Run:
     if end is None:
         return Run("killed", stdout, shown, limits.wall, None, walls)
     seconds = float(end[2])
-    if end[1] == "late":
-        return Run("timeout", stdout, shown, seconds, None, walls)
+    if end[1] in _CUT:
+        return Run(_CUT[end[1]], stdout, shown, seconds, None, walls)
     code = int(end[1])
     status: Outcome = "ok" if code == 0 else "error" if code > 0 else "killed"
     # The limit on CPU time kills; a kill before that time came from elsewhere.
@@ -170,13 +218,6 @@ def _record(lines: list[str], stdout: str, stderr: str, limits: Limits) -> Run:
     if code == 1 and stderr.rstrip().rpartition("\n")[2].startswith("MemoryError"):
         status = "memory"
     return Run(status, stdout, shown, seconds, code, walls)
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Whatever is left of the launcher's group; its keeper dies with it."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _fill(file: IO[bytes], text: str) -> None:

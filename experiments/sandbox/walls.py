@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
+_MNT_DETACH = 2
 _SET_NO_NEW_PRIVS, _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 38, 1, 36
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _EXECUTE, _WRITE, _READ, _READ_DIR = 1, 2, 4, 8
@@ -75,6 +76,11 @@ def show(place: str, folder: str) -> bool:
     return _permitted("mount", place.encode(), folder.encode(), None, _MS_BIND | _MS_REC, None)
 
 
+def hide(folder: str) -> bool:
+    """Take away what was mounted on `folder`."""
+    return _permitted("umount2", folder.encode(), _MNT_DETACH)
+
+
 def die_with_parent() -> None:
     _permitted("prctl", _SET_PDEATHSIG, 9, 0, 0, 0)
 
@@ -126,8 +132,10 @@ def open_to_all(path: str) -> bool:
         path = os.path.dirname(path)
 
 
-def landlock(folder: str) -> set[str]:
+def landlock(folder: str | None) -> set[str]:
     """Write inside `folder` alone, read it and the interpreter; no signals or sockets outwards.
+
+    With None for a folder nothing can be written.
 
     Linux 5.13 and later; what is covered grows with the version of the interface.
     """
@@ -140,7 +148,8 @@ def landlock(folder: str) -> set[str]:
     rules = libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     if rules < 0:
         return set()
-    _allow(rules, every, folder)
+    if folder is not None:
+        _allow(rules, every, folder)
     for path in _existing((*_READABLE, sys.base_prefix, sys.prefix)):
         inside = _READ_DIR if os.path.isdir(path) else 0
         special = _WRITE if path.startswith("/dev") else _EXECUTE

@@ -32,6 +32,7 @@ from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.statistics import keyed
 from experiments.speculative.carried_learning import field_of, per_call, relay
 from experiments.speculative.speculation import PROMPT_TOKENS, Counts, Field, decode_field
 from experiments.tasks.stdlib import StandardLibrary
@@ -204,7 +205,7 @@ def run(config: Config) -> Report:
 
 def claims(rows: list[dict[str, Any]], follow: list[dict[str, Any]], config: Config) -> list[Claim]:
     """The paper's, judged by rules fixed beforehand."""
-    found = {row["method"]: row for row in rows}
+    found = keyed(rows, "method")
     own, other = found["ADED"], found["retrieval"]
     still = follow[config.steps.index(0.0)]["tokens_per_call"]
     moved = follow[config.steps.index(0.04)]["tokens_per_call"]

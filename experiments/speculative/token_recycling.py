@@ -36,6 +36,7 @@ from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.statistics import keyed
 from experiments.speculative.carried_learning import by_round, field_of, per_call, relay
 from experiments.speculative.speculation import Field, decode_field, pass_seconds
 from experiments.tasks.stdlib import StandardLibrary
@@ -210,7 +211,7 @@ def run(config: Config) -> Report:
 
 def claims(rows: list[dict[str, Any]], cold: list[float], warm: list[float]) -> list[Claim]:
     """The paper's, judged by rules fixed beforehand."""
-    found = {(row["task"], row["method"]): row["tokens_per_call"] for row in rows}
+    found = keyed(rows, "task", "method", value="tokens_per_call")
     task = rows[0]["task"]
     own = found[task, "token recycling"]
     rivals = {
@@ -248,7 +249,7 @@ def draw(path: Path, rows: list[dict[str, Any]], cold: list[float], warm: list[f
         names = list(dict.fromkeys(r["method"] for r in rows if "," not in r["method"]))
         tasks = list(dict.fromkeys(r["task"] for r in rows))
         for place, one in enumerate(tasks):
-            held = {r["method"]: r["tokens_per_call"] for r in rows if r["task"] == one}
+            held = keyed((r for r in rows if r["task"] == one), "method", value="tokens_per_call")
             spots = np.arange(len(names)) + 0.4 * place - 0.2 * (len(tasks) - 1)
             methods.barh(spots, [held.get(n, 0.0) for n in names], 0.38, label=one)
         methods.set_yticks(range(len(names)), names)

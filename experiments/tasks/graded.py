@@ -3,7 +3,8 @@
 The statements of a problem's ``check`` that assert something are its cases, and the others are
 run before each of them. The first half of the cases is public, what a search may ask for; the
 rest is hidden and tells a right program from a lucky one. All cases of a program run in one
-sandbox; where the program hangs or kills its process, the cases that are left have failed.
+process, the program in another (`experiments.sandbox.calls`); where the program hangs or kills its
+process, the cases that are left have failed.
 """
 
 import ast
@@ -11,8 +12,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from experiments.sandbox.program import Limits, run_programs
-from experiments.tasks.human_eval import HumanEval
+from experiments.sandbox.calls import examine_all
+from experiments.sandbox.program import Limits
+from experiments.tasks.human_eval import HumanEval, surroundings
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,25 @@ class Graded:
         self, prompts: Sequence[str], completions: Sequence[str]
     ) -> list[tuple[float, float]]:
         """Shares of public and of hidden cases passed, program by program."""
-        mark = secrets.token_hex(16)  # what a program prints itself is no verdict
-        made = [self._program(*pair, mark) for pair in zip(prompts, completions, strict=True)]
-        runs = run_programs([text for text, _ in made], None, self.limits, self.workers)
+        mark = secrets.token_hex(16)  # what tests print themselves is no verdict
+        made = [self._examination(*pair, mark) for pair in zip(prompts, completions, strict=True)]
+        pairs = [(program, tests) for program, tests, _ in made]
         found = []
-        for run, (_, count) in zip(runs, made, strict=True):
-            lines = set(run.stdout.splitlines())
+        for done, (*_, count) in zip(
+            examine_all(pairs, self.limits, self.workers), made, strict=True
+        ):
+            lines = set(done.tests.stdout.splitlines())
             passed = [f"{mark} {case}" in lines for case in range(count)]
             public = (count + 1) // 2
             hidden = passed[public:] or passed
             found.append((sum(passed[:public]) / public, sum(hidden) / len(hidden)))
         return found
 
-    def _program(self, prompt: str, completion: str, mark: str) -> tuple[str, int]:
-        """The program that tries every case, and how many there are."""
+    def _examination(self, prompt: str, completion: str, mark: str) -> tuple[str, str, int]:
+        """The program, the tests that try every case, and how many there are."""
         body, record = self.task.body(prompt, completion)
         around, setup, asserts = cases(record["test"])
-        lines = [body, around]
+        lines = [surroundings(record), around]
         for number, case in enumerate(asserts):
             inside = "\n".join(f"    {line}" for line in f"{setup}\n{case}".splitlines())
             lines.append(
@@ -52,7 +56,7 @@ class Graded:
                 "except BaseException: pass\n"
                 f"else: print('\\n{mark} {number}')\n"
             )
-        return "\n".join(lines), len(asserts)
+        return body, "\n".join(lines), len(asserts)
 
 
 def cases(test: str) -> tuple[str, str, list[str]]:

@@ -2,12 +2,13 @@
 
 A file, plain or gzipped, holds one JSON object a line with ``task_id``, ``prompt``,
 ``entry_point``, ``canonical_solution`` and ``test``. It is read from a path the user gives;
-nothing of it is part of this project. Programs run in the sandbox only. An answer passes when the
-interpreter comes to the line after the tests: leaving early with exit status 0 is no pass.
+nothing of it is part of this project. Programs and their tests run in the sandbox only, in two
+processes between which calls cross as literals: `experiments.sandbox.calls` says what that rules
+out and what it leaves possible. Tests see what the prompt itself defines, and the answer's function
+by its name. An answer passes when the tests come to their end.
 """
 
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.sandbox.program import Limits, Run, run_program, run_programs
+from experiments.sandbox.calls import examine, examine_all
+from experiments.sandbox.program import Limits, Run
 from experiments.tasks.records import read_records
 from experiments.tasks.task import Example, Split, check_split, distinct
 
@@ -59,24 +61,17 @@ class HumanEval:
 
     def judge(self, prompt: str, completion: str) -> tuple[bool, Run]:
         """Whether the tests pass, and what the sandbox says."""
-        program, mark = self.program(prompt, completion)
-        run = run_program(program, limits=self.limits)
-        return _passed(run, mark), run
+        body, record = self.body(prompt, completion)
+        examined = examine(body, _tests(record), self.limits)
+        return examined.passed, examined.run
 
     def verify_all(
         self, prompts: Sequence[str], completions: Sequence[str], workers: int | None = None
     ) -> list[bool]:
         """``judge`` of many, several at a time."""
-        made = [self.program(*pair) for pair in zip(prompts, completions, strict=True)]
-        runs = run_programs([program for program, _ in made], None, self.limits, workers)
-        return [_passed(run, mark) for run, (_, mark) in zip(runs, made, strict=True)]
-
-    def program(self, prompt: str, completion: str) -> tuple[str, str]:
-        """The program to run, and what it prints last when it passes."""
-        body, record = self.body(prompt, completion)
-        mark = secrets.token_hex(16)
-        check = f"check({record['entry_point']})\nprint('\\n{mark}')\n"
-        return "\n".join([body, record["test"], check]), mark
+        made = [self.body(*pair) for pair in zip(prompts, completions, strict=True)]
+        pairs = [(body, _tests(record)) for body, record in made]
+        return [examined.passed for examined in examine_all(pairs, self.limits, workers)]
 
     def body(self, prompt: str, completion: str) -> tuple[str, Mapping[str, Any]]:
         """The program without its tests, and the problem's record."""
@@ -93,8 +88,14 @@ class HumanEval:
         return {example.prompt: example for example in read(self.path)}
 
 
-def _passed(run: Run, mark: str) -> bool:
-    return run.status == "ok" and run.stdout.endswith(f"\n{mark}\n")
+def surroundings(record: Mapping[str, Any]) -> str:
+    """What tests find beside them: the prompt's own definitions, and the answer's function."""
+    name = record["entry_point"]
+    return f"{record['prompt'].rstrip()}\n    pass\n{name} = ask({name!r})\n"
+
+
+def _tests(record: Mapping[str, Any]) -> str:
+    return f"{surroundings(record)}{record['test']}\ncheck({record['entry_point']})\n"
 
 
 def read(path: Path) -> list[Example]:

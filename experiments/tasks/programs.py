@@ -18,7 +18,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from experiments.sandbox.program import Limits, run_program
+from experiments.sandbox.calls import examine
+from experiments.sandbox.program import Limits
 from experiments.tasks import tokenizer
 from experiments.tasks.task import Example, Split, check_split, split_of
 
@@ -155,16 +156,18 @@ def python(program: str) -> str:
 def passed_in_sandbox(code: str, pairs: Sequence[Pair], limits: Limits | None = None) -> float:
     """The share of pairs that ``solve`` of model-written Python gets right, run in the sandbox.
 
+    Answers are compared in another process than the program's: see `experiments.sandbox.calls`.
+
     Every pair is tried even where others fail; where the program ends early, the rest are wrong.
     """
-    mark = secrets.token_hex(16)  # what the program prints itself is no verdict
-    test = (
-        f"{code}\nfor x, y in {list(pairs)!r}:\n"
-        "    try: right = solve(list(x)) == y\n"
-        "    except BaseException: continue\n"
-        f"    if right is True: print('\\n{mark}')\n"
+    mark = secrets.token_hex(16)  # what tests print themselves is no verdict
+    tests = "solve = ask('solve')\n" + "".join(
+        f"try:\n    if solve({list(x)!r}) == {list(y)!r}: print('{mark} {number}')\n"
+        "except Exception: pass\n"
+        for number, (x, y) in enumerate(pairs)
     )
-    return run_program(test, limits=limits).stdout.splitlines().count(mark) / len(pairs)
+    lines = set(examine(code, tests, limits).tests.stdout.splitlines())
+    return sum(f"{mark} {number}" in lines for number in range(len(pairs))) / len(pairs)
 
 
 def near_miss(rng: np.random.Generator, program: str, anew: float) -> str:

@@ -1,10 +1,11 @@
 """Problems of published files: one JSON object a line, plain or gzipped."""
 
 import gzip
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from experiments.harness.files import parse
 
 
 def read_records(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -22,8 +23,8 @@ def read_records(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, dict[s
 
 def _parse(line: str, where: str, texts: Sequence[str]) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = parse(line)
+    except ValueError as error:
         raise ValueError(f"{where}: expected one JSON object a line, got {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected a JSON object, got {type(record).__name__}")

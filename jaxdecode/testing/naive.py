@@ -33,23 +33,28 @@ def _entropy(p: np.ndarray) -> float:
 
 
 def temperature(logits: np.ndarray, value: float) -> np.ndarray:
+    """Logits over a temperature."""
     return logits / value
 
 
 def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    """All but the k best are gone."""
     return _cut(logits, logits >= np.sort(logits)[::-1][min(k, len(logits)) - 1])
 
 
 def top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """The smallest set of this mass stays."""
     return logits if p >= 1 else _smallest(logits, -logits, p)
 
 
 def min_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """What is this many times less likely than the best is gone."""
     probs = softmax(logits)
     return _cut(logits, probs >= p * probs.max())
 
 
 def typical(logits: np.ndarray, mass: float) -> np.ndarray:
+    """The tokens nearest to the entropy, of this mass, stay."""
     p = softmax(logits)
     with np.errstate(divide="ignore"):
         surprise = -np.log(p)
@@ -57,11 +62,13 @@ def typical(logits: np.ndarray, mass: float) -> np.ndarray:
 
 
 def epsilon(logits: np.ndarray, cut: float) -> np.ndarray:
+    """What is less likely than this is gone."""
     p = softmax(logits)
     return _cut(logits, p >= cut if (p >= cut).any() else p == p.max())
 
 
 def eta(logits: np.ndarray, cut: float) -> np.ndarray:
+    """What is less likely than a bound that falls with the entropy is gone."""
     return epsilon(logits, min(cut, np.sqrt(cut) * np.exp(-_entropy(softmax(logits)))))
 
 
@@ -74,6 +81,7 @@ def repetition_penalty(logits: np.ndarray, seen: Sequence[int], penalty: float) 
 
 
 def presence_penalty(logits: np.ndarray, output: Sequence[int], penalty: float) -> np.ndarray:
+    """Subtracted once from all that was said."""
     logits = logits.copy()
     for token in set(output):
         logits[token] -= penalty
@@ -81,6 +89,7 @@ def presence_penalty(logits: np.ndarray, output: Sequence[int], penalty: float) 
 
 
 def frequency_penalty(logits: np.ndarray, output: Sequence[int], penalty: float) -> np.ndarray:
+    """Subtracted for each time it was said."""
     logits = logits.copy()
     for token in output:
         logits[token] -= penalty
@@ -88,14 +97,17 @@ def frequency_penalty(logits: np.ndarray, output: Sequence[int], penalty: float)
 
 
 def ban(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """These are gone."""
     return np.array([-np.inf if token in ids else x for token, x in enumerate(logits)])
 
 
 def allow(logits: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """All but these are gone."""
     return np.array([x if token in ids else -np.inf for token, x in enumerate(logits)])
 
 
 def forced(logits: np.ndarray, output: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+    """One token alone stays, while there are any to force."""
     step = len(output)
     if step >= len(tokens) or tokens[step] < 0:
         return logits
@@ -105,6 +117,7 @@ def forced(logits: np.ndarray, output: Sequence[int], tokens: Sequence[int]) -> 
 def minimum_length(
     logits: np.ndarray, output: Sequence[int], tokens: int, eos: Sequence[int]
 ) -> np.ndarray:
+    """No end token before its time."""
     return ban(logits, eos) if len(output) < tokens else logits
 
 
@@ -133,6 +146,7 @@ def one_of(
     choices: Sequence[Sequence[int]],
     eos: Sequence[int],
 ) -> np.ndarray:
+    """Only what continues one of the choices stays."""
     whole = [[*choice, end] for choice in choices for end in eos]
     begun = [text[len(output)] for text in whole if text[: len(output)] == list(output)]
     return allow(logits, begun)

@@ -135,6 +135,7 @@ class Store:
         return f"the checkpoint of step {max(steps)} is kept" if steps else "nothing is saved"
 
     def log(self, step: int, means: Mapping[str, float]) -> None:
+        """Append a line to the metrics beside the checkpoints."""
         if self.metrics is not None:
             with self._writing(), self.metrics.open("a") as file:
                 file.write(json.dumps({"step": step, **means}) + "\n")

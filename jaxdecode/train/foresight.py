@@ -21,7 +21,9 @@ from jaxdecode.types import Array, Bool, Float
 class TwoWay(Protocol):
     """A classifier of hidden states: rejected, accepted."""
 
-    def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... 2"]: ...
+    def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... 2"]:
+        """f32[..., 2], rejected and accepted."""
+        ...
 
 
 def acceptance(

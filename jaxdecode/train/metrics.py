@@ -53,6 +53,7 @@ class Events:
         self.writer.flush()
 
     def close(self) -> None:
+        """Write what is pending."""
         if self.writer is not None:
             self.writer.close()
 

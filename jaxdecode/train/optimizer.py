@@ -62,6 +62,7 @@ class Optimizer:
         return optax.join_schedules([rise, after], [self.warmup])
 
     def build(self) -> optax.GradientTransformation:
+        """The optax transformation of these settings."""
         adam = optax.adamw(self.rates, self.b1, self.b2, weight_decay=self.decay)
         return (
             adam if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), adam)

@@ -98,6 +98,7 @@ class Drawn(NamedTuple):
 
     @property
     def metrics(self) -> Metrics:
+        """Means of what was drawn, by name."""
         return {
             "reward": jnp.mean(self.reward),
             "kl": jnp.mean(self.log_ratio),
@@ -151,6 +152,7 @@ class Reinforce:
     def rollout(
         self, model: Any, setting: Setting, prompt: Prompt, key: Key[Array, ""]
     ) -> tuple[dict[str, Any], Metrics]:
+        """Responses of the current policy, their rewards, and what the loss needs of them."""
         drawn = draw(model, setting, prompt, key)
         returns = drawn.reward - setting.beta * drawn.log_ratio
         advantage = leave_one_out(returns, setting.group)

@@ -89,10 +89,15 @@ def pair_loss(
 
 
 def dpo(beta: float) -> PairTerms:
+    """-log sigmoid of the margin (Rafailov et al. 2023, eq. 7)."""
     return PairTerms(logistic=1.0, scale=_positive(beta))
 
 
 def ipo(beta: float, average: bool = False) -> PairTerms:
+    """The squared distance of the margin from its goal (Azar et al. 2023, eq. 17).
+
+    `average` takes log-probabilities a token, not of whole responses.
+    """
     return PairTerms(squared=1.0, margin=0.5 / _positive(beta), average=float(average))
 
 

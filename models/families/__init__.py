@@ -12,6 +12,7 @@ from models.families.foreign import refuse_foreign
 from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
 from models.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from models.families.opt import GPT2, OPT
+from models.safetensors import brief
 
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
@@ -28,15 +29,15 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def family_of(config: Mapping[str, Any]) -> Family:
-    """The family that a config.json names."""
+def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
+    """The family that a config.json names; `where` names the file in errors."""
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
             refuse_foreign(config)
             return family
     known = ", ".join(family.model_type for family in FAMILIES)
-    raise ValueError(f"config.json: model_type={kind!r} is not supported; known are {known}")
+    raise ValueError(f"{where}: model_type={brief(kind)} is not supported; known are {known}")
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:

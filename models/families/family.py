@@ -57,6 +57,25 @@ class Family:
     aliases: tuple[str, ...] = ("",)
     ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
 
+    def __post_init__(self):
+        object.__setattr__(self, "read", _named(self.read))
+
+
+def _named(
+    read: Callable[[Fields], TransformerConfig],
+) -> Callable[[Fields], TransformerConfig]:
+    """`read`, whose every complaint names the file that it is about."""
+
+    def reading(fields: Fields) -> TransformerConfig:
+        try:
+            return read(fields)
+        except ValueError as error:
+            if str(error).startswith(fields.where):
+                raise
+            raise ValueError(f"{fields.where}: {error}") from error
+
+    return reading
+
 
 def matrix(name: str) -> Source:
     """A linear layer's weight, stored [out, in]."""
@@ -64,6 +83,7 @@ def matrix(name: str) -> Source:
 
 
 def vector(name: str, kind: str = "weight") -> Source:
+    """A parameter of one axis."""
     return Source(f"{name}.{kind}")
 
 

@@ -1,16 +1,16 @@
 """Reading a published config.json without trusting it.
 
-A missing field and a null are the same thing; every value is checked for its type, so that a
-hostile or damaged config ends in a `ValueError` that names the field.
+A missing field and a null are the same thing; every value is checked for its type and its range
+before it is used, so that a hostile or damaged config ends in a `ValueError` that names the field.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from models.config import Activation
+from models.config import LIMITS, Activation
+from models.safetensors import brief
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+_HUGE = 1e30  # what float32 holds with room to spare
+
+
 class Fields:
     """Typed access to the fields of one JSON object; `where` names it in errors."""
 
@@ -31,27 +34,53 @@ class Fields:
         self.where = where
 
     def has(self, name: str) -> bool:
+        """Whether a field is there and not null."""
         return self.data.get(name) is not None
 
     def integer(self, name: str, default: int | None = None) -> int:
+        """Of 32 bits, the width in which everything here counts."""
         value = self._get(name, default)
-        if type(value) is not int:
-            raise self._wrong(name, value, "an integer")
+        if type(value) is not int or not -(2**31) <= value < 2**31:
+            raise self._wrong(name, value, "an integer of 32 bits")
+        return value
+
+    def size(self, name: str, limit: str, default: int | None = None) -> int:
+        """An integer from 1 to `LIMITS[limit]`: one that things are allocated or looped by."""
+        value = self._get(name, default)
+        if type(value) is not int or not 1 <= value <= LIMITS[limit]:
+            raise self._wrong(name, value, f"an integer in 1..{LIMITS[limit]}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
+        """A finite number, or the default."""
         value = self._get(name, default)
-        if type(value) not in (int, float) or not abs(value) < 1e300:
+        if type(value) not in (int, float) or not abs(value) < _HUGE:
             raise self._wrong(name, value, "a finite number")
         return float(value)
 
+    def above(self, name: str, least: float, default: float | None = None) -> float:
+        """A finite number greater than `least`."""
+        value = self.number(name, default)
+        if not value > least:
+            raise self._wrong(name, value, f"a number above {least:g}")
+        return value
+
+    def at_least(self, name: str, least: float, default: float | None = None) -> float:
+        """A finite number, `least` or more."""
+        value = self.number(name, default)
+        if not value >= least:
+            raise self._wrong(name, value, f"a number of at least {least:g}")
+        return value
+
     def flag(self, name: str, default: bool) -> bool:
+        """A yes or no, or the default."""
         value = self._get(name, default)
         if type(value) is not bool:
             raise self._wrong(name, value, "true or false")
         return value
 
     def text(self, name: str, default: str | None = None) -> str:
+        """A text, or the default."""
         value = self._get(name, default)
         if type(value) is not str:
             raise self._wrong(name, value, "a string")
@@ -65,14 +94,16 @@ class Fields:
         return Fields(value, f"{self.where}: {name}")
 
     def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of positive numbers."""
         value = self._get(name, None)
         if not isinstance(value, list) or not all(
-            type(x) in (int, float) and math.isfinite(x) and x > 0 for x in value
+            type(x) in (int, float) and 0 < x < _HUGE for x in value
         ):
             raise self._wrong(name, value, "a list of positive numbers")
         return tuple(float(x) for x in value)
 
     def activation(self, name: str, default: str | None = None) -> Activation:
+        """The name of an activation that we have."""
         value = self.text(name, default)
         if value not in ACTIVATIONS:
             raise self._wrong(name, value, f"one of {', '.join(ACTIVATIONS)}")
@@ -107,6 +138,4 @@ class Fields:
         return value
 
     def _wrong(self, name: str, value: Any, wanted: str) -> ValueError:
-        shown = repr(value)
-        shown = shown if len(shown) < 80 else shown[:77] + "..."
-        return ValueError(f"{self.where}: {name}={shown} must be {wanted}")
+        return ValueError(f"{self.where}: {name}={brief(value)} must be {wanted}")

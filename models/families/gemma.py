@@ -50,9 +50,7 @@ def _read_gemma(fields: Fields) -> TransformerConfig:
 def _read_sandwich(fields: Fields) -> dict[str, Any]:
     """What Gemma 2 and 3 share: four norms a layer, windows on some, soft caps."""
     common = _read_common(fields)
-    scalar = fields.number("query_pre_attn_scalar", 256.0)
-    if not scalar > 0:
-        raise ValueError(f"{fields.where}: query_pre_attn_scalar={scalar} must be positive")
+    scalar = fields.above("query_pre_attn_scalar", 0.0, 256.0)
     return common | {
         "output_norms": True,
         "activation": fields.activation("hidden_activation", "gelu_pytorch_tanh"),
@@ -62,7 +60,9 @@ def _read_sandwich(fields: Fields) -> dict[str, Any]:
 
 def _cap(fields: Fields, name: str, default: float) -> float:
     """A soft cap, which an explicit null turns off."""
-    return 0.0 if name in fields.data and not fields.has(name) else fields.number(name, default)
+    return (
+        0.0 if name in fields.data and not fields.has(name) else fields.at_least(name, 0, default)
+    )
 
 
 def _windowed(fields: Fields, layers: int, pattern: int) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def _read_gemma3(fields: Fields) -> TransformerConfig:
         full, local = both.table("full_attention"), both.table("sliding_attention")
     else:
         full, local = fields.table("rope_scaling"), Fields({}, fields.where)
-    theta = full.number("rope_theta", fields.number("rope_theta", 1e6))
-    local_theta = local.number("rope_theta", fields.number("rope_local_base_freq", 1e4))
+    theta = full.above("rope_theta", 1, fields.above("rope_theta", 1, 1e6))
+    local_theta = local.above("rope_theta", 1, fields.above("rope_local_base_freq", 1, 1e4))
     return TransformerConfig(
         **common,
         **_windowed(fields, common["layers"], pattern),

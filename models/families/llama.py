@@ -18,18 +18,19 @@ def read_common(fields: Fields, head_dim: int | None = None) -> dict[str, Any]:
     """The arguments all families of this lineage share; `head_dim` is the family's default."""
     for name in ("quantization_config", "compression_config"):
         fields.refuse(name)
-    hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    if heads < 1:
-        raise ValueError(f"{fields.where}: num_attention_heads={heads} must be at least 1")
-    context = fields.integer("max_position_embeddings", 2048)
+    hidden, heads = (
+        fields.size("hidden_size", "hidden"),
+        fields.size("num_attention_heads", "heads"),
+    )
+    context = fields.size("max_position_embeddings", "max_positions", 2048)
     return {
-        "vocab_size": fields.integer("vocab_size"),
+        "vocab_size": fields.size("vocab_size", "vocab_size"),
         "hidden": hidden,
-        "mlp": fields.integer("intermediate_size"),
-        "layers": fields.integer("num_hidden_layers"),
+        "mlp": fields.size("intermediate_size", "mlp"),
+        "layers": fields.size("num_hidden_layers", "layers"),
         "heads": heads,
-        "kv_heads": fields.integer("num_key_value_heads", heads),
-        "head_dim": fields.integer("head_dim", head_dim or hidden // heads),
+        "kv_heads": fields.size("num_key_value_heads", "kv_heads", heads),
+        "head_dim": fields.size("head_dim", "head_dim", head_dim or hidden // heads),
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
         "max_positions": context,
         "tied": fields.flag("tie_word_embeddings", False),
@@ -37,6 +38,7 @@ def read_common(fields: Fields, head_dim: int | None = None) -> dict[str, Any]:
 
 
 def with_rope(fields: Fields, common: dict[str, Any]) -> dict[str, Any]:
+    """The fields with the rotation that a configuration asks for."""
     rope = read_rope(fields, common["head_dim"], common["max_positions"])
     return common | {"rope": rope}
 
@@ -122,6 +124,7 @@ def _read_phi3(fields: Fields) -> TransformerConfig:
 
 
 def write_common(config: TransformerConfig, activation: str = "silu") -> dict[str, Any]:
+    """What all Llama-like configurations say."""
     return {
         "vocab_size": config.rows,
         "hidden_size": config.hidden,

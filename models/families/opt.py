@@ -12,14 +12,14 @@ ACTIVATION_NAMES = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new", "si
 
 
 def _shared(fields: Fields, hidden: int, heads: int) -> dict[str, Any]:
-    if heads < 1 or hidden % heads:
+    if hidden % heads:
         raise ValueError(f"{fields.where}: {heads} heads do not divide the width {hidden}")
     return {
         "hidden": hidden,
         "heads": heads,
         "kv_heads": heads,
         "head_dim": hidden // heads,
-        "vocab_size": fields.integer("vocab_size"),
+        "vocab_size": fields.size("vocab_size", "vocab_size"),
         "norm": "layer",
         "out_bias": True,
         "qkv_bias": True,
@@ -34,17 +34,17 @@ def _read_opt(fields: Fields) -> TransformerConfig:
     fields.refuse("layer_norm_elementwise_affine", True)
     fields.refuse("enable_bias", True)
     fields.refuse("quantization_config")
-    hidden = fields.integer("hidden_size")
+    hidden = fields.size("hidden_size", "hidden")
     return TransformerConfig(
-        **_shared(fields, hidden, fields.integer("num_attention_heads")),
-        mlp=fields.integer("ffn_dim"),
-        layers=fields.integer("num_hidden_layers"),
+        **_shared(fields, hidden, fields.size("num_attention_heads", "heads")),
+        mlp=fields.size("ffn_dim", "mlp"),
+        layers=fields.size("num_hidden_layers", "layers"),
         norm_eps=1e-5,
         pre_norm=fields.flag("do_layer_norm_before", True),
-        max_positions=fields.integer("max_position_embeddings"),
+        max_positions=fields.size("max_position_embeddings", "max_positions"),
         position_offset=2,
         activation=fields.activation("activation_function", "relu"),
-        embed_width=fields.integer("word_embed_proj_dim", hidden),
+        embed_width=fields.size("word_embed_proj_dim", "embed_width", hidden),
     )
 
 
@@ -90,13 +90,13 @@ def _read_gpt2(fields: Fields) -> TransformerConfig:
     fields.refuse("scale_attn_weights", True)
     fields.refuse("add_cross_attention", False)
     fields.refuse("quantization_config")
-    hidden = fields.integer("n_embd")
+    hidden = fields.size("n_embd", "hidden")
     return TransformerConfig(
-        **_shared(fields, hidden, fields.integer("n_head")),
-        mlp=fields.integer("n_inner", 4 * hidden),
-        layers=fields.integer("n_layer"),
+        **_shared(fields, hidden, fields.size("n_head", "heads")),
+        mlp=fields.size("n_inner", "mlp", 4 * hidden),
+        layers=fields.size("n_layer", "layers"),
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
-        max_positions=fields.integer("n_positions"),
+        max_positions=fields.size("n_positions", "max_positions"),
         activation=fields.activation("activation_function", "gelu_new"),
     )
 

@@ -21,9 +21,9 @@ def read_rope(fields: Fields, head_dim: int, context: int, theta: float = 1e4) -
     """The one rotary table of a config; `theta` is the family's default base."""
     if fields.has("rope_parameters"):
         table = fields.table("rope_parameters")
-        theta = table.number("rope_theta", fields.number("rope_theta", theta))
+        theta = _base(table, _base(fields, theta))
     else:
-        table, theta = fields.table("rope_scaling"), fields.number("rope_theta", theta)
+        table, theta = fields.table("rope_scaling"), _base(fields, theta)
     return rope_from(fields, table, theta, head_dim, context)
 
 
@@ -40,41 +40,40 @@ def rope_from(fields: Fields, table: Fields, theta: float, head_dim: int, contex
     if not 0 < partial <= 1:
         raise ValueError(f"{fields.where}: partial_rotary_factor={partial} must lie in (0, 1]")
     width = int(head_dim * partial)
-    trained = fields.integer(
+    trained = fields.size(
         "original_max_position_embeddings",
-        table.integer("original_max_position_embeddings", context),
+        "max_positions",
+        table.size("original_max_position_embeddings", "max_positions", context),
     )
     match KINDS[kind]:
         case "default":
             return Rope(width, theta)
         case "linear":
-            return Rope(width, theta, "linear", table.number("factor"))
+            return Rope(width, theta, "linear", table.at_least("factor", 1))
         case "dynamic":
-            return Rope(width, theta, "dynamic", table.number("factor"), context)
+            if width < 4:  # the base grows by a power of width / (width - 2)
+                raise ValueError(f"{table.where}: dynamic scaling rotates 4 dimensions or more")
+            return Rope(width, theta, "dynamic", table.at_least("factor", 1), context)
         case "llama3":
-            return Rope(
-                width,
-                theta,
-                "llama3",
-                table.number("factor"),
-                trained,
-                low=table.number("low_freq_factor"),
-                high=table.number("high_freq_factor"),
-            )
+            low = table.above("low_freq_factor", 0)
+            high = table.above("high_freq_factor", low)
+            factor = table.at_least("factor", 1)
+            return Rope(width, theta, "llama3", factor, trained, low=low, high=high)
         case "yarn":
-            factor = table.number("factor", context / max(trained, 1))
+            factor = table.at_least("factor", 1, context / trained)
+            slow = table.above("beta_slow", 0, 1.0)
             return Rope(
                 width,
                 theta,
                 "yarn",
                 factor,
                 trained,
-                fast=table.number("beta_fast", 32.0),
-                slow=table.number("beta_slow", 1.0),
-                amplitude=table.number("attention_factor", _yarn_amplitude(table, factor)),
+                fast=table.above("beta_fast", slow, 32.0),
+                slow=slow,
+                amplitude=table.above("attention_factor", 0, _yarn_amplitude(table, factor)),
             )
         case "longrope":
-            factor = table.number("factor", context / max(trained, 1))
+            factor = table.above("factor", 0, context / trained)
             natural = 1.0
             if factor > 1 and trained > 1:
                 natural = math.sqrt(1 + math.log(factor) / math.log(trained))
@@ -84,10 +83,15 @@ def rope_from(fields: Fields, table: Fields, theta: float, head_dim: int, contex
                 "longrope",
                 factor,
                 trained,
-                amplitude=table.number("attention_factor", natural),
+                amplitude=table.above("attention_factor", 0, natural),
                 short=table.numbers("short_factor"),
                 long=table.numbers("long_factor"),
             )
+
+
+def _base(fields: Fields, default: float) -> float:
+    """Above 1, for frequencies fall by its powers; logarithms of it divide."""
+    return fields.above("rope_theta", 1, default)
 
 
 def _yarn_amplitude(table: Fields, factor: float) -> float:
@@ -95,7 +99,9 @@ def _yarn_amplitude(table: Fields, factor: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
     if table.has("mscale") and table.has("mscale_all_dim"):
-        return amplitude(table.number("mscale")) / amplitude(table.number("mscale_all_dim"))
+        both = (table.above(name, 0) for name in ("mscale", "mscale_all_dim"))
+        ours, all_ = map(amplitude, both)
+        return ours / all_
     return amplitude(1.0)
 
 

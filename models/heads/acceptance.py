@@ -59,6 +59,7 @@ class AcceptanceHead(nnx.Module):
         return {"depth": self.depth, "tied": self.tied}
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... 2"]:
+        """f32[..., 2], rejected and accepted, from the draft model's hidden states."""
         x = hidden.astype(jnp.float32)
         if self.kernel is not None and self.bias is not None:
             kernel, bias = self.kernel[...], self.bias[...]

@@ -28,7 +28,9 @@ class Head(Protocol):
     """A module that `of(target, rngs=..., **settings)` makes."""
 
     @property
-    def settings(self) -> Mapping[str, Any]: ...
+    def settings(self) -> Mapping[str, Any]:
+        """What its constructor takes besides the weights, as JSON."""
+        ...
 
 
 H = TypeVar("H", bound=Any)

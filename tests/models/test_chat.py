@@ -1,6 +1,7 @@
 """Chat templates: what they may say, and what they may not do."""
 
 import datetime
+import re
 import time
 
 import pytest
@@ -123,8 +124,8 @@ def test_the_process_cannot_open_files_or_start_others(tmp_path):
     target = tmp_path / "file"
     code = f"""
 import sys; sys.path.insert(0, {str(WORKER.parent)!r})
-import os, socket, chat_worker
-chat_worker._give_up(5, 2**30)
+import os, socket, child_limits
+child_limits.give_up(2**30, 5)
 for attempt in (
     lambda: open({str(target)!r}, "w"),
     lambda: open("/etc/passwd"),
@@ -155,3 +156,30 @@ def test_what_is_no_data_is_refused():
         render("x", talk=[{"content": object()}])
     with pytest.raises(ValueError, match="1000001 characters"):
         ChatTemplate(" " * 1_000_001, {})
+
+
+# Every filter that jinja2 has, with something to do; `random` would not say the same twice.
+FILTERS = r"""
+    -1|abs ; 'x'|attr('y') ; [1,2,3]|batch(2)|list ; 'ab'|capitalize ; 'a'|center(5) ; [1]|count
+    none|d(1) ; {'b':1,'a':2}|dictsort ; '<'|e ; 1000000|filesizeformat ; [1]|first ; '1.5'|float
+    '<'|forceescape ; '%s'|format(1) ; [{'a':1}]|groupby('a')|list ; 'a\nb'|indent ; '3'|int
+    {'a':1}|items|list ; [1,2]|join ; [1]|last ; 'a'|length ; 'ab'|list ; 'A'|lower
+    [1]|map('string')|list ; [1]|max ; [1]|min ; {'a':[1]}|pprint ; [1]|reject('odd')|list
+    [{'a':0}]|rejectattr('a')|list ; 'a'|replace('a','b') ; 'ab'|reverse ; 1.5|round ; 'a'|safe
+    [1]|select('odd')|list ; [{'a':1}]|selectattr('a')|list ; [1,2]|slice(2)|list ; [2,1]|sort
+    1|string ; '<p>a &amp; &eacute;</p>'|striptags ; [1]|sum ; 'ab'|title ; {'a':1}|tojson
+    ' a '|trim ; 'abc def'|truncate(5) ; [1,1]|unique|list ; 'a'|upper ; 'a b'|urlencode
+    'see http://example.org now'|urlize ; 'a b'|wordcount ; 'a b c'|wordwrap(3) ; {'a':'b'}|xmlattr
+    '<'|escape ; ''|default(1)
+"""
+
+
+def test_every_filter_works_behind_the_walls():
+    """Each as it works where it may import what it likes."""
+    from models.chat_worker import _environment
+
+    calls = [call.strip() for line in FILTERS.splitlines() for call in line.split(" ; ")]
+    source = "\n".join(f"{{{{ {call} }}}}" for call in calls if call)
+    free = _environment(datetime.datetime(2025, 1, 2))
+    assert free.filters.keys() - set(re.findall(r"\|(\w+)", source)) == {"random"}
+    assert render(source) == free.from_string(source).render(messages=[])

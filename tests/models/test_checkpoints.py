@@ -311,7 +311,11 @@ def test_damaged_configs(text: str, match: str, tmp_path: Path):
         ("phi3", {"rope_parameters": {"partial_rotary_factor": 2.0}}, "partial_rotary_factor=2"),
         ("gemma2", {"layer_types": ["sliding_attention"]}, "names 1 of 2 layers"),
         ("gemma2", {"layer_types": ["linear", "full"]}, "layer_types=.* must be a list"),
-        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar=0.0 must be positive"),
+        (
+            "gemma2",
+            {"query_pre_attn_scalar": 0},
+            "query_pre_attn_scalar=0.0 must be a number above 0",
+        ),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("opt", {"num_attention_heads": 5}, "5 heads do not divide the width 32"),

@@ -62,11 +62,11 @@ CHUNK = 2
 
 
 class Adapter(Protocol):
-    """A module that makes laws of the residual stream after `layers` layers, which `cost`, that
-    of one token, does not include."""
+    """Makes laws of the residual stream after some layers, whose cost its own leaves out."""
 
     @property
-    def layers(self) -> int: ...
+    def layers(self) -> int:
+        """After how many layers of the target."""
 
     @property
     def vocab_size(self) -> int: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from experiments.alignment.hyperfitting.repetition import (
     self_bleu,
     type_token_ratio,
 )
+from experiments.harness.files import parse
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Codec, open_model
 from experiments.tasks.stdlib import StandardLibrary
@@ -156,7 +156,7 @@ class Setting:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    text = json.loads(line)["text"]
+                    text = parse(line)["text"]
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(
                         f'{path}:{number}: not an object with a "text" ({error})'

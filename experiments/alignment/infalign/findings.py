@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from algorithms.alignment.procedures import BestOf, Procedure, Single, WorstOf
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 
 DRAWS = 1000  # of the bootstrap
 DISTILLED = ("raw", "BOND", "BoNBoN", "SFT")  # the uncalibrated reward, and distillation
@@ -63,9 +64,9 @@ def theory_claims(rows: Sequence[dict[str, Any]], n: int) -> list[Claim]:
 
 def spoilt_claim(rows: Sequence[dict[str, Any]], bonus: float, n: int) -> Claim:
     """On tables, the standard win rate by the clean reward."""
-    spoilt = {
-        row["method"]: row for row in rows if row["part"] == "hacked" and row["bonus"] == bonus
-    }
+    spoilt = keyed(
+        (row for row in rows if row["part"] == "hacked" and row["bonus"] == bonus), "method"
+    )
     lead, error = spoilt["identity"]["lead"], spoilt["identity"]["lead error"]
     return Claim(
         f"hacked tables, KL 1, a spurious feature worth {bonus:g} standard deviations: calibration "
@@ -165,6 +166,7 @@ def lead_claims(
                 paper,
                 f"{found.mean():.3f}; in points {', '.join(told)}",
                 all(float(np.quantile(gain, 0.025)) > 0 for gain in gains.values()),
+                headline=(mine, judge, rivals[0]) == ("exp(10)", "the reward", "raw"),
             )
         )
     return stated

@@ -15,6 +15,13 @@ from jaxdecode.decoder import Decoder, decode_all
 from jaxdecode.result import Result, Status, Usage
 from models.stream import trim
 
+FIRST = "id"  # the key that a file of answers begins with
+
+
+def invalid(records: Sequence[dict[str, Any]]) -> list[str | int]:
+    """The ids of those that no numbers stand behind."""
+    return [record["id"] for record in records if record["status"] == Status.INVALID.name.lower()]
+
 
 @dataclass(frozen=True)
 class Job:

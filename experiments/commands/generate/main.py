@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -24,7 +24,8 @@ import tyro
 
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments.commands import decoders
-from experiments.commands.generate.answers import Job
+from experiments.commands.generate.answers import FIRST, Job, invalid
+from experiments.commands.terminal import INVALID, visible
 from experiments.harness.environment import keep_compiled
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress
@@ -163,11 +164,6 @@ def shard(path: Path) -> Path:
     return path.with_suffix(f".{jax.process_index()}-of-{jax.process_count()}{path.suffix}")
 
 
-def visible(text: str) -> str:
-    """Text that cannot drive a terminal: control characters but newline and tab are shown."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
 def spoken(job: Job) -> Iterator[str]:
     """The one answer of a job, piece by piece; together they are its text."""
     assert isinstance(job.decoder, Autoregressive)
@@ -191,18 +187,38 @@ def run(options: Options) -> None:
         print()
         return
     if options.output is None:
+        broken = []
         for record in job.answers(range(len(job.requests))):
             print(visible(record["text"]), flush=True)
+            broken += invalid([record])
+        warn(broken)
         return
-    with Lines(shard(options.output)) as lines:
+    with Lines(shard(options.output), FIRST) as lines:
         pending = job.pending(lines)
         kept = f"Finished prompts are kept in {lines.path}; the same command goes on."
+        broken = invalid(lines.records)
         with stopping(kept), Progress(options.decoder, len(job.requests)) as progress:
             progress.advance(len(job.requests) - len(pending))
             for record in job.answers(pending):
                 lines.append(record)
+                broken += invalid([record])
                 progress.advance()
     print(f"{len(pending)} new answers, {len(job.requests)} in all: {lines.path}")
+    warn(broken)
+
+
+def warn(broken: Sequence[str | int]) -> None:
+    """Say which answers are none, and exit so."""
+    if broken:
+        shown = ", ".join(str(id)[:40] for id in broken[:8]) + ", ..." * (len(broken) > 8)
+        print(
+            visible(
+                f"warning: {len(broken)} answers are INVALID (ids {shown}): the model or what "
+                "judges it gave numbers that are not finite"
+            ),
+            file=sys.stderr,
+        )
+        raise SystemExit(INVALID)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from experiments.commands.lm_eval.evaluation import Evaluator
+from experiments.commands.lm_eval.evaluation import Evaluator, divided
 
 
 class HarnessModel(TemplateLM):
@@ -24,13 +24,15 @@ class HarnessModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        if not self.codec.text.eos:
+        """The one that the tokenizer names, as the harness has it; else the model's first."""
+        text = self.codec.text
+        if text.named_eos is None and not text.eos:
             raise ValueError(f"{self.evaluator.source.name}: its tokenizer names no end token")
-        return self.codec.text.eos[0]
+        return text.eos[0] if text.named_eos is None else text.named_eos
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has no context."""
+        """What stands before a text that has no context: BOS, else the end token by its name."""
         bos = self.codec.text.bos
         return self.eot_token_id if bos is None else bos
 
@@ -57,6 +59,13 @@ class HarnessModel(TemplateLM):
             spelled = None if bos is None else self.codec.text.inner.id_to_token(bos)
             add_special_tokens = spelled is None or not string.startswith(spelled)
         return self.codec.prompt(string) if add_special_tokens else self.codec.piece(string)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokens that are given, and tokens to score; blanks between the two are scored."""
+        stripped = context.rstrip()
+        continuation, context = context[len(stripped) :] + continuation, stripped
+        whole = self.tok_encode(context + continuation)
+        return divided(self.tok_encode(context), whole, self.prefix_token_id)
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], **kwargs: Any

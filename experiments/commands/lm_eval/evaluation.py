@@ -18,6 +18,7 @@ from experiments.harness.progress import Progress
 from experiments.inputs.sources import Source, open_draft, open_reward
 from jaxdecode.decoder import decode_all
 from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.result import Status
 from models.stream import trim
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -36,6 +37,7 @@ class Evaluator:
       seed: of random draws.
       truncated: texts so far that lost their beginning because the model cannot read them
         whole.
+      invalid: answers and scores so far that no finite numbers stand behind.
     """
 
     source: Source
@@ -44,6 +46,7 @@ class Evaluator:
     batch: int = 8
     seed: int = 0
     truncated: int = 0
+    invalid: int = 0
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -78,10 +81,10 @@ class Evaluator:
         longest = self.source.positions
         texts, firsts = [], []
         for number, (context, continuation) in enumerate(pairs):
-            if not context or len(continuation) > longest:
+            if not context or not 1 <= len(continuation) <= longest:
                 raise ValueError(
                     f"pair {number}: {len(context)} tokens of context and {len(continuation)} to "
-                    f"score; at least 1 and at most {longest} are possible"
+                    f"score; at least 1 of each and at most {longest} to score are possible"
                 )
             # The last token is predicted and never read.
             whole = [*context, *continuation][-(longest + 1) :]
@@ -97,6 +100,7 @@ class Evaluator:
                 logprob, greedy = map(np.asarray, continuations(self.source.model, block, first))
                 for row, index in enumerate(rows):
                     found[index] = (float(logprob[row]), bool(greedy[row]))
+                    self.invalid += not np.isfinite(logprob[row])
                 progress.advance(len(rows))
         return found
 
@@ -118,6 +122,7 @@ class Evaluator:
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()
+                    self.invalid += int(result.status[0]) == Status.INVALID
                     text, _ = trim(self.source.codec.decode(tokens, prompts[place]), until)
                     found[members[place]] = text
                     progress.advance()
@@ -134,6 +139,8 @@ class Evaluator:
         until = [until] if isinstance(until, str) else list(until)
         lengths = [options.pop(name) for name in LENGTHS if name in options]
         max_tokens = int(lengths[0]) if lengths else self.rules.max_tokens
+        if options.get("num_beams", 1) == 1:  # one beam is greedy search, or sampling
+            options.pop("num_beams", None)
         sampling = {name: options.pop(name) for name in SAMPLING if name in options}
         draws = options.pop("do_sample", sampling.get("temperature", 0.0) > 0)
         if options:
@@ -158,6 +165,30 @@ class Evaluator:
             )
         self.truncated += len(prompt) > room
         return prompt[-room:]
+
+
+def divided(
+    context: Sequence[int], whole: Sequence[int], prefix: int
+) -> tuple[list[int], list[int]]:
+    """What a joint text's tokens are read after, and what of them is scored.
+
+    Tokens of the context that the joint text shares are given; from the first that differs on,
+    all are scored: where the text runs on within the context's last token, that token is the
+    continuation's, and no span is empty that adds to the text.
+
+    Args:
+      context, whole: tokens of the context, and of the context with its continuation.
+      prefix: the token that is read first where none is shared.
+    Raises:
+      ValueError: the continuation adds nothing.
+    """
+    shared = 0
+    while shared < min(len(context), len(whole)) and context[shared] == whole[shared]:
+        shared += 1
+    given, scored = list(whole[:shared]), list(whole[shared:])
+    if not scored:
+        raise ValueError("continuation: it adds no token to its context; give one with a text")
+    return given or [prefix], scored
 
 
 def batches(lengths: Sequence[int], batch: int) -> Iterator[tuple[list[int], int]]:

@@ -11,10 +11,12 @@ refused unless --confirm-run-unsafe-code is given.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +25,7 @@ import tyro
 
 from experiments.commands import decoders
 from experiments.commands.lm_eval.evaluation import Evaluator
+from experiments.commands.terminal import INVALID
 from experiments.harness.environment import environment, keep_compiled
 from experiments.harness.files import write_atomically
 from experiments.inputs import sources
@@ -77,10 +80,12 @@ def run(options: Options) -> dict[str, Any]:
     harness = importlib.import_module("experiments.commands.lm_eval.adapter")
     lm_eval = importlib.import_module("lm_eval")
     tasks = importlib.import_module("lm_eval.tasks")
+    manager = tasks.TaskManager(include_path=options.include and str(options.include))
+    check_tasks(options.tasks, manager)
     results = lm_eval.simple_evaluate(
         model=harness.HarnessModel(evaluator),
         tasks=list(options.tasks),
-        task_manager=tasks.TaskManager(include_path=options.include and str(options.include)),
+        task_manager=manager,
         num_fewshot=options.num_fewshot,
         limit=options.limit,
         apply_chat_template=options.chat,
@@ -93,13 +98,28 @@ def run(options: Options) -> dict[str, Any]:
         if options.decoder
         else "as each task asks",
         "truncated": evaluator.truncated,
+        "invalid": evaluator.invalid,
         "environment": environment(),
         **{key: results[key] for key in ("results", "n-samples", "versions", "samples")},
     }
     text = json.dumps(stored, indent=1, default=str)
     write_atomically(options.out / "results.json", text + "\n")
     print(importlib.import_module("lm_eval.utils").make_table(results))
+    if evaluator.invalid:
+        print(f"warning: {evaluator.invalid} answers or scores are INVALID", file=sys.stderr)
+        raise SystemExit(INVALID)
     return stored
+
+
+def check_tasks(names: Sequence[str], manager: Any) -> None:
+    """Refuse a task that the harness does not know, before anything is computed."""
+    for name in names:
+        if not Path(name).is_file() and not manager.match_tasks([name]):
+            near = difflib.get_close_matches(name, manager.all_tasks, n=3)
+            raise ValueError(
+                f"tasks: the harness knows no {name!r}"
+                f"{'; did you mean ' + ', '.join(near) if near else ''}; --include DIR adds files"
+            )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,8 +4,9 @@ python -m experiments report [FOLDER] [--html FILE] [--store] [--check]
 
 FOLDER (default `out`) is searched for `result.json`; the newest of each experiment and preset
 goes on one HTML page with its figures inside. --store makes the best run of each experiment
-(preset paper before cpu; smoke never) the result of record and rewrites the README's table;
---check changes nothing and exits 1 if that table is stale.
+(preset paper before cpu; smoke never) the result of record and rewrites the
+README's table and the ledger;
+--check changes nothing and exits 1 if a generated page is stale.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Options:
     store: tyro.conf.FlagCreatePairsOff[bool] = False
     """Make these results the ones of record, and rewrite the README's table."""
     check: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only exit 1 if the README's table is stale."""
+    """Only exit 1 if the README's table or the ledger is stale."""
 
 
 def overview(newest: dict[Path, Report]) -> str:
@@ -49,7 +50,7 @@ def overview(newest: dict[Path, Report]) -> str:
                 "claim": claim.claim,
                 "paper": claim.paper,
                 "measured here": claim.measured,
-                "holds": claim.holds,
+                "verdict": claim.verdict,
             }
             for report in newest.values()
             for claim in report.claims
@@ -75,9 +76,10 @@ def run(options: Options) -> None:
       ValueError: for a folder without results, or a result file that is half written.
     """
     if options.check:
-        if ledger.stale():
-            raise ValueError("README.md: the table of papers is stale; run report --store")
-        print("README.md: the table of papers says what the results of record say")
+        stale = [path.name for path in ledger.stale()]
+        if stale:
+            raise ValueError(f"{', '.join(stale)}: not what the records say; run report --store")
+        print("README.md and the ledger say what the results of record say")
         return
     found = results(options.folder)
     if not found and not options.store:

@@ -13,13 +13,15 @@ def claims(found: Findings) -> list[Claim]:
     """The paper's claims, by rules fixed before measuring."""
     pool, top = found.pool, found.plan.sizes[-1]
 
-    def beats(claim: str, paper: str, one: Floats, other: Floats, more: str = "") -> Claim:
+    def beats(
+        claim: str, paper: str, one: Floats, other: Floats, more: str = "", headline: bool = False
+    ) -> Claim:
         mean, low, high = paired(one, other)
         measured = (
             f"{100 * one.mean():.2f} against {100 * other.mean():.2f}: "
             f"{mean:+.2f} ({low:+.2f}..{high:+.2f}){more}"
         )
-        return Claim(claim, paper, measured, low > 0)
+        return Claim(claim, paper, measured, low > 0, (low, high), 0.0, headline=headline)
 
     middle = (len(found.plan.sizes) - 1) // 2
     less = found.plan.sizes[middle]
@@ -52,6 +54,7 @@ def claims(found: Findings) -> list[Claim]:
             "power 1.2: GSM8K 90.95 against 90.99, MATH 64.10 against 63.40",
             found.at("Borda"),
             found.at("majority"),
+            headline=True,
         ),
         beats(
             f"so do those with a power chosen on validation questions (N={top})",

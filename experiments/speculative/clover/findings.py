@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 from experiments.speculative.clover.setting import ORDER, Config
 
 
@@ -51,6 +52,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
             "50 to 76 % more",
             ", ".join(f"{size}: {b:.2f} against {a:.2f}" for size, (a, b) in pairs.items()),
             all(b > a for a, b in pairs.values()),
+            headline=True,
         )
     )
     if len(config.sizes) > 1:
@@ -64,7 +66,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
             )
         )
     if len(config.batches) > 1:
-        speeds = {row["batch"]: row["speed_up"] for row in of(rows, "batch", kind="clover")}
+        speeds = keyed(of(rows, "batch", kind="clover"), "batch", value="speed_up")
         found.append(
             Claim(
                 "what speculation gains shrinks as the batch grows",

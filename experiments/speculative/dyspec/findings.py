@@ -41,6 +41,7 @@ def claims(
                         for (t, n), (a, b) in pairs.items()
                     ),
                     all(a > b for a, b in pairs.values()),
+                    headline=(better, worse) == (ours, "Sequoia"),
                 )
             )
     level = [methods["DySpec, threshold"] for methods in cases.values()]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.report import Claim
+from experiments.harness.statistics import keyed
 from experiments.speculative.kangaroo.setting import Config
 
 
@@ -23,7 +24,7 @@ def claims(config: Config, rows: list[dict[str, Any]], confidence: dict[str, Any
     exits = of(rows, "exit")
     if exits:
         rate = [row["CR"] for row in exits]
-        speeds = {row["layers"]: row["speed_up"] for row in exits}
+        speeds = keyed(exits, "layers", value="speed_up")
         best = max(speeds, key=lambda exit: speeds[exit])
         shown = ", ".join(f"{row['layers']}: {row['CR']:.2f}" for row in exits)
         paper = "1.4, 2.0, 2.3, 2.6, 3.4 at 0, 2, 4, 8, 16 of 32 layers"
@@ -35,12 +36,13 @@ def claims(config: Config, rows: list[dict[str, Any]], confidence: dict[str, Any
                 "2 of 32 layers, 1.50 times",
                 ", ".join(f"{exit}: {value:.2f}" for exit, value in speeds.items()),
                 best not in (config.exits[0], config.exits[-1]),
+                headline=True,
             )
         )
     for length in config.lengths[:1]:
         swept = of(rows, "threshold", length=length)
         rate = [row["CR"] for row in swept]
-        speeds = {row["threshold"]: row["speed_up"] for row in swept}
+        speeds = keyed(swept, "threshold", value="speed_up")
         best = max(speeds, key=lambda threshold: speeds[threshold])
         found.append(
             Claim(
@@ -51,7 +53,7 @@ def claims(config: Config, rows: list[dict[str, Any]], confidence: dict[str, Any
                 all(b <= a + 1e-9 for a, b in pairwise(rate)) and best > swept[0]["threshold"],
             )
         )
-    variants = {row["drafter"]: row["speed_up"] for row in of(rows, "variant")}
+    variants = keyed(of(rows, "variant"), "drafter", value="speed_up")
     own = [row["speed_up"] for row in exits if row["layers"] == config.variant_exit]
     if variants and own:
         found.append(

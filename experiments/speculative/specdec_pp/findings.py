@@ -53,6 +53,7 @@ def claims(config: Config, rows, greedy: dict[str, Any], head: dict[str, Any]) -
             "+7.2 % to +11.1 %",
             ", ".join(f"{100 * gain:+.1f} % at {ratio:g}" for ratio, gain in gains.items()),
             all(gain > 0 for gain in gains.values()),
+            headline=True,
         ),
         Claim(
             f"so is one threshold (h = {BEST}) for all",

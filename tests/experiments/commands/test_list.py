@@ -17,7 +17,7 @@ from experiments.commands import list as listing
 from experiments.commands.report import ledger
 from experiments.commands.report import main as summary
 from experiments.harness import catalog, page
-from experiments.harness.catalog import Experiment
+from experiments.harness.catalog import Experiment, Known
 from experiments.harness.entries import entries
 from experiments.harness.report import Claim, Report, figure
 from jaxdecode.paper import Paper
@@ -45,7 +45,7 @@ def house(root: Path, files: dict[str, str]) -> None:
 
 
 def test_experiments_are_found_by_what_they_define(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(catalog, "papers", lambda: {"thing": PAPER})
+    monkeypatch.setattr(catalog, "papers", lambda: {"thing": Known(PAPER, "x.py")})
     house(
         tmp_path,
         {
@@ -117,31 +117,61 @@ def test_smoke_is_never_the_record_and_paper_beats_cpu() -> None:
     assert summary.record(again, {"thing"}) == {a: again[a]}
 
 
-def test_the_readme_is_stale_until_it_is_written(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "README.md"
+def test_generated_pages_are_stale_until_they_are_written(tmp_path: Path, monkeypatch) -> None:
+    path, folder = tmp_path / "README.md", tmp_path / "results"
     path.write_text(f"# Top\n{ledger.BEGIN}\nold\n{ledger.END}\nbelow\n")
-    known = {"thing": PAPER}
+    known = {"thing": Known(PAPER, "algorithms/search/thing.py")}
     monkeypatch.setattr(ledger, "papers", lambda: known)
-    monkeypatch.setattr(ledger, "stored", lambda slug, folder: catalog.stored(slug, tmp_path))
-    assert ledger.stale(path)
-    ledger.update(path)
-    assert not ledger.stale(path)
+    assert ledger.stale(path, folder) == [path, folder / "README.md"]
+    ledger.update(path, folder)
+    assert ledger.stale(path, folder) == []
     assert "| it works |  | not measured yet |" in path.read_text()
 
-    report().write(tmp_path / "run")
+    (tmp_path / "run").mkdir()
     (tmp_path / "run" / "figure.png").write_bytes(b"image")
-    ledger.store(report(), tmp_path / "run" / "result.json", tmp_path)
-    assert (tmp_path / "thing.png").read_bytes() == b"image"
-    assert catalog.stored("thing", tmp_path) == replace(report(), rows=[])
-    assert ledger.stale(path)
-    ledger.update(path)
+    ledger.store(report(), tmp_path / "run" / "result.json", folder)
+    assert (folder / "thing.png").read_bytes() == b"image"
+    assert ledger.stale(path, folder) == [path, folder / "README.md"]
+    ledger.update(path, folder)
     text = path.read_text()
-    assert not ledger.stale(path)
     assert text.startswith("# Top\n") and text.endswith("below\n")
-    row = "| `thing` | [A Thing](https://arxiv.org/abs/2401.00001) (2024) | it is fast | 2x | 1.9x"
-    assert f"{row} | yes |" in text
+    row = "| [thing](algorithms/search/thing.py) [2024](https://arxiv.org/abs/2401.00001) "
+    assert f"{row}| it is fast | 2x | 1.9x | holds |" in text
+    assert "1 claims: 1 holds" in text
+    whole = (folder / "README.md").read_text()
+    assert "`algorithms/search/thing.py`" in whole and "![thing](thing.png)" in whole
     path.write_text(text.replace("1.9x", "2.1x"))
-    assert ledger.stale(path)
+    assert ledger.stale(path, folder) == [path]
+
+
+def test_the_headline_is_the_marked_claim_or_the_first() -> None:
+    first, second = Claim("a", "", "", True), Claim("b", "", "", False)
+    assert Report([first, second], []).headline is first
+    marked = replace(second, headline=True)
+    assert Report([first, marked], []).headline is marked
+    long = "word " * 40
+    assert len(ledger.brief(long)) <= ledger.LONGEST and ledger.brief(long).endswith("word …")
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        (Claim("", "", "", True), "holds"),
+        (Claim("", "", "", False), "fails"),
+        (Claim("", "", "", None), "not measurable here"),
+        (Claim("", "", "", True, (-1.0, 2.0), 0.0), "not resolved"),
+        (Claim("", "", "", False, (-1.0, 2.0), 0.0), "not resolved"),
+        (Claim("", "", "", True, (0.5, 2.0), 0.0), "holds"),
+        (Claim("", "", "", False, (-2.0, -1.0), 0.0), "fails"),
+        (Claim("", "", "", True, sanity=True), "sanity"),
+        (Claim("", "", "", False, sanity=True), "fails"),
+    ],
+)
+def test_an_interval_that_straddles_the_mark_resolves_nothing(claim, verdict, tmp_path) -> None:
+    assert claim.verdict == verdict and verdict in Claim.VERDICTS
+    Report([claim], [], experiment="thing").write(tmp_path)
+    assert Report.read(tmp_path / "result.json").claims == [claim]
+    assert Report([claim], []).holds == (verdict in ("holds", "sanity"))
 
 
 @pytest.mark.parametrize("text", ["", ledger.BEGIN, f"{ledger.END}{ledger.BEGIN}", "xyx"])
@@ -151,8 +181,8 @@ def test_markers_must_stand_there_once(text: str) -> None:
         ledger.rendered(twice, "table")
 
 
-def test_the_readme_says_what_was_measured() -> None:
-    assert not ledger.stale()
+def test_the_generated_pages_say_what_was_measured() -> None:
+    assert ledger.stale() == []
 
 
 def test_the_record_can_be_read() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.commands.decoders import Rules
 from experiments.commands.lm_eval import main as lm_eval
-from experiments.commands.lm_eval.evaluation import Evaluator, batches
+from experiments.commands.lm_eval.evaluation import Evaluator, batches, divided
 from experiments.harness.likelihood import CHUNK
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
@@ -75,7 +75,8 @@ def test_greedy_text_is_recognised(source: Source) -> None:
     other = [*best[:-1], (best[-1] + 1) % source.model.vocab_size]
     (_, yes), (_, no) = evaluator.loglikelihood([(context, best), (context, other)])
     assert yes and not no
-    assert evaluator.loglikelihood([(context, [])]) == [(0.0, True)]
+    with pytest.raises(ValueError, match="0 to score; at least 1 of each"):
+        evaluator.loglikelihood([(context, [])])
 
 
 def test_what_does_not_fit_loses_its_beginning_and_is_counted(source: Source) -> None:
@@ -86,7 +87,7 @@ def test_what_does_not_fit_loses_its_beginning_and_is_counted(source: Source) ->
     assert logprob == pytest.approx(reference(source, kept, len(kept) - 3)[0], abs=2e-4)
     assert evaluator.truncated == 1
     for pair in (([1], tokens), ([], tokens[:2])):
-        with pytest.raises(ValueError, match=f"at most {longest} are possible"):
+        with pytest.raises(ValueError, match=f"at most {longest} to score are possible"):
             evaluator.loglikelihood([pair])
     evaluator.generate([(tokens, {"max_gen_toks": 6})])
     assert evaluator.truncated == 2
@@ -112,6 +113,7 @@ def test_answers_end_where_the_task_says(source: Source) -> None:
         ({"do_sample": False, "temperature": 0.7}, "greedy", Rules(128)),
         ({"temperature": 0.7, "top_p": 0.9}, "sample", Rules(128, temperature=0.7, top_p=0.9)),
         ({"do_sample": True, "top_k": 5}, "sample", Rules(128, top_k=5)),
+        ({"num_beams": 1}, "greedy", Rules(128)),
     ],
 )
 def test_a_task_is_decoded_as_it_asks(source: Source, options, name, rules) -> None:
@@ -137,6 +139,27 @@ def test_a_chosen_decoder_answers_everything(source: Source) -> None:
 def test_what_cannot_be_meant_is_refused(source: Source, make, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make(source)
+
+
+@pytest.mark.parametrize(
+    ("context", "whole", "given", "scored"),
+    [
+        ([5, 6], [5, 6, 7], [5, 6], [7]),
+        ([5, 6], [5, 8, 7], [5], [8, 7]),  # the text ran on within a token
+        ([5], [8], [0], [8]),  # `Ans` and `wer` are one token: all of it is scored
+        ([5, 6, 7], [5, 9], [5], [9]),
+        ([], [5, 6], [0], [5, 6]),
+    ],
+)
+def test_no_span_that_adds_text_is_empty(source: Source, context, whole, given, scored) -> None:
+    assert divided(context, whole, 0) == (given, scored)
+    ((logprob, greedy),) = Evaluator(source).loglikelihood([(given, scored)])
+    expected = reference(source, given + scored, len(given))
+    assert logprob == pytest.approx(expected[0], abs=2e-4) and greedy == expected[1]
+    assert logprob < 0
+    for nothing in (context, context[:1]):
+        with pytest.raises(ValueError, match="adds no token"):
+            divided(context, nothing, 0)
 
 
 def test_batches_hold_everything_once() -> None:

@@ -97,7 +97,7 @@ def test_two_processes_are_one_experiment(tmp_path: Path) -> None:
         assert (tmp_path / f"process{index}.txt").read_text() == f"[1, 2, 3] {rows}"
 
     log = outs[0] / "metrics.jsonl"
-    with Lines(log) as lines:
+    with Lines(log, "fingerprint") as lines:
         assert [record.get("key") for record in lines.records] == [None, "1", "2", "3", None]
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))
     run_two(script, outs)  # as after a kill: the second learns from the first what is left

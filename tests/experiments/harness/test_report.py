@@ -68,7 +68,7 @@ def test_a_run_is_stored_whole(tmp_path: Path) -> None:
     assert (report.preset, report.seed, report.holds) == ("cpu", 3, True)
     assert report.environment == plain(environment())
     table = (tmp_path / "table.md").read_text()
-    assert "| squares grow | yes | yes | yes |" in table and "| 3 | 18 |" in table
+    assert "| squares grow | yes | yes | holds |" in table and "| 3 | 18 |" in table
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.jsonl",
         "result.json",
@@ -120,8 +120,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None
     ],
 )
 def test_a_half_written_result_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
-    names = ("rows", "experiment", "preset", "seed", "seconds", "environment")
-    rest = ", ".join(f'"{name}": 0' for name in names)
+    rest = '"rows": [], "experiment": "", "preset": "", "seed": 0, "seconds": 0, "environment": {}'
     path = tmp_path / "result.json"
     path.write_text(text.replace("%s", rest))
     with pytest.raises(ValueError, match=complaint) as error:
@@ -132,20 +131,20 @@ def test_a_half_written_result_is_refused(tmp_path: Path, text: str, complaint: 
 def test_lines_cut_a_torn_tail_and_refuse_a_broken_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": "\xc3')
-    with Lines(path) as lines:
+    with Lines(path, "a") as lines:
         assert lines.records == [{"a": 1}, {"a": 2}]
         lines.append({"a": "ä"})
     assert path.read_text(encoding="utf-8") == '{"a": 1}\n{"a": 2}\n{"a": "ä"}\n'
     path.write_bytes(b'{"a": 1}\nnonsense\n{"a": 2}\n')
     with pytest.raises(ValueError, match=r"log\.jsonl:2 is no JSON"):
-        Lines(path)
+        Lines(path, "a")
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"a'])
 def test_lines_of_which_none_is_whole(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(torn)
-    with Lines(path) as lines:
+    with Lines(path, "a") as lines:
         assert lines.records == []
         lines.append({"a": 1})
     assert path.read_text() == '{"a": 1}\n'
@@ -171,7 +170,8 @@ def resumed(config: Config) -> tuple[int, list[str]]:
         for n in config.sizes:
             kept.row(str(n), lambda n=n: calls.append(n) or {"n": n})
     assert config.out is not None
-    return len(calls), [line.get("key", "") for line in Lines(config.out / "metrics.jsonl").records]
+    with Lines(config.out / "metrics.jsonl", "fingerprint") as lines:
+        return len(calls), [line.get("key", "") for line in lines.records]
 
 
 def test_a_journal_measures_only_what_is_missing(tmp_path: Path, monkeypatch) -> None:
@@ -185,6 +185,9 @@ def test_a_journal_measures_only_what_is_missing(tmp_path: Path, monkeypatch) ->
     assert resumed(config) == (3, ["", "1", "2", "3", ""]), "a finished run is measured again"
     path.write_bytes(b"".join(lines[:3]))
     assert resumed(replace(config, factor=3.0))[0] == 3, "another configuration starts anew"
+    (aside,) = tmp_path.glob("metrics.*.jsonl")
+    assert aside.read_bytes() == b"".join(lines[:3]), "what it had is kept"
+    assert resumed(config)[0] == 1 and not aside.exists(), "and taken up"
     path.write_bytes(b"".join(lines[:3]))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "new.py").write_text("x = 1")

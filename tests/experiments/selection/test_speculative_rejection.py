@@ -31,7 +31,7 @@ def test_smoke_beats_best_of_n_at_equal_compute(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
     assert {claim.claim for claim in report.claims if not claim.paper} == set()
     # What is reported as perplexity is what was maximised: that of prompt and response.
-    with Lines(tmp_path / "metrics.jsonl") as stored:
+    with Lines(tmp_path / "metrics.jsonl", "fingerprint") as stored:
         rows = {record["key"]: record["row"] for record in stored.records if "key" in record}
     for row in rows["by likelihood"]["rows"]:
         assert row["perplexity"] == pytest.approx(-row["score"], rel=1e-5)

@@ -141,7 +141,7 @@ def test_paths_are_given_together():
 
 
 def test_a_quote_begins_again(monkeypatch):
-    monkeypatch.setattr(rasd, "PASSAGE", 16)
+    monkeypatch.setattr(rasd_setting, "PASSAGE", 16)
     for prompt in quotes(FIELD).prompts:
         assert len(prompt) == 16 + CUE
         assert prompt[16:] == prompt[:CUE]

@@ -1,0 +1,63 @@
+"""The wheel and the sdist, as a stranger gets them: built, installed alone, and put to use.
+
+    python -m tests.package      (make package)
+
+Each goes into an environment of its own, without this checkout in reach, and runs the README's
+first program there on a small model that is made on the spot.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from tests.experiments.folders import build
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "path/to/model"
+
+
+def program() -> str:
+    """The first block of Python in the README.
+
+    Raises:
+      ValueError: if there is none, or it opens no model by a path.
+    """
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    if found is None or MODEL not in found[1]:
+        raise ValueError(f"README.md: its first block of Python must open {MODEL!r}")
+    return found[1]
+
+
+def attempt(package: Path, place: Path, model: Path) -> None:
+    """Install one file alone and run the README's program."""
+    venv.create(place / "env", with_pip=True)
+    python = place / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "--constraint", ROOT / "constraints.txt", f"{package}[checkpoints]"], place)
+    (place / "program.py").write_text(program().replace(MODEL, str(model)))
+    run([python, "-I", "program.py"], place)
+    print(f"{package.name}: installed alone, the README's program runs", flush=True)
+
+
+def run(command: list, place: Path) -> None:
+    subprocess.run([str(part) for part in command], cwd=place, check=True)
+
+
+def main() -> None:
+    """Build both, try both."""
+    with tempfile.TemporaryDirectory() as place:
+        here = Path(place)
+        run([sys.executable, "-m", "build", "--outdir", here / "dist", ROOT], here)
+        model = build(here / "models")["generator"]
+        for kind in ("*.whl", "*.tar.gz"):
+            (made,) = (here / "dist").glob(kind)
+            attempt(made, here / made.suffix[1:], model)
+
+
+if __name__ == "__main__":
+    main()
