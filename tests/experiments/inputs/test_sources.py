@@ -37,7 +37,7 @@ def test_the_folder_opens_and_only_a_text_with_that_token_is_refused(folder: Pat
     source = sources.open_model(str(folder))
     codec = source.codec
     assert codec.text.rows == source.model.vocab_size == codec.text.vocab_size - 1
-    with pytest.raises(ValueError, match="names '<image>'.*leave it out"):
+    with pytest.raises(ValueError, match=r"names '<image>'.*leave it out"):
         codec.prompt("the <image>")
     bos, (eos,) = codec.text.bos, codec.text.eos
     # What closes every text is left out, what the prompt itself ends with is not.
