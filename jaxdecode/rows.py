@@ -17,6 +17,7 @@ from jax.core import Tracer
 
 from jaxdecode import struct
 from jaxdecode.cache import Cache
+from jaxdecode.denoiser import Denoiser, check_masks
 from jaxdecode.lm import LanguageModel
 from jaxdecode.prompt import Prompt, check_prompt
 from jaxdecode.result import Status, Usage
@@ -68,7 +69,7 @@ class Expander(Protocol):
     """
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> LanguageModel | Denoiser:
         """What writes."""
         ...
 
@@ -109,6 +110,10 @@ def check_start(expander: Expander, prompt: Prompt, capacity: int | None = None)
     """
     model, new = expander.model, expander.max_tokens
     check_prompt(prompt, model.vocab_size, capacity)
+    infill = bool(getattr(expander, "infill", False))
+    if isinstance(model, Denoiser):
+        check_masks(model, prompt, new if infill else None)
+    new = 0 if infill else new  # a canvas that is filled in grows by nothing
     if model.max_positions is None or isinstance(prompt.length, Tracer):
         return
     lengths = np.asarray(prompt.length)

@@ -21,16 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models import safetensors
 from models.advice import advice
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_json
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
 from models.transformer import Transformer
 from models.tying import other_head
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-JSON_LIMIT = 64_000_000
+__all__ = ["CONFIG", "INDEX", "WEIGHTS", "Backbone", "Checkpoint", "load", "load_backbone"]
+
 # Ends of the names of published classes whose head gives something else than words.
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 
@@ -38,15 +38,20 @@ OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 class Checkpoint:
     """A folder, opened and checked: its config, and its tensors by name."""
 
-    def __init__(self, folder: str | os.PathLike, headless: bool = False):
+    def __init__(self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             known = self.folder.exists() and advice(self.folder)
             known = known or f"give one with {CONFIG} and weights"
             raise ValueError(f"{self.folder} is no folder; {known}")
-        self.json = _read_json(self.folder / CONFIG)
-        self.family: Family = family_of(self.json, str(self.folder / CONFIG))
-        self.config = self.family.read(Fields(self.json, str(self.folder / CONFIG)))
+        self.json = read_json(path := self.folder / CONFIG)
+        self.family: Family = family_of(self.json, str(path))
+        self.config = self.family.read(Fields(self.json, str(path)))
+        if denoiser != (self.family.canvas is not None):
+            raise ValueError(
+                f"{self.folder}: {self.family.model_type} is {'no' if denoiser else 'a'} denoiser; "
+                "models.denoisers opens those, models.checkpoints causal models"
+            )
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
             raise ValueError(
@@ -56,7 +61,7 @@ class Checkpoint:
             )
         if headless:  # a tied model has no head of its own
             self.config = dataclasses.replace(self.config, tied=True)
-        self.readers = _open(self.folder)
+        self.readers = open_tensors(self.folder)
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         table = self.sources["embedding"].name  # a head that is no copy is used, as published
         if self.config.tied and not headless and other_head(self.readers, table, heads):
@@ -129,20 +134,21 @@ def load(
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
     check_finite: bool = False,
     longest: int = 0,
+    denoiser: bool = False,
 ) -> Transformer:
     """Open a published causal language model.
 
     Args:
       dtype: of the parameters in memory; by default the stored embedding table's.
       vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
-      shardings: path of a parameter -> where its shards go; every process reads only what
-        its devices hold.
+      shardings: path of a parameter -> where its shards go; a process reads only its own.
       check_finite: refuse weights that are not finite.
       longest: see `TransformerConfig`.
+      denoiser: open the model of a denoiser instead; `models.denoisers` knows the rest of it.
     Raises:
       ValueError: for anything that is missing, unknown, misshapen, damaged or unsupported.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, denoiser=denoiser)
     if checkpoint.extra:
         raise ValueError(
             f"{checkpoint.folder}: unknown tensors {', '.join(sorted(checkpoint.extra)[:4])}"
@@ -193,8 +199,8 @@ def _build(
     check_finite: bool,
     longest: int = 0,
 ) -> Transformer:
-    embedding = checkpoint.tensor(next(checkpoint._names(checkpoint.sources["embedding"])))
-    target = jnp.dtype(embedding.dtype if dtype is None else dtype)
+    embedded = next(checkpoint._names(checkpoint.sources["embedding"]))
+    target = jnp.dtype(checkpoint.tensor(embedded).dtype if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
     changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
@@ -224,58 +230,6 @@ def _build(
             # Devices copy at their own pace: no weight is read before the last one is there.
             arrays[path] = jax.block_until_ready(array)
     return Transformer(config, arrays=arrays)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        known = advice(path.parent) if path.name == CONFIG else None
-        raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
-    if path.stat().st_size > JSON_LIMIT:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
-    return safetensors.parse_json(path.read_bytes(), path)
-
-
-def _open(folder: Path) -> dict[str, safetensors.Reader]:
-    """Tensor name -> the open file that holds it."""
-    index, single = folder / INDEX, folder / WEIGHTS
-    if index.is_file():
-        files = _index(index)
-    elif single.is_file():
-        files = {WEIGHTS: None}
-    else:
-        reason = advice(folder) or f"neither {WEIGHTS} nor {INDEX} is there"
-        raise ValueError(f"{folder}: {reason}")
-    readers: dict[str, safetensors.Reader] = {}
-    for name, listed in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, though {INDEX} lists it")
-        reader = safetensors.Reader(path)
-        if listed is not None and listed != set(reader.entries):
-            odd = sorted(listed ^ set(reader.entries))[0]
-            raise ValueError(f"{path} and {INDEX} disagree on whether it holds {odd!r}")
-        readers |= dict.fromkeys(reader.entries, reader)
-    for name in readers:
-        # Names end up in messages and in exported files; none of ours has such characters.
-        if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
-            raise ValueError(f"{folder}: {safetensors.brief(name)} is no tensor name")
-    return readers
-
-
-def _index(path: Path) -> dict[str, set[str]]:
-    """File name -> tensors listed in it; files must lie in the index's own folder."""
-    weight_map = _read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{path}: weight_map is missing or empty")
-    files: dict[str, set[str]] = {}
-    for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not re.fullmatch(r"[\w\-][\w.\-]*\.safetensors", file):
-            raise ValueError(
-                f"{path}: {safetensors.brief(tensor)} is said to be in {safetensors.brief(file)}; "
-                "a safetensors file of the same folder was expected"
-            )
-        files.setdefault(file, set()).add(tensor)
-    return files
 
 
 def _resolve(

@@ -34,6 +34,7 @@ from jaxdecode.result import Result, Status
 from jaxdecode.rows import Rows
 from jaxdecode.scoring import Spent
 from jaxdecode.types import Array, Float, Int, Key
+from jaxdecode.unmask import Unmasker
 from jaxdecode.voting import borda, valid
 
 PAPER = Paper(
@@ -94,7 +95,7 @@ class SelfCertainty:
       wave: static; how many to draw at a time, see `BestOfN`.
     """
 
-    generator: Generator
+    generator: Generator | Unmasker
     samples: int = struct.field(pytree_node=False)
     measure: Measure = struct.field(pytree_node=False, default="kl")
     base: Float[Array, "V"] | None = None

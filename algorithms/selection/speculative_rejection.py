@@ -35,6 +35,7 @@ from typing import Literal, Protocol
 import jax.numpy as jnp
 
 from jaxdecode import population, register, struct
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.lm import ModelCost
 from jaxdecode.paper import Paper
 from jaxdecode.population import Population, Stage
@@ -170,6 +171,11 @@ class SpeculativeRejection:
     ranked: bool = struct.field(pytree_node=False, default=True)
 
     def __post_init__(self):
+        if isinstance(getattr(self.generator, "model", None), Denoiser):
+            raise ValueError(
+                "generator: a canvas has all its places from the start, so that no memory grows "
+                "until it is full and no cut makes room; use BestOfN"
+            )
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha={self.alpha} must lie in [0, 1): the fraction rejected")
         if self.width < 1:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
@@ -19,6 +21,8 @@ from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.residual import Residual
+from algorithms.tokens.contrastive_search import ContrastiveSearch
+from algorithms.tokens.momentum_decoding import Momentum
 from experiments.commands.edits import EDITS, RANKING, Target
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
@@ -35,19 +39,29 @@ from jaxdecode.stop import Stop
 Name = Literal[
     "sample",
     "greedy",
+    "momentum",
+    "contrastive-search",
     "beam-search",
     "diverse-beam-search",
     "best-of-n",
     "speculative-rejection",
     "self-certainty",
 ]
-RANKED = ("greedy", "beam-search", "diverse-beam-search")  # draw nothing
+RANKED = (
+    "greedy",
+    "momentum",
+    "contrastive-search",
+    "beam-search",
+    "diverse-beam-search",
+)  # draw nothing
 SCORED = ("best-of-n", "speculative-rejection")
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 DRAFTS = ("draft", "draft_tokens")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITS, *DRAFTS),
     "greedy": (*RANKING, *DRAFTS),
+    "momentum": (*RANKING, *DRAFTS, "candidates", "penalty"),
+    "contrastive-search": (*RANKING, "candidates", "penalty"),
     "beam-search": (*RANKING, "beams", "length_penalty"),
     "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
     "best-of-n": (*EDITS, *DRAFTS, "samples", "wave", "reward"),
@@ -76,6 +90,20 @@ class Rules:
     """Least probability of a token."""
     eta: float | None = None
     """Least probability, lowered where the entropy is high."""
+    top_n_sigma: float | None = None
+    """Draw tokens whose logits are so many standard deviations from the best, at most."""
+    dynamic_temperature: tuple[float, ...] | None = None
+    """LOW HIGH [EXPONENT]: a temperature that rises with the entropy."""
+    smoothing: tuple[float, ...] | None = None
+    """FACTOR [CURVE]: bends the logits, quadratic smoothing."""
+    xtc: tuple[float, ...] | None = None
+    """PROBABILITY THRESHOLD: excludes the top choices in some of the steps."""
+    mirostat: tuple[float, ...] | None = None
+    """BITS [RATE]: holds the surprise of the text at so many bits a token."""
+    mirostat_top_k: tuple[float, ...] | None = None
+    """BITS [RATE]: the same by version 1, which cuts by rank."""
+    dry: tuple[float, ...] | None = None
+    """MULTIPLIER [BASE] [LENGTH]: a penalty that grows with what is repeated."""
     repetition_penalty: float | None = None
     """Divides the scores of tokens seen before; above 1 discourages."""
     presence_penalty: float | None = None
@@ -99,6 +127,10 @@ class Rules:
     "token-recycling". It makes decoding faster and changes no distribution."""
     draft_tokens: int | None = None
     """How many it guesses at a time (4 if not given, 10 for prompt lookup)."""
+    candidates: int | None = None
+    """Momentum and contrastive search: the likeliest tokens to choose from (5 if not given)."""
+    penalty: float | None = None
+    """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
     beams: int | None = None
     """Hypotheses of a search (4 if not given)."""
     length_penalty: float | None = None
@@ -173,6 +205,11 @@ def generator(
     given = rules.given
     target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
+    if name == "momentum":
+        alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        # An end token that begins the prompt too is no node, and may be chosen at no cost.
+        ends = np.asarray(stop.eos).tolist()
+        edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
     return Generator(
         model=model,
         transform=logits.chain(*edits),
@@ -198,7 +235,8 @@ def speculating(rules: Rules, drawn: Generator, draft: LanguageModel | None) -> 
         case name:
             if draft is None:
                 raise ValueError(f"draft: the model {name!r} was not opened; pass it")
-            drafter = Chain(draft, tokens.get("length", 4), drawn.transform, drawn.sampler)
+            edits = logits.deaf(drawn.transform)
+            drafter = Chain(draft, tokens.get("length", 4), edits, drawn.sampler)
             return Speculator(drawn, drafter, Residual())
 
 
@@ -226,8 +264,11 @@ def build(
     samples = 16 if rules.samples is None else rules.samples
     scorer = LikelihoodScorer(model) if scorer is None else scorer
     match name:
-        case "sample" | "greedy":
+        case "sample" | "greedy" | "momentum":
             return Autoregressive(drawn)
+        case "contrastive-search":
+            alpha, k = rules.given.get("penalty", 0.6), rules.given.get("candidates", 5)
+            return Autoregressive(ContrastiveSearch(plain, alpha, k))
         case "beam-search":
             power = 1.0 if rules.length_penalty is None else rules.length_penalty
             return BeamSearch(

@@ -15,6 +15,7 @@ from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.stop import Stop
 from models import checkpoints
+from models.form import Form, formed
 from models.reward_checkpoints import load_reward
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
@@ -73,8 +74,9 @@ class Source:
     positions: int
 
 
-def open_model(name: str) -> Source:
-    """A generator by its zoo name or folder.
+def open_model(name: str, form: Form = "scanned") -> Source:
+    """A generator by its zoo name or folder, in the form that it is to run in: "auto" for
+    decoding, "scanned" where it is trained or compiled for a few tokens only.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -89,7 +91,7 @@ def open_model(name: str) -> Source:
         rows = checkpoints.Checkpoint(_folder(name)).config.rows
         codec = Codec(load_tokenizer(name).fitted(rows))
         model = checkpoints.load(name, vocab_size=codec.text.check_rows(rows))
-    return Source(name, model, codec, model.config.max_positions)
+    return Source(name, formed(model, form), codec, model.config.max_positions)
 
 
 def folder_of(name: str) -> Path:

@@ -21,6 +21,7 @@ from typing import Any
 from experiments.tasks import tokenizer
 from experiments.tasks.tokenizer import TaskTokenizer
 from models import checkpoints
+from models.denoisers import load_denoiser
 from models.heads import files
 from models.heads.acceptance import AcceptanceHead
 from models.heads.clover import Clover
@@ -38,7 +39,7 @@ class Shipped:
     """A model of the zoo.
 
     Attributes:
-      model: a `Transformer`, a `RewardModel` or one of `HEADS`, by the card's `kind`.
+      model: a `Transformer`, a `Denoiser`, a `RewardModel` or one of `HEADS`, by the card's `kind`.
       tokenizer: its vocabulary; a head's is its target's.
       card: how it was made and what it scores.
       folder: the checkpoint.
@@ -83,6 +84,8 @@ def read(folder: Path) -> Shipped:
     # Weights may be stored in half precision; every user computes in full.
     if card["kind"] == "reward":
         model = load_reward(folder, dtype="float32").model
+    elif card["kind"] == "denoiser":
+        model = load_denoiser(folder, dtype="float32")
     else:
         model = checkpoints.load(folder, dtype="float32")
     return Shipped(model, tokenizer.load(folder), card, folder)

@@ -12,8 +12,10 @@ from flax import nnx
 
 from experiments.zoo import digest, read
 from experiments.zoo.recipe import Recipe
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.train.fit import Checkpoints, fit
 from models import export
+from models.denoisers import save_denoiser
 from models.heads import files
 from models.reward_checkpoints import save_reward
 
@@ -75,10 +77,13 @@ def _write(recipe: Recipe, model: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as companions:
         codec.save(Path(companions))
         common: dict = {"family": "llama", "tokenizer": companions, "overwrite": True}
+        ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
         if recipe.kind == "reward":
             save_reward(model, folder, pad=codec.pad_id, **common)
+        elif recipe.mask_id is not None:
+            common |= {"family": "llada", "config": ends | {"pad_token_id": codec.pad_id}}
+            save_denoiser(Denoiser(model, recipe.mask_id), folder, **common)
         else:
-            ends = {"bos_token_id": codec.bos_id, "eos_token_id": codec.eos_id}
             export.save(model, folder, config=ends, **common)
 
 

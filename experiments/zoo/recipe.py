@@ -27,7 +27,7 @@ class Recipe:
 
     Attributes:
       name: folder of its weights.
-      kind: "generator", "reward", or "head": a part that is no model without its target.
+      kind: "generator", "denoiser", "reward", or "head": no model without its target.
       about: one sentence for the card.
       tokenizer: the vocabulary, shared by a family.
       create: a fresh model from a seed.
@@ -39,6 +39,7 @@ class Recipe:
         a cosine over what is left; 0 for one cosine over all steps.
       stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
       target: the shipped model that it serves, frozen while this one trains; a head's own.
+      mask_id: a denoiser's mask.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Recipe:
     seed: int = 0
     stored: str = "float32"
     target: str | None = None
+    mask_id: int | None = None
 
     def rate(self) -> optax.Schedule:
         """5 % warm-up, then a cosine to a twentieth."""

@@ -13,6 +13,7 @@ from experiments.tasks.batches import ExampleBatches, PreferenceBatches
 from experiments.tasks.dialog import Dialog
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import (
+    denoiser_recipes,
     head_recipes,
     load,
     program_recipe,
@@ -116,6 +117,27 @@ def _arithmetic() -> Recipe:
     )
 
 
+def _arithmetic_small() -> Recipe:
+    """Of the family's tokenizer and task, so that the two can take turns in one text."""
+
+    def stream(split, seed):
+        return as_dict(ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 32, (96,), seed, split))
+
+    return Recipe(
+        name="arithmetic-small",
+        kind="generator",
+        about="a small brother of `arithmetic`: right where little is to be carried",
+        tokenizer=ARITHMETIC.tokenizer,
+        create=_language(ARITHMETIC.tokenizer(), hidden=64, layers=2),
+        loss=next_token,
+        batches=lambda: stream("train", 13),
+        score=held_out(next_token, lambda: stream("validation", 5)),
+        steps=1000,
+        peak=6e-3,
+        stored="float16",
+    )
+
+
 def _arithmetic_draft() -> Recipe:
     def stream(split, seed):
         codec = ARITHMETIC.tokenizer()
@@ -141,9 +163,12 @@ def _arithmetic_draft() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "denoiser": denoiser_recipes.denoiser,
+    "denoiser-twin": denoiser_recipes.twin,
     "dialog": _dialog,
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
+    "arithmetic-small": _arithmetic_small,
     "arithmetic-draft": _arithmetic_draft,
     "arithmetic-steps": step_recipes.arithmetic_steps,
     "programs": program_recipe.writer,

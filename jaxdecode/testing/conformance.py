@@ -43,18 +43,22 @@ class Subject:
 
     Attributes:
       make: assembles the decoder from a model, end rules and the most tokens to emit.
-      model: at least 5 tokens.
+      model: an `EnumerableLM`, or another of at least 5 tokens whose `logprob` is given.
       pooled: the method spends on several responses per prompt, of which one is returned.
       roomier: the same decoder with larger caches, where there is such an option.
       shapes: names of static floats that set shapes, as a fraction of rows kept does.
+      prefills: a prompt of several tokens has a pass of its own.
+      logprob: log p(response | prompt), where it is not that of the causal `model`.
     """
 
     make: Make
-    model: EnumerableLM = field(default_factory=lambda: EnumerableLM.random(3, 6))
+    model: Any = field(default_factory=lambda: EnumerableLM.random(3, 6))
     max_tokens: int = 5
     pooled: bool = False
     roomier: Make | None = None
     shapes: tuple[str, ...] = ()
+    prefills: bool = True
+    logprob: Callable[[Sequence[int], Sequence[int]], float] | None = None
     traces: int = field(default=0, init=False)
 
     def __post_init__(self):
@@ -151,7 +155,7 @@ def check_usage(subject: Subject) -> None:
     accepted = (usage.histogram * steps).sum(1)
     np.testing.assert_array_equal(accepted, usage.accepted, "the histogram counts acceptances")
     if steps.size > 1:
-        prefills = np.asarray(subject.prompt.length > 1, int)
+        prefills = np.asarray(subject.prompt.length > 1, int) * subject.prefills
         passes = usage.target_passes - prefills
         np.testing.assert_array_equal(usage.histogram.sum(1), passes, "one entry a verify pass")
         _positive(usage.drafted + 1 - usage.accepted, "accepted <= drafted")
@@ -203,7 +207,10 @@ def check_logprob(subject: Subject) -> None:
     for result in (subject.ending(), subject.ending([0, 2])):
         for row, prompt in enumerate(PROMPTS):
             output = result.tokens[row, : result.length[row]].tolist()
-            expected = sequence_logprob(subject.model, prompt, output)
+            if subject.logprob is None:
+                expected = sequence_logprob(subject.model, prompt, output)
+            else:
+                expected = subject.logprob(prompt, output)
             np.testing.assert_allclose(result.logprob[row], expected, 1e-4, 1e-4, err_msg="logprob")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import TransformerConfig
+from models.families.diffusion import DREAM, EXPERTS, FAST_DLLM, LLADA, SDAR
 from models.families.family import Family, Source
 from models.families.fields import Fields
 from models.families.foreign import refuse_foreign
@@ -26,6 +27,10 @@ FAMILIES: tuple[Family, ...] = (
     OPT,
     GPT2,
     GEMMA3_MULTIMODAL,
+    LLADA,
+    DREAM,
+    SDAR,
+    FAST_DLLM,
 )
 
 
@@ -36,6 +41,11 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
         if family.model_type == kind:
             refuse_foreign(config)
             return family
+    if kind in EXPERTS:
+        raise ValueError(
+            f"config.json: model_type={kind!r} is a denoiser with a mixture of experts, which is "
+            "not built; a dense one (LLaDA 8B, Dream 7B, SDAR up to 8B, Fast-dLLM v2) is"
+        )
     known = ", ".join(family.model_type for family in FAMILIES)
     raise ValueError(f"{where}: model_type={brief(kind)} is not supported; known are {known}")
 

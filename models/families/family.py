@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.config import TransformerConfig
 from models.families.fields import Fields
@@ -34,6 +34,15 @@ class Source:
         return shape[::-1] if self.transpose else shape
 
 
+class Canvas(NamedTuple):
+    """How the canvas of a denoiser is read: the fields of `jaxdecode.denoiser.Denoiser`."""
+
+    mask_id: int
+    shift: bool = False
+    causal_blocks: int | None = None
+    longest: int | None = None
+
+
 @dataclass(frozen=True)
 class Family:
     """One `model_type`.
@@ -46,6 +55,7 @@ class Family:
       names: our path -> Source.
       prefix: of the names of all backbone tensors; `aliases` are other prefixes in use.
       ignored: patterns of further tensors that carry no weights of the language model.
+      canvas: config.json -> how a denoiser's canvas is read; None for a causal model.
     """
 
     model_type: str
@@ -56,6 +66,7 @@ class Family:
     prefix: str = "model."
     aliases: tuple[str, ...] = ("",)
     ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
+    canvas: Callable[[Fields], Canvas] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "read", _named(self.read))

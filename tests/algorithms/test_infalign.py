@@ -324,7 +324,7 @@ def test_another_run_does_not_go_on_in_its_folder(tmp_path) -> None:
     """Named by what differs: the strength, the optimiser, the seed, the procedure."""
     plan = replace(PLAN, steps=2, optimizer=optax.adam(0.1))
 
-    def run(beta=0.3, samples=None, **changes):
+    def run(beta: Any = 0.3, samples: Any = None, **changes: Any):
         run_plan = replace(plan, **changes)
         procedure = BestOf(4) if samples is None else WorstOf(samples)
         return infalign(GENERATOR, SCORER, PROMPTS, beta, procedure, plan=run_plan, folder=tmp_path)

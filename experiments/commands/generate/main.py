@@ -36,6 +36,7 @@ from experiments.inputs.sources import Source
 from jaxdecode.distributed import initialize
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
+from models.form import Form
 from models.rewards import RewardModel
 from models.stream import TextStream
 
@@ -67,6 +68,8 @@ class Options:
     """Of every random draw."""
     batch: int = 8
     """Prompts decoded together."""
+    form: Form = "auto"
+    """The model's layers: scanned compiles at once, written (out) runs up to twice as fast."""
     stream: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one response as it is being written."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -93,7 +96,7 @@ def prepare(options: Options) -> Job:
     if options.chat:
         requests = [_as_chat(request) for request in requests]
     requests = requests[jax.process_index() :: jax.process_count()]
-    source = sources.open_model(options.model)
+    source = sources.open_model(options.model, options.form)
     reward = options.rules.reward
     scored = reward not in (None, decoders.LIKELIHOOD)
     scorer = sources.open_reward(reward, source) if scored else None

@@ -1,0 +1,1 @@
+"""Fill a canvas of masks: which places are decided in which pass."""
