@@ -100,15 +100,17 @@ def prepare(options: Options) -> Job:
     reward = options.rules.reward
     scored = reward not in (None, decoders.LIKELIHOOD)
     scorer = sources.open_reward(reward, source) if scored else None
-    stop = source.codec.stop(options.stop)
-    draft = sources.open_draft(options.rules.draft, source)
-    decoder = decoders.build(
-        options.decoder, options.rules, source.model, stop, scorer, draft, source.codec.piece
-    )
     longest = {source.name: source.positions}
     if scorer is not None:
         longest[str(reward)] = cast(RewardModel, scorer.model).config.max_positions
-    tokens = [_encoded(request, source, longest, options.rules.max_tokens) for request in requests]
+    most = options.rules.max_tokens
+    tokens = [_encoded(request, source, longest, most) for request in requests]
+    model = source.model.within(max(map(len, tokens), default=1) + most)
+    stop = source.codec.stop(options.stop)
+    draft = sources.open_draft(options.rules.draft, source)
+    decoder = decoders.build(
+        options.decoder, options.rules, model, stop, scorer, draft, source.codec.piece
+    )
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
