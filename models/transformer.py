@@ -122,6 +122,15 @@ class Transformer(nnx.Module):
         """Whether every layer has arrays of its own; see `models.form`."""
         return isinstance(self.layers, nnx.List)
 
+    def within(self, longest: int) -> Transformer:
+        """The same for texts of at most `longest` tokens; a model that works twice (see
+        `TransformerConfig.longest`) is spared it where they end before the change."""
+        if not self.config.crossing or longest > self.config.crossing:
+            return self
+        model = nnx.merge(*nnx.split(self))
+        model.config = dataclasses.replace(self.config, longest=longest)
+        return model
+
     def unstacked(self) -> Transformer:
         """The same weights with every layer's in arrays of their own, the layers written out.
 

@@ -332,13 +332,14 @@ def test_another_run_does_not_go_on_in_its_folder(tmp_path) -> None:
     policy = run()
     np.testing.assert_array_equal(run().law(), policy.law())
     run(steps=3)  # longer, and still the same
-    for changes, named in (
+    others: list[tuple[dict[str, Any], str]] = [
         ({"beta": 0.4}, r"differs in data\[0\]: setting.beta, data\[0\]: setting.reward,"),
         ({"samples": 4}, r"differs in data\[0\]: setting.reward,"),
         ({"optimizer": optax.adam(0.2)}, "differs in optimizer;"),
         ({"learner": GroupRelative()}, "differs in loss, rollout;"),
         ({"group": 4}, r"differs in data\[0\]: setting.group, "),
-    ):
+    ]
+    for changes, named in others:
         with pytest.raises(ValueError, match=f"policy holds another run: it {named}"):
             run(steps=3, **changes)
 

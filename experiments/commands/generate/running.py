@@ -66,6 +66,8 @@ def prepare(options: Options, name: Name) -> Job:
     for reader in opened.readers:
         longest[str(rules.process_reward or rules.reward)] = reader.config.max_positions
     tokens = [_encoded(request, source, longest, rules.max_tokens) for request in requests]
+    most = max(map(len, tokens), default=1) + rules.max_tokens
+    source = dataclasses.replace(source, model=source.model.within(most))
     batch = min(options.batch, max(1, len(requests)))
     decoder = opening.decoder_of(name, rules, source, stop, opened, tokens, batch)
     for request, ids in zip(requests, tokens, strict=True):
