@@ -25,8 +25,8 @@ from jaxdecode.result import Result
 from jaxdecode.rows import Expander, Rows
 from jaxdecode.types import Array, Int, Key
 
-SEGMENTS = 16  # of the longest response
-SHARE = 4  # rows are refilled by a quarter of the batch
+SEGMENTS = 32  # of the longest response
+SHARE = 8  # rows are refilled by an eighth of the batch
 
 
 @runtime_checkable

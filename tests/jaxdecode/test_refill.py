@@ -47,7 +47,7 @@ def test_refilled_rows_emit_what_they_emit_alone(kind: str, monkeypatch) -> None
     assert lengths.min() < lengths.max() == 20, "some rows end early"
     waves = sum(lengths[first : first + BATCH].max() for first in range(0, 23, BATCH))
     if kind == "plain":
-        assert refill.SEGMENTS == 16 and 2 * len(segments) < waves, "fewer steps than waves take"
+        assert len(segments) < waves, "of one token each: fewer steps than waves take"
 
 
 def test_fewer_prompts_than_rows_are_one_wave(monkeypatch) -> None:

@@ -23,7 +23,7 @@ TEXT = """HloModule jit_run, is_scheduled=true
   %fusion.1 = bf16[16,3584] fusion(%x, %w), backend_config={"estimated_cycles":"32728"}
   %store = bf16[2,16] custom-call(%x), custom_call_target="tpu_custom_call"
   %all-reduce.1 = bf16[16,4096] all-reduce(%fusion.1), to_apply=%add
-  %while.2 = (s32[]) while(%t), condition=%none, body=%rows, metadata={op_name="jit(run)/while/body/while/body/scatter"}
+  %while.2 = (s32[]) while(%t), condition=%none, body=%rows, NAMED/while/body/while/body/scatter"}
 }
 
 %running (p: (s32[])) -> pred[] {
@@ -33,14 +33,17 @@ TEXT = """HloModule jit_run, is_scheduled=true
 %step (p: (s32[])) -> (s32[]) {
   %fusion.2 = f32[16,32064] fusion(%x, %w), backend_config={"estimated_cycles":"371340"}
   %gather = f32[4,4,2] all-gather-start(%x), backend_config={"estimated_cycles":"60"}
-  %while.3 = (s32[]) while(%t), condition=%none, body=%layer, metadata={op_name="jit(run)/while/body/while"}, backend_config={"known_trip_count":{"n":"2"}}
+  %while.3 = (s32[]) while(%t), condition=%none, body=%layer, NAMED/while/body/while"}, TWICE
 }
 
 ENTRY %main (p: (s32[])) -> (s32[]) {
   %copy.1 = bf16[2] copy(%p), backend_config={"estimated_cycles":"7"}
-  %while.4 = (s32[]) while(%t), condition=%running, body=%step, metadata={op_name="jit(run)/while"}
+  %while.4 = (s32[]) while(%t), condition=%running, body=%step, NAMED/while"}
 }
 """
+TEXT = TEXT.replace("NAMED", 'metadata={op_name="jit(run)').replace(
+    "TWICE", 'backend_config={"known_trip_count":{"n":"2"}}'
+)
 
 
 def test_loops_are_read_with_their_cycles_and_collectives() -> None:
@@ -54,6 +57,9 @@ def test_loops_are_read_with_their_cycles_and_collectives() -> None:
     assert (step.trips, layer.trips) == (None, 2)
     assert [loop.made for loop in program.walk()] == [False, False, False, True]
     assert rows.origin.endswith("/scatter")
+
+
+OVER = "x: 5 x all-gather in layer_collectives, over 0"
 
 
 def test_what_is_over_its_budget_is_named() -> None:
