@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxdecode import autoregress, struct
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.rows import Expander, check_start
+from jaxdecode.rows import Expander, Rows, check_start
 from jaxdecode.types import Array, Key
 
 
@@ -19,9 +19,16 @@ class Autoregressive:
 
     generator: Expander
 
+    @property
+    def expander(self) -> Expander:
+        return self.generator
+
+    def finish(self, rows: Rows) -> Result:
+        """See `jaxdecode.refill.Refillable`."""
+        return autoregress.finish(self.generator, rows, trace=rows.meter)
+
     def check(self, prompt: Prompt) -> None:
         check_start(self.generator, prompt)
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        rows = autoregress.generate(self.generator, key, prompt)
-        return autoregress.finish(self.generator, rows, trace=rows.meter)
+        return self.finish(autoregress.generate(self.generator, key, prompt))
