@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -150,6 +151,8 @@ def keep(
     `count` are ignored. The fill level advances by `count`. `nodes`: how many the block has,
     where that is known.
     """
+    chex.assert_type([path, count], int)
+    chex.assert_equal_shape_prefix([path, count, cache.length], 1)
     step = jnp.arange(path.shape[1])
     source = jnp.clip(cache.length[:, None] + path, 0, cache.capacity - 1)
     target = jnp.where(step < count[:, None], cache.length[:, None] + step, cache.capacity)
@@ -176,6 +179,8 @@ def fork(cache: Cache, parent: Int[Array, "B K"]) -> Cache:
 
     Row b * K + k of the result is a copy of row parent[b, k] of group b.
     """
+    chex.assert_rank(parent, 2)
+    chex.assert_type(parent, int)
     return _moved(cache, lambda array, axis: _take(array, parent, axis))
 
 

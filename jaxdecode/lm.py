@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -169,6 +170,12 @@ def extend(
         )
     depth = jnp.broadcast_to(jnp.arange(count), (batch, count)) if depth is None else depth
     valid = jnp.ones((batch, count), bool) if valid is None else valid
+    chex.assert_type([tokens, depth, valid], [int, int, bool])
+    chex.assert_equal_shape([tokens, depth, valid])
+    chex.assert_shape(cache.length, (batch,))
+    if block is not None:
+        chex.assert_shape(block, (batch, count, count))
+        chex.assert_type(block, bool)
     view = View(
         position=cache.length[:, None] + depth,
         start=cache.length,

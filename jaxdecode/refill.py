@@ -34,7 +34,9 @@ class Refillable(Protocol):
     """A decoder of one response a prompt, which is what `expander` emits."""
 
     @property
-    def expander(self) -> Expander: ...
+    def expander(self) -> Expander:
+        """What emits the tokens."""
+        ...
 
     def check(self, prompt: Prompt) -> None: ...
 

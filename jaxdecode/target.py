@@ -43,10 +43,12 @@ class Target:
 
     @property
     def devices(self) -> int:
+        """Of the mesh; one without a mesh."""
         return 1 if self.mesh is None else self.mesh.size
 
     @property
     def interpreted(self) -> bool:
+        """Whether kernels run as plain JAX, which a CPU can check them by."""
         return self.kernels == "interpreted"
 
     @property

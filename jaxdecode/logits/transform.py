@@ -121,6 +121,7 @@ class Chain:
 
     @property
     def rises(self) -> bool | Bool[Array, ""]:
+        """Whether one of them may make log-probabilities larger than 0."""
         return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
 
     def init(self, prompt: Prompt) -> tuple:
