@@ -16,7 +16,8 @@ from algorithms.search.pg_td import PlanningGuided
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator, generate
 from jaxdecode.decoder import decode
-from jaxdecode.host import HostJudge, Tokens
+from jaxdecode.host import HostJudge
+from jaxdecode.host_calls import Tokens
 from jaxdecode.logits import Identity
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.prompt import Prompt
