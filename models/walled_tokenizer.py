@@ -75,6 +75,12 @@ class WalledTokenizer:
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         return len(self.get_vocab(with_added_tokens))
 
+    def get_added_tokens_decoder(self) -> dict[int, str]:
+        """Id -> text of the tokens that are no part of the model's own vocabulary."""
+        return {
+            entry["id"]: entry["content"] for entry in json.loads(self.to_str())["added_tokens"]
+        }
+
     def token_to_id(self, token: str) -> int | None:
         return self._vocabulary.get(token)
 
