@@ -39,7 +39,7 @@ demo: $(VENV)/.installed
 
 # What needs the real model itself.
 real: $(VENV)/.installed-real
-	$(PY) -m pytest -m real
+	$(PY) -m pytest -m "real and not parity"
 
 docs: $(VENV)/.installed-docs
 	$(PY) -m experiments docs --out out/docs

@@ -87,6 +87,12 @@ class WalledTokenizer:
         """How many tokens have an id."""
         return len(self.get_vocab(with_added_tokens))
 
+    def get_added_tokens_decoder(self) -> dict[int, str]:
+        """Id -> text of the tokens that are no part of the model's own vocabulary."""
+        return {
+            entry["id"]: entry["content"] for entry in json.loads(self.to_str())["added_tokens"]
+        }
+
     def token_to_id(self, token: str) -> int | None:
         """The id of a token, None for what is none."""
         return self._vocabulary.get(token)

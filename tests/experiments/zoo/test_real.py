@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.speculative.prompt_lookup import prompt_lookup
 from experiments import zoo
 from experiments.inputs import sources
 from experiments.zoo import real
+from models.session import open_session
+from models.tokenizer_files import load_tokenizer
 from tests.models.gguf.writing import convert
 
 WHEEL = real.REAL["smollm2"]
@@ -78,19 +81,34 @@ def test_a_gguf_file_is_a_model_by_its_path(tmp_path: Path):
         sources.open_model(str(tmp_path / "none.gguf"))
 
 
+# Tokens of texts that are easy to get wrong, as llama.cpp reads them from the same file.
+TOKENS = {
+    "été naïve 你好 🙂🙃 ok\r\n\r\nThe end.": [
+        19380, 2756, 15486, 46494, 216, 18645, 250, 48392, 138, 47526, 10813, 243, 221, 10907,
+        7209, 198, 504, 1112, 30,
+    ],
+    "def f(x):\n    return x**2  # 3.14\n": [
+        1604, 275, 24, 104, 727, 472, 1003, 1792, 828, 34, 216, 907, 216, 35, 30, 33, 36, 198,
+    ],
+    "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n": [
+        1, 4093, 198, 6004, 2, 198, 1, 520, 9531, 198,
+    ],
+}  # fmt: skip
+
+
 @pytest.mark.real
-def test_it_chats():
-    """The very model: what it answers, greedily, to a question it knows."""
-    import jax
+def test_it_reads_texts_as_llama_cpp_does():
+    codec = load_tokenizer(real.path("smollm2"))
+    for text, tokens in TOKENS.items():
+        assert codec.encode(text) == tokens, text
+    assert (codec.bos, codec.eos) == (1, (0, 2))
 
-    from jaxdecode.autoregress import Generator, generate
-    from jaxdecode.logits import Identity
-    from jaxdecode.prompt import Prompt
-    from jaxdecode.sampling import Greedy
 
-    source = sources.open_model("smollm2")
-    question = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = Prompt.of([source.codec.prompt(question)])
-    generator = Generator(source.model, Identity(), Greedy(), source.codec.stop(), 24)
-    rows = jax.jit(generate)(generator, jax.random.key(0), prompt)
-    assert "Paris" in source.codec.decode(rows.tokens[0, : int(rows.length[0])].tolist())
+@pytest.mark.real
+def test_it_answers_and_drafts_change_nothing():
+    """What the very model says, greedily, to a question it knows, plain and drafted."""
+    lm = open_session(real.path("smollm2")).using(max_tokens=24)
+    plain = lm.chat("What is the capital of France?")
+    assert "Paris" in plain.text and plain.status == "eos"
+    drafted = lm.using(prompt_lookup).chat("What is the capital of France?")
+    assert drafted.text == plain.text

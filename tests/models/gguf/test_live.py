@@ -95,6 +95,8 @@ def test_the_real_file_writes_what_llama_cpp_writes():
     text each token is our likeliest, or within 0.3 of it on logits that reach 30."""
     from experiments.zoo import real
 
+    if "smollm2" not in real.names():
+        pytest.skip("the real model's package is not installed; `make real` does that")
     path = real.path("smollm2")
     model, codec = load(path), load_tokenizer(path)
     turn = "<|im_start|>user\nName a river.<|im_end|>\n<|im_start|>assistant\n"
