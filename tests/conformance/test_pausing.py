@@ -12,7 +12,7 @@ from algorithms.tokens.ead import EAD
 from algorithms.tokens.exact_extract import ExactExtract
 from algorithms.tokens.lud import LUD
 from algorithms.tokens.switches import RollingEntropy
-from algorithms.tokens.triggers import Chance, Uncertain
+from algorithms.tokens.triggers import Uncertain
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature, TopP, chain
 from jaxdecode.passage import Whole
@@ -32,10 +32,6 @@ def adadec(model, stop, max_tokens):
     return AdaDec(rules(model, stop, max_tokens), Uncertain(1.2), 2, 2)
 
 
-def by_chance(model, stop, max_tokens):
-    return AdaDec(rules(model, stop, max_tokens), Chance(0.4), 3, 2)
-
-
 def ead(model, stop, max_tokens):
     """The large model twice: the log-probability that is checked is that under one model."""
     switch = RollingEntropy(1.3, 2, 1, start_large=True)
@@ -52,7 +48,6 @@ def exact_extract(model, stop, max_tokens):
 
 ROWS: dict[str, dict[str, Any]] = {
     "adadec": {"make": adadec},
-    "adadec, by chance": {"make": by_chance},
     "ead": {"make": ead},
     "lud": {"make": lud},
     "exact_extract": {"make": exact_extract},

@@ -14,8 +14,10 @@ curve's middle, looking ahead always, at random as often, to the end of a line, 
 and a beam search of as many. Claims are judged by 95 % bootstrap intervals over questions. About 4
 minutes on two cores. The preset `paper` takes a published checkpoint and HumanEval's file by path.
 
-To expect: the style of the sum is chosen rightly nearly always; on the other tasks little is
-gained, since a wrong digit or operation is followed by text as fluent as a right one.
+To expect: on list programs nothing is gained, 22 % pass with and without, by chance and with beams:
+a wrong operation is followed by text as fluent as a right one. The learned threshold lies where the
+first choice is right half the time, as published, but this small model's law is that uncertain
+before four tokens in ten, where the published ones are before one in fourteen.
 """
 
 from __future__ import annotations

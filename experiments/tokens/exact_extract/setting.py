@@ -146,9 +146,21 @@ def squad_world(config: Config, source: Source) -> World:
             unaligned.append(asked.number)
         parts = windows(asked.context, lambda part, q=asked.question: len(prompt(part, q)) <= room)
         for part in parts:
+            inside = own.piece(part)
+            if first(closing, [*inside, *closing]) != len(inside):
+                raise ValueError(
+                    f"question {asked.number}: its context has {QUESTION!r} in it, where the "
+                    "passage is to end; leave the question out"
+                )
             items.append(Item(prompt(part, asked.question), part, asked.answers, index))
     rule = Between.of(opening, closing)
     return World(own, rule, items, own.text.eos[0], tuple(unaligned))
+
+
+def first(pattern: list[int], tokens: list[int]) -> int:
+    """Where a pattern that is there begins."""
+    size = len(pattern)
+    return next(i for i in range(len(tokens)) if tokens[i : i + size] == pattern)
 
 
 @dataclass(frozen=True)
