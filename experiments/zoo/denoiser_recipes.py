@@ -83,6 +83,8 @@ def denoiser() -> Recipe:
                 Denoiser(model, mask_id()), Top(), Greedy(), STOP, places, places
             )
         ),
+        # Stopped while it still learned: what it was not yet right on, the card says. A longer run
+        # takes more of both numbers.
         steps=STEPS,
         peak=1.5e-3,
         hold=HELD,
