@@ -120,6 +120,7 @@ class Chain:
 
     @property
     def rises(self) -> bool | Bool[Array, ""]:
+        """One of them does."""
         return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
 
     def init(self, prompt: Prompt) -> tuple:
