@@ -204,6 +204,24 @@ def spread(tree: Any, copies: int) -> Any:
     return _rows(tree, lambda cache: _moved(cache, several), lambda x: several(x, 0))
 
 
+def put_rows(tree: Any, new: Any, at: Int[Array, "F"]) -> Any:
+    """A tree, as of `gather`, whose rows `at` are those of another with fewer rows; an index past
+    the end is dropped."""
+
+    def put_in(old: Any, new: Any) -> Any:
+        if not isinstance(old, Cache):
+            return old.at[at].set(new, mode="drop")
+        return replace(
+            old,
+            k=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.k, new.k),
+            v=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.v, new.v),
+            position=put_in(old.position, new.position),
+            length=put_in(old.length, new.length),
+        )
+
+    return jax.tree.map(put_in, tree, new, is_leaf=lambda leaf: isinstance(leaf, Cache))
+
+
 def _take(array: Array, parent: Int[Array, "B K"], axis: int) -> Array:
     """Rows of each group; groups are a batch of gathers, as rows are in `scatter`."""
     groups, count = parent.shape

@@ -87,9 +87,10 @@ class ModelCost:
     FLOPs of a pass = 2 * parameters per token + attention per (query, key) pair.
     """
 
-    parameters: int = struct.field(pytree_node=False)
-    attention: int = struct.field(pytree_node=False)
-    cache_bytes: int = struct.field(pytree_node=False)
+    # Counted on the host, where numbers have no end.
+    parameters: int = struct.field(pytree_node=False, range=(0, 2**63))
+    attention: int = struct.field(pytree_node=False, range=(0, 2**63))
+    cache_bytes: int = struct.field(pytree_node=False, range=(0, 2**63))
 
 
 class Backbone(Protocol):

@@ -117,13 +117,13 @@ class Unmasker:
         if self.cache != "none":
             cache = self.denoiser.model.init_cache(rows, capacity)
         usage = Usage.zeros(rows).add(prompt_tokens=jnp.where(index == 0, prompts.length, 0))
-        from_zero = self.infill or self.denoiser.causal_blocks is not None
+        size = self.denoiser.causal_blocks or 1
         canvas = Canvas.of(
             prompts,
             capacity,
             self.denoiser.mask_id,
             None if self.infill else self.max_tokens,
-            jnp.where(from_zero, 0, prompts.length),
+            0 * prompts.length if self.infill else prompts.length // size * size,
             chooser=self.chooser.init(rows, self.block),
             remasker=self.remasker.init(rows, self.block),
             meter=by_place(self.meter.init(rows * capacity), rows),

@@ -8,10 +8,7 @@ from pathlib import Path
 
 SAVE = "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
 # What is done with a file of llama.cpp's format.
-GGUF = (
-    "open the release in safetensors that it was made of, or write one with transformers: "
-    "AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(new_folder)"
-)
+GGUF = "give the file itself, whose name must end in .gguf, in place of the folder"
 
 
 def advice(folder: Path) -> str | None:

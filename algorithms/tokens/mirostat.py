@@ -177,7 +177,9 @@ def moved(
 
 def exponent(logits: Float[Array, "R V"], head: int) -> Float[Array, "R"]:
     """The Zipf exponent s of the `head` most probable tokens, by least squares."""
-    top = jax.lax.top_k(logits, min(head, logits.shape[1]))[0]
+    # The barrier keeps the slices below from turning the selection into a sort on a CPU, which
+    # takes a hundred times as long.
+    top = jax.lax.optimization_barrier(jax.lax.top_k(logits, min(head, logits.shape[1]))[0])
     rank = jnp.arange(1, top.shape[1], dtype=jnp.float32)
     there = ~jnp.isneginf(top[:, 1:])  # an excluded token has no ratio
     t = jnp.where(there, jnp.log1p(1 / rank), 0.0)

@@ -30,7 +30,7 @@ class Uncertain:
 
     def __post_init__(self):
         value: Any = self.threshold
-        if isinstance(value, int | float | np.generic) and not float(value) >= 0:
+        if isinstance(value, int | float | np.floating) and not float(value) >= 0:
             raise ValueError(f"threshold={value}: an entropy in nats is at least 0")
 
     def __call__(self, keys: Key[Array, "R"], entropy: Float[Array, "R"]) -> Bool[Array, "R"]:

@@ -128,16 +128,3 @@ EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
     "mirostat_top_k": _several("mirostat_top_k", _bits(MirostatTopK), "BITS [RATE]"),
     "begin_with": lambda x, to: logits.ForcedTokens.of(to.spelled("begin_with", [x])[0]),
 }
-# Searches are changed by these alone.
-RANKING = (
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "dry",
-    "no_repeat_ngram_size",
-    "bad_words",
-    "allowed_token_ids",
-    "choices",
-    "min_tokens",
-    "begin_with",
-)

@@ -64,8 +64,9 @@ class ExcludeTop:
         (1 - probability) softmax(then(logits)) + probability softmax(then(xtc(logits))),
 
     which is what this returns: no randomness beyond the token's own draw, the same law, and a
-    verifier can ask for it at every node. What else is to be done after the coin belongs into
-    `then` and not behind this transform, where it would edit the mixture.
+    verifier can ask for it at every node. Greedy decoding takes the likeliest token of the mixture.
+    What else is to be done after the coin belongs into `then` and not behind this transform, where
+    it would edit the mixture.
 
     Attributes:
       threshold, probability: in [0, 1].

@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from jaxdecode import struct
 from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import as_float, in_32_bits
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -181,9 +182,10 @@ def check_number(
         return
     if np.ndim(value) > 0:
         return
-    number = float(value)
+    number = in_32_bits(value)
     least = low < number if above else low <= number
     if not (least and number <= high and math.isfinite(number)):
         bounds = f"{'>' if above else '>='} {low:g}"
         bounds += f" and <= {high:g}" if high < math.inf else ""
-        raise ValueError(f"{name}={value} must be finite and {bounds}{fix}")
+        bounds += "" if number == as_float(value) else f" (in 32 bits it is {number:g})"
+        raise ValueError(f"{name}={str(value)[:60]} must be finite and {bounds}{fix}")

@@ -36,7 +36,9 @@ COLD = Temperature(1e-6)
 
 
 def static(chooser: Any = None, smooth: float = 3.0, max_tokens=6, **options: Any) -> Unmasker:
-    denoiser = Hashed.of(3, prompt=9, smooth=smooth)
+    # Beside 1e7 what depends on the state is lost in rounding: guesses that never change.
+    sharpness = 1 / smooth if smooth > 1e6 else 1.0
+    denoiser = Hashed.of(3, prompt=9, smooth=smooth, sharpness=sharpness)
     denoiser = replace(denoiser, causal_blocks=options.pop("causal", None))
     options = {"sampler": Greedy(), "stop": NEVER, "block": 6} | options
     chooser = Top() if chooser is None else chooser
@@ -121,7 +123,8 @@ def test_a_wrong_acceptance_is_caught(monkeypatch) -> None:
 def test_every_chooser_it_claims(name) -> None:
     one, many = run(chosen(name), FEW), run(Leaper(chosen(name), 2), FEW)
     assert_lossless(one, many)
-    assert many.usage.target_passes.sum() < one.usage.target_passes.sum()
+    gained = one.usage.target_passes.sum() - many.usage.target_passes.sum()
+    assert gained > 0 or name == "two a step"  # drafts of one place more are never two steps
 
 
 def test_sampled_guesses_keep_their_noise() -> None:
@@ -138,7 +141,7 @@ def test_steps_of_several_places() -> None:
     one = run(chosen("two a step"), FEW)
     many = run(freedave(static(Top(Fixed(2))), 2), FEW)
     assert_lossless(one, many)
-    assert many.usage.target_passes.mean() < one.usage.target_passes.mean() == 3
+    assert many.usage.target_passes.sum() < one.usage.target_passes.sum() == 3 * 1000
 
 
 def test_caches_and_layouts() -> None:
@@ -153,21 +156,22 @@ def test_caches_and_layouts() -> None:
 
 
 def test_eager_drafts_reach_into_the_next_block() -> None:
-    """The same text and order as block by block; drafts kept inside a block would need at least
-    two passes for each of the two."""
-    blocks = static(block=3, smooth=6.0, causal=3, cache="prefix")
-    one, across = run(blocks, FEW), run(eager(blocks, 6, blocks=2), FEW)
-    assert_lossless(one, across)
-    assert (np.asarray(across.usage.target_passes) < 4).any()
+    """The same text and order as block by block, where drafts kept inside a block need at least
+    two passes for each of the two; guesses that never change need two in all."""
+    for smooth in (3.0, 1e7):
+        blocks = static(block=3, smooth=smooth, causal=3, cache="prefix")
+        one, across = run(blocks, FEW), run(eager(blocks, 6, blocks=2), FEW)
+        assert_lossless(one, across)
+    assert (across.usage.target_passes == 2).all()
     with pytest.raises(ValueError, match="causal_blocks"):
         eager(static())
 
 
 def test_passes_of_guesses_that_never_change() -> None:
     """1 + ceil((L - 1) / d) passes a block."""
-    four = run(freedave(static(smooth=1e6), 4), CASES)
+    four = run(freedave(static(smooth=1e7), 4), CASES)
     assert (four.usage.target_passes == 3).all()
-    two = run(Leaper(chosen("one a step", smooth=1e6), 2), FEW)
+    two = run(Leaper(chosen("one a step", smooth=1e7), 2), FEW)
     assert (two.usage.target_passes == 4).all()
 
 

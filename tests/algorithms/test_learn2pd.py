@@ -165,9 +165,9 @@ def test_the_oracle_writes_the_reference_in_fewer_passes() -> None:
 def test_a_stuck_oracle_writes_what_it_knows() -> None:
     """Guesses that never change and a reference that is wrong at one place of each block: the
     rest is decided in the first pass, and the second finds nothing new."""
-    steady = Hashed.of(5, seed=2, smooth=1e6)
+    steady = Hashed.of(5, seed=2, sharpness=1e-7, smooth=1e7)
     un = replace(unmasker(Top()), denoiser=steady)
-    wanted = np.asarray(jax.jit(oracles.reference)(un, KEY, PROMPT))
+    wanted = np.array(jax.jit(oracles.reference)(un, KEY, PROMPT))
     wanted[:, 1::BLOCK] = (wanted[:, 1::BLOCK] + 1) % 5
     rows = run(replace(un, chooser=Oracle(jnp.asarray(wanted))), PROMPT)
     assert (rows.usage.target_passes == 2 * NEW // BLOCK).all()
@@ -215,10 +215,10 @@ def test_training_on_a_threshold() -> None:
     confidence = rng.random((400, 8)).astype(np.float32)
     lesson = Lesson(confidence, confidence > 0.8, np.ones((400, 8), bool), np.arange(400) % 40)
     zero = jax.tree.map(jnp.zeros_like, Filter.random(0, 8))
-    np.testing.assert_allclose(loss(zero, lesson), np.log(2), 1e-6)
+    np.testing.assert_allclose(loss(zero, lesson), np.log(2), 1e-5)
     seen, held = lesson.of_prompts(range(30)), lesson.of_prompts(range(30, 40))
     assert len(seen.label) == 300 and len(held.label) == 100
-    filter, losses = train(Filter.random(1, 8), seen, steps=1500)
+    filter, losses = train(Filter.random(1, 8), seen, steps=4000, rate=1e-2)
     assert losses[-1] < 0.15 < losses[0]
     judged = quality(filter, held, 0.9)
     assert judged.false < 0.02 and judged.recall > 0.5

@@ -56,7 +56,7 @@ def test_worked_units() -> None:
     for _ in range(50):
         p = rng.random(30)
         for k in (1, 2, 3, 8):
-            assert units(p, np.ones(30, bool), 0.4, k) == naive.units(p.tolist(), 0.4, k)
+            assert units(p, np.ones(30, bool), 0.4, k) == naive.units(p, 0.4, k)
     assert units(P, np.arange(9) >= 2, 0.9, 4)[0] == (2, 3)  # a prompt has no part in a unit
 
 
@@ -93,11 +93,11 @@ def test_packed_placeholders_are_those_of_texts_of_their_own() -> None:
     batch, _ = Placing(pad, room=4).place(
         np.asarray(text), np.asarray(length), FOUND, np.random.default_rng(0)
     )
-    place, start, group = (jnp.asarray(batch[name]) for name in ("place", "start", "group"))
+    place, start, group = (jnp.asarray(batch[n]) for n in ("place", "start", "group"))
     logits = packed(model, text, length, place, start, group, jnp.int32(pad))
     for slot in np.flatnonzero(batch["group"][0] >= 0):
-        start, place = int(batch["start"][0, slot]), int(batch["place"][0, slot])
-        alone = jnp.concatenate([text[:, :start], jnp.full((1, place - start + 1), pad)], axis=1)
+        first, last = int(batch["start"][0, slot]), int(batch["place"][0, slot])
+        alone = jnp.concatenate([text[:, :first], jnp.full((1, last - first + 1), pad)], axis=1)
         wanted, _ = model.forward(alone)
         np.testing.assert_allclose(logits[0, 9 + slot], wanted[0, -1], atol=1e-4)
     loss, metrics = Loss(rate=0.0)(model, text, mask, length, **batch)

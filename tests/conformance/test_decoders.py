@@ -179,7 +179,7 @@ def controlled(model, stop, max_tokens):
 
 def controlled_by_rank(model, stop, max_tokens):
     generator = Generator(model, MirostatTopK(1.3), Categorical(), stop, max_tokens)
-    return SpeculativeRejection(generator, FunctionScorer(worth), budget=40, width=6)
+    return SpeculativeRejection(generator, FunctionScorer(worth), budget=40, width=5)
 
 
 def of_practice(model, stop, max_tokens):

@@ -9,7 +9,7 @@ import numpy as np
 Law = Callable[[Sequence[int]], np.ndarray]  # a text -> the probability of each next token
 
 
-def units(p: Sequence[float], alpha: float, longest: int) -> list[tuple[int, int]]:
+def units(p: Sequence[float] | np.ndarray, alpha: float, longest: int) -> list[tuple[int, int]]:
     """Maximal runs above alpha, cut from the left."""
     found, place = [], 0
     while place < len(p):

@@ -14,7 +14,7 @@ from experiments.diffusion.parallelbench.known import Row
 from experiments.diffusion.parallelbench.setting import MEASURED, Config
 from experiments.harness.report import Claim
 from experiments.harness.statistics import Floats, paired
-from experiments.tasks.lists import OPERATIONS
+from experiments.tasks.canvas.lists import OPERATIONS
 
 SURE = 0.01  # of a known law's rows together, that chance alone makes one of them stand out
 NEAR = 0.1  # bits, and a tenth, by which a divergence may miss its bound

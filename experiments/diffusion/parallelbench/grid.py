@@ -14,7 +14,7 @@ from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
 from algorithms.diffusion.parallelbench import oracle
 from experiments import zoo
 from experiments.diffusion.parallelbench.setting import Config, Setting
-from experiments.tasks.lists import OPERATIONS
+from experiments.tasks.canvas.lists import OPERATIONS
 from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
 from jaxdecode.choose import Fixed, Top
@@ -162,7 +162,7 @@ class Grid:
             row |= {"tokens per step": float(self.speed[index].mean())}
             row |= {"of the answer": float((self.used / self.passes[index]).mean())}
             row |= {"accuracy": float(self.right[index].mean())}
-            for name in OPERATIONS:
+            for name in (n for n in OPERATIONS if n in self.names):
                 row[name] = float(self.right[index][self.names == name].mean())
             table.append(row)
         return table

@@ -50,7 +50,6 @@ PRESETS = {
     "cpu": Config(),
     "paper": Config(
         denoiser="LLaDA-1.5",
-        twin=None,
         data=Path("parallel_bench"),
         questions=100,
         canvas=32,

@@ -14,9 +14,9 @@ import numpy as np
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.report import Out, Seed
-from experiments.tasks.lists import OPERATIONS, Lists
-from experiments.tasks.mixture import LISTS
-from experiments.tasks.parallel_bench import ParallelBench
+from experiments.tasks.canvas.lists import OPERATIONS, Lists
+from experiments.tasks.canvas.mixture import LISTS
+from experiments.tasks.canvas.parallel_bench import ParallelBench
 from experiments.tasks.task import Example
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
@@ -40,7 +40,8 @@ class Config:
 
     Attributes:
       denoiser: a name in the zoo, or the folder of a published denoiser.
-      twin: an autoregressive model of the same size in the zoo; None for none.
+      twin: an autoregressive model of the zoo that reads the same questions, such as one made by
+        the recipe `denoiser-twin`; None for none.
       data: folder of ParallelBench's published files, for a denoiser that reads English; None for
         the zoo's lists of symbols.
       items: length of the lists whose accuracies are known in closed form.
@@ -56,7 +57,7 @@ class Config:
     """
 
     denoiser: str = "denoiser"
-    twin: str | None = "denoiser-twin"
+    twin: str | None = None
     data: Path | None = None
     items: int = 6
     steps: tuple[int, ...] = (1, 2, 3, 6)

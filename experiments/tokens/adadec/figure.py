@@ -48,4 +48,4 @@ def _costs(axes: Axes, one: Findings) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set(xlabel="tokens evaluated, of each written", ylabel="pass@1, %")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))

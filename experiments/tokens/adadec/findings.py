@@ -78,7 +78,7 @@ def claims(found: list[Findings]) -> list[Claim]:
             measured = (
                 f"{own:.1f} against {base:.1f} %: {mean:+.1f} points ({low:+.1f}..{high:+.1f})"
             )
-            stated.append(Claim(f"{task}: {claim}", paper, measured, low > 0))
+            stated.append(Claim(f"{task}: {claim}", paper, measured, low > 0, (low, high), 0.0))
 
         beats("AdaDec passes more than greedy decoding", "up to +20.9 points, mean +4.4", "greedy")
         beats("it passes more than pausing as often at random", "not measured", "by chance")
@@ -92,6 +92,8 @@ def claims(found: list[Findings]) -> list[Claim]:
                 f"{mean:+.1f} points ({low:+.1f}..{high:+.1f}), {cost:.2f} against {beam:.2f} "
                 "tokens evaluated a token",
                 low > LEAST and cost < beam,
+                (low, high),
+                LEAST,
             )
         )
         if one.rigged:

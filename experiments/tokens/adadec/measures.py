@@ -6,75 +6,54 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens import threshold
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.threshold import Threshold
 from algorithms.tokens.triggers import Chance, Trigger, Uncertain
+from experiments.harness.statistics import correlation
+from experiments.tokens.adadec import reading
 from experiments.tokens.adadec.setting import Config, Subject
 from jaxdecode.decoder import Decoder
-from jaxdecode.prompt import bucket
 from jaxdecode.stop import Stop
 
 Row = dict[str, Any]
-READ = 64  # texts read at once
 EDGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0, 1.3, 1.6, 2.0, 3.0, np.inf)  # of the published table
 NEAR = 0.25  # nats about a threshold
 
 
 def read(subject: Subject) -> Row:
-    """Entropy and rank of every token of the reference solutions, each after those before it."""
-    codec = subject.source.codec
-    texts = []
-    for example in subject.lessons:
-        prompt = codec.prompt(example.prompt)
-        # Read together, so that a tokenizer may merge where prompt and solution meet.
-        whole = codec.prompt(example.prompt + example.target) if codec.strict is None else None
-        whole = whole or [*prompt, *codec.piece(example.target)]
-        texts.append(([*whole, codec.text.eos[0]], len(prompt)))
-    width = bucket(max(len(tokens) for tokens, _ in texts))
-    entropies, ranks = [], []
-    for first in range(0, len(texts), READ):
-        some = texts[first : first + READ]
-        tokens, said = np.zeros((READ, width), np.int32), np.zeros((READ, width), bool)
-        length = np.ones(READ, np.int32)
-        for row, (text, start) in enumerate(some):
-            tokens[row, : len(text)], length[row] = text, len(text)
-            said[row, start : len(text)] = True
-        h, rank = (
-            np.asarray(x) for x in threshold.read(subject.source.model, tokens, said, length)
-        )
-        entropies.append(h[said[:, 1:]])
-        ranks.append(rank[said[:, 1:]])
-    h, rank = np.concatenate(entropies), np.concatenate(ranks)
+    """The solutions of its lessons; see `reading.read`."""
+    pairs = [(example.prompt, example.target) for example in subject.lessons]
+    h, rank = reading.read(subject.source, pairs)
     return {"entropy": h.round(5), "rank": rank}
 
 
-def learned(reading: Row, seed: int) -> Threshold:
+def learned(found: Row, seed: int) -> Threshold:
     """The threshold of what was read."""
-    return threshold.learn(np.asarray(reading["entropy"]), np.asarray(reading["rank"]) == 1, seed)
+    return threshold.learn(np.asarray(found["entropy"]), np.asarray(found["rank"]) == 1, seed)
 
 
-def calibration(reading: Row) -> list[tuple[float, float, int]]:
+def calibration(found: Row) -> list[tuple[float, float, int]]:
     """(mean entropy, share of first choices, tokens) between the edges of the published table."""
-    h, first = np.asarray(reading["entropy"]), np.asarray(reading["rank"]) == 1
+    h, first = np.asarray(found["entropy"]), np.asarray(found["rank"]) == 1
     place = np.digitize(h, EDGES[1:-1])
     sets = [place == index for index in range(len(EDGES) - 1)]
     return [(float(h[s].mean()), float(first[s].mean()), int(s.sum())) for s in sets if s.any()]
 
 
-def about(reading: Row, value: float) -> Row:
+def about(found: Row, value: float) -> Row:
     """Of the tokens whose entropy is near a threshold: how many were first choices; and the rank
     correlation of rank and entropy over all."""
-    h, rank = np.asarray(reading["entropy"]), np.asarray(reading["rank"])
+    h, rank = np.asarray(found["entropy"]), np.asarray(found["rank"])
     near = np.abs(h - value) < NEAR
     above = h >= value
     return {
         "near": int(near.sum()),
         "first": int((rank[near] == 1).sum()),
-        "spearman": float(np.asarray(spearmanr(rank, h))[0]),
+        "spearman": correlation(rankdata(rank), rankdata(h)),
         "covered": float(np.mean(rank[above] <= 3)) if above.any() else float("nan"),
     }
 

@@ -48,6 +48,11 @@ class Styles:
             found.append(Example(prompt, style + written(style, digits), {"answer": answer}))
         return found
 
+    def verify(self, prompt: str, completion: str) -> float:
+        """1 where the answer is the last digit of the sum."""
+        total = sum(map(int, prompt.removesuffix("=")))
+        return float(self.extract(completion) == str(total % 10))
+
     def extract(self, completion: str) -> str | None:
         """The last digit of a whole solution."""
         style, rest = completion[:1], completion[1:]

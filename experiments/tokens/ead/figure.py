@@ -42,7 +42,12 @@ def _curves(axes: Axes, found: Findings, place) -> None:
             label=f"w={window}, d={hold}",
         )
     for name, rows in (("by chance", found.chance), ("whole questions", found.routed)):
-        axes.plot([place(row) for row in rows], [_score(row) for row in rows], ":", label=name)
+        axes.plot(
+            [place(row) for row in rows],
+            [_score(row) for row in rows],
+            linestyle=":",
+            label=name,
+        )
     axes.legend(fontsize=8)
 
 
@@ -63,7 +68,7 @@ def _gap(axes: Axes, found: Findings) -> None:
 def _strip(axes: Axes, found: Findings) -> None:
     """Entropy of each token of one answer, by who wrote it."""
     bits, large = np.asarray(found.strip["bits"]), np.asarray(found.strip["large"], bool)
-    texts = [text.replace("\n", "\\n") for text in found.strip["texts"]]
+    texts = [text.replace("\n", "\\n").replace("<eos>", ".") for text in found.strip["texts"]]
     place = np.arange(len(bits))
     for which, name, color in ((~large, "small", PALETTE[0]), (large, "large", PALETTE[1])):
         axes.bar(place[which], bits[which], 0.8, color=color, label=f"{name} model writes")

@@ -111,7 +111,7 @@ def claims(found: Findings) -> list[Claim]:
         cheap = [r for r in found.curve if 1 - found.cost(r) >= saved]
         best = max(cheap, key=lambda r: float(np.mean(r["right"])), default=None)
         if best is None:
-            measured, holds = f"no threshold saves {100 * saved:g} %", False
+            measured, holds, span = f"no threshold saves {100 * saved:g} %", False, None
         else:
             gap, low, high = paired(np.asarray(best["right"]), kept * large)
             share = float(np.mean(best["right"]) / max(large.mean(), 1e-9))
@@ -120,7 +120,7 @@ def claims(found: Findings) -> list[Claim]:
                 f"parameters ({100 * (1 - found.flops(best)):.0f} % of counted FLOPs); "
                 f"{gap:+.1f} points over {100 * kept:g} % of it ({low:+.1f}..{high:+.1f})"
             )
-            holds = low >= 0
+            holds, span = low >= 0, (low, high)
         stated.append(
             Claim(
                 f"{100 * kept:g} % of the large model's score are kept while {100 * saved:g} % of "
@@ -128,6 +128,8 @@ def claims(found: Findings) -> list[Claim]:
                 f"{100 * kept:g} % at {100 * saved:g} % ({pair}, MATH)",
                 measured,
                 bool(holds),
+                span,
+                0.0,
             )
         )
     gap, low, high = paired(found.over_chord(row), np.zeros(len(large)))
@@ -138,6 +140,8 @@ def claims(found: Findings) -> list[Claim]:
             f"{gap:+.1f} points above it ({low:+.1f}..{high:+.1f}) at tau={tau:g}, "
             f"{100 * row['share']:.0f} % of tokens by the large model",
             low > 0,
+            (low, high),
+            0.0,
         )
     )
     other = found.chance[found.chosen]
@@ -150,6 +154,8 @@ def claims(found: Findings) -> list[Claim]:
             f"{gap:+.1f} points ({low:+.1f}..{high:+.1f}), shares {100 * row['share']:.0f} and "
             f"{100 * other['share']:.0f} %",
             low > 0,
+            (low, high),
+            0.0,
         )
     )
     stated.append(

@@ -136,6 +136,8 @@ def _faster(one: Findings) -> Claim:
             "30 % faster, about 3 % lost",
             f"{measured}of it ({least:+.1f}..{most:+.1f})",
             low >= wanted and least >= 0,
+            (low, high),
+            wanted,
         )
     gap, least, most = loss(best, one.base)
     return Claim(
@@ -144,6 +146,8 @@ def _faster(one: Findings) -> Claim:
         "33 % faster, no loss",
         f"{speed}; {gap:+.3f} nats a token ({least:+.3f}..{most:+.3f})",
         low >= wanted and most <= NO_LOSS,
+        (low, high),
+        wanted,
     )
 
 
@@ -167,6 +171,8 @@ def _chance(one: Findings) -> Claim:
         f"{rate(other):.2f} and {rate(best):.2f} tokens a pass; text by chance costs {mean:+.3f} "
         f"nats a token more ({low:+.3f}..{high:+.3f})",
         low > 0,
+        (low, high),
+        0.0,
     )
 
 

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from algorithms.tokens.acceptance import Confident
 from algorithms.tokens.stutter import Nothing
@@ -81,7 +82,7 @@ def examined(config: Config, subject: Subject, row: Named) -> Findings:
     model = subject.trained("as published")
     own = sat("trained, plain", measures.plain(subject, model))
 
-    def curve(trained, key: str, split: Split = "test") -> list[Row]:
+    def curve(trained: Any, key: str, split: Split = "test") -> list[Row]:
         return [
             sat(f"{key}, {beta}", measures.spans(subject, trained, Confident(beta)), split)
             for beta in config.betas

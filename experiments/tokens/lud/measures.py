@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import brentq
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.placeholders import Placeholders
@@ -117,8 +116,9 @@ def by_chance(subject: Subject, model: Any, like: Row) -> Decoder:
     """Spans as long on average, accepted at random: a geometric length, cut at k."""
     k, wanted = subject.config.longest, rate(like)
 
-    def excess(p: float) -> float:
-        return sum(p**i for i in range(k)) - wanted
-
-    chance = float(np.asarray(brentq(excess, 0.0, 1.0))) if 1.0 < wanted < k else float(wanted >= k)
-    return spans(subject, model, ByChance(chance), Nothing(), first_free=True)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        chance = (low + high) / 2
+        short = sum(chance**i for i in range(k)) < wanted
+        low, high = (chance, high) if short else (low, chance)
+    return spans(subject, model, ByChance(high), Nothing(), first_free=True)

@@ -11,7 +11,12 @@ versions of Mirostat at many settings. Bits are those of the model's own law, at
 whatever the sampler cut. Targets below greedy text's surprise and above sampled text's are out of
 reach of any truncation; they are measured, marked in the table and not judged. Beside the paper's
 rule stand a slow rate and the rule of llama.cpp. That people like texts of about 3 bits best is
-not measured here. The preset `paper` takes GPT-2 and a file of contexts by path.
+not measured here. 18 minutes on two cores that twenty processes shared. The preset `paper` takes
+GPT-2 and a file of contexts by path.
+
+To be expected: 2.01, 2.47 and 2.97 bits for targets of 2, 2.5 and 3 between greedy text's 1.25
+and sampled text's 3.58, a spread of 0.06 to 0.15 where top-p has 0.5; 2.52, 2.80 and 3.07 by
+the rule of llama.cpp; surprise falls by 0.37 bits along texts of p = 0.3 and rises by 0.28 at 1.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tasks.lists import OPERATIONS, Question, right
-from experiments.tasks.puzzles import is_latin
+from experiments.tasks.canvas.lists import OPERATIONS, Question, right
+from experiments.tasks.canvas.puzzles import is_latin
 from experiments.tasks.task import Example, Split, check_split, distinct
 
 CONFIG = "task_config.yaml"

@@ -22,8 +22,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.tasks.dialog_grammar import Grammar, Prompts
-from experiments.tasks.dialog_words import MODIFIERS, OBJECTS, PARTS, SLOTS, TOPICS
+from experiments.tasks.dialogs.grammar import Grammar, Prompts
+from experiments.tasks.dialogs.words import MODIFIERS, OBJECTS, PARTS, SLOTS, TOPICS
 
 # What a word adds by belonging to a slot of one tone.
 _TONE = {

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.tasks import tokenizer
-from experiments.tasks.dialog_words import (
+from experiments.tasks.dialogs.words import (
     INTENTS,
     MODIFIERS,
     OBJECTS,

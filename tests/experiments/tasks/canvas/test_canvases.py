@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.tasks.canvases import EXACT, Canvases
-from experiments.tasks.mixture import MASK, SMALL, Mixture, Spaced, joined, spaced
-from experiments.tasks.parallel_bench import ParallelBench, parse_list, square_right
+from experiments.tasks.canvas.canvases import EXACT, Canvases
+from experiments.tasks.canvas.mixture import MASK, SMALL, Mixture, Spaced, joined, spaced
+from experiments.tasks.canvas.parallel_bench import ParallelBench, parse_list, square_right
 
 TASK = Mixture()
 CODEC = TASK.tokenizer()

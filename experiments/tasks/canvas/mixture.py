@@ -18,8 +18,8 @@ import numpy as np
 
 from experiments.tasks import tokenizer
 from experiments.tasks.arithmetic import ALPHABET, Arithmetic
-from experiments.tasks.lists import Lists
-from experiments.tasks.lookups import Lookups
+from experiments.tasks.canvas.lists import Lists
+from experiments.tasks.canvas.lookups import Lookups
 from experiments.tasks.task import Example, Split, Task, check_split
 
 MASK, LINE = "<mask>", ";"

@@ -7,7 +7,7 @@ Half of them have one right answer (copy, reverse, sort and the three at an inde
 several: which of these a sample shows is drawn afresh, so that a model learns the whole law. What
 is right is judged by the rule, never by the one target. Source: arXiv 2510.04767, which writes
 full names where symbols stand here; the rules of `right` are those of its scorers, and
-`experiments.tasks.parallel_bench` applies them to its published files.
+`experiments.tasks.canvas.parallel_bench` applies them to its published files.
 """
 
 from __future__ import annotations

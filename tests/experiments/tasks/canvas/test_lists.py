@@ -10,10 +10,25 @@ import numpy as np
 import pytest
 
 from algorithms.diffusion.parallelbench import law
-from experiments.tasks.lists import OPERATIONS, RANDOM, Lists, Question, answer, parse, right, show
-from experiments.tasks.lookups import Lookups
-from experiments.tasks.puzzles import LatinSquares, Sudoku, is_latin, latin_squares, sudoku_grids
-from experiments.tasks.sentences import LEXICON, Sentences, parses, placements
+from experiments.tasks.canvas.lists import (
+    OPERATIONS,
+    RANDOM,
+    Lists,
+    Question,
+    answer,
+    parse,
+    right,
+    show,
+)
+from experiments.tasks.canvas.lookups import Lookups
+from experiments.tasks.canvas.puzzles import (
+    LatinSquares,
+    Sudoku,
+    is_latin,
+    latin_squares,
+    sudoku_grids,
+)
+from experiments.tasks.canvas.sentences import LEXICON, Sentences, parses, placements
 from experiments.tasks.task import SPLITS, split_of
 
 TASKS = (Lists(), LatinSquares(), LatinSquares("cyclic"), Sudoku(), Lookups(), Sentences())
