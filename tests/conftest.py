@@ -30,13 +30,6 @@ DEFAULTS = {
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
 
-# Every annotation of the packages, shapes included, is checked where this is set: it costs time
-# whenever a function is traced, so that only continuous integration does it, and once.
-if os.environ.get("CHECK_ANNOTATIONS"):
-    from jaxtyping import install_import_hook
-
-    install_import_hook(["jaxdecode", "models", "algorithms"], "beartype.beartype")
-
 # The first example of a property compiles, so wall time says nothing; examples are the same each
 # run, so that a failure is a change in the code and not in the draw.
 settings.register_profile("jaxdecode", deadline=None, derandomize=True, database=None)
