@@ -41,7 +41,11 @@ def _curves(axes: Axes, found: Findings, place) -> None:
             [_score(row) for row in rows],
             label=f"w={window}, d={hold}",
         )
-    for name, rows in (("by chance", found.chance), ("whole questions", found.routed)):
+    for name, rows in (
+        ("by chance", found.chance),
+        ("whole questions", found.routed),
+        ("uncertain tokens anew", found.anew),
+    ):
         axes.plot(
             [place(row) for row in rows],
             [_score(row) for row in rows],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Findings:
       chance: of the first curve the row's control, switched at random as much.
       routed: each threshold, by whole questions.
       chosen: index of the threshold chosen on validation questions.
+      anew: each threshold, uncertain tokens of the small model being written by the large one.
     """
 
     config: Config
@@ -39,6 +40,7 @@ class Findings:
     routed: list[Row]
     chosen: int
     strip: dict[str, Any]
+    anew: list[Row] = field(default_factory=list)
 
     @property
     def curve(self) -> list[Row]:
@@ -75,8 +77,9 @@ class Findings:
             for tau, row in zip(self.config.thresholds, curve, strict=True):
                 name = f"EAD w={window} d={hold} tau={tau:g}"
                 rows.append(line(name, row, **self._costs(row, row["share"])))
-        for name, several in (("by chance", self.chance), ("routed", self.routed)):
-            for tau, row in zip(self.config.thresholds, several, strict=True):
+        others = (("by chance", self.chance), ("routed", self.routed), ("anew, w=1", self.anew))
+        for name, several in others:
+            for tau, row in zip(self.config.thresholds, several, strict=False):
                 rows.append(line(f"{name}, tau={tau:g}", row, **self._costs(row, row["share"])))
         return rows
 

@@ -44,7 +44,7 @@ class Config:
     large: str = "arithmetic"
     small: str = "arithmetic-small"
     data: Path | None = None
-    operations: tuple[int, int] = (2, 5)
+    operations: tuple[int, int] = (1, 3)
     questions: int = 384
     validation: int = 192
     batch: int = 192
@@ -107,10 +107,11 @@ class Setting:
         sat = exam.sit(Autoregressive(self.generator(source, exam)))
         return {"right": sat.right, "flops": sat.result.usage.flops, "length": sat.result.length}
 
-    def turns(self, switch: Switch, split: Split) -> Row:
+    def turns(self, switch: Switch, split: Split, regenerate: bool = False) -> Row:
         """Both, by a switch: right answers, work, and who wrote."""
         exam = self.exams[split]
-        sat = exam.sit(EAD(self.generator(self.large, exam), self.small.model, switch))
+        writer = self.generator(self.large, exam)
+        sat = exam.sit(EAD(writer, self.small.model, switch, regenerate=regenerate))
         large, length = sat.result.trace.large, sat.result.length
         inside = np.arange(large.shape[1]) < length[:, None]
         large = large & inside
@@ -131,6 +132,10 @@ class Setting:
 
     def by_entropy(self, threshold: float, window: tuple[int, int], split: Split) -> Row:
         return self.turns(RollingEntropy(threshold, window[0], window[1]), split)
+
+    def anew(self, threshold: float, split: Split) -> Row:
+        """Token by token, an uncertain token of the small model being written by the large one."""
+        return self.turns(RollingEntropy(threshold, 1, 1), split, regenerate=True)
 
     def routing(self, threshold: float, split: Split) -> Row:
         return self.turns(Routed.by(threshold, self.config.routed), split)
