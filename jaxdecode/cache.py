@@ -4,14 +4,9 @@ Slots below `length` are the row's prefix; what lies beyond is garbage by contra
 query ever sees it, so rolling back is setting a length. Every slot remembers the position of
 its token: a branch of a tree or a node of an arena sits in a slot that is not its position.
 
-Keys are laid out [A, B, Kv, hd, S] and values [A, B, Kv, S, hd]: the contraction over the
-slots is then the contiguous axis of both matrix products, which made CPU attention 3-10x
-faster than the [B, S, Kv, hd] order. All A layers are one array, which a scan over the layers
-indexes, or one array each, [1, B, ...], which spares layers that are written out the copy of
-their part. This file is the only one that knows the layout.
-
-All moves of slots are gathers followed by a scatter with an index array; XLA drops an index
-past the capacity (`mode="drop"`), where `dynamic_update_slice` would silently clamp it.
+How the slots lie in memory is the `Layout`'s business: this file alone asks it. All A layers are
+one array, which a scan over the layers indexes, or one array each, [1, B, ...], which spares
+layers that are written out the copy of their part.
 """
 
 from __future__ import annotations
@@ -20,11 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
+from jaxdecode.layout import Layout, Places, fit, scatter
 from jaxdecode.shared import Shared
+from jaxdecode.target import Target, target_of
 from jaxdecode.types import Array, Int
 
 
@@ -37,12 +35,14 @@ class Cache:
       v: values, [A, B, Kv, S, hd], or as many arrays.
       position: i32[B, S], position of the token in each slot.
       length: i32[B], fill level.
+      layout: static, in which order `k` and `v` really have their axes.
     """
 
     k: Any
     v: Any
     position: Int[Array, "B S"]
     length: Int[Array, "B"]
+    layout: Layout = struct.field(pytree_node=False, default=Layout())
 
     @property
     def capacity(self) -> int:
@@ -68,56 +68,63 @@ def allocate(
     capacity: int,
     dtype=jnp.float32,
     apart: bool = False,
+    target: Target | None = None,
 ) -> Cache:
-    """An empty cache; `heads` and `width` are those of keys and values, `apart` gives every
-    layer its own arrays."""
+    """An empty cache for what runs on `target`; `heads` and `width` are those of keys and values,
+    and `apart` gives every layer its own arrays."""
     if capacity < 1:
         raise ValueError(f"capacity={capacity}: a cache needs at least one slot")
-
-    def zeros(*shape: int) -> Any:
-        if apart:
-            return tuple(jnp.zeros((1, batch, heads, *shape), dtype) for _ in range(layers))
-        return jnp.zeros((layers, batch, heads, *shape), dtype)
-
+    layout = Layout.of(target_of() if target is None else target)
+    k, v = layout.zeros(batch, heads, width, capacity, 1 if apart else layers, dtype)
+    if apart:
+        k, v = (tuple(jnp.zeros_like(array) for _ in range(layers)) for array in (k, v))
     return Cache(
-        k=zeros(width, capacity),
-        v=zeros(capacity, width),
+        k=k,
+        v=v,
         position=jnp.zeros((batch, capacity), jnp.int32),
         length=jnp.zeros((batch,), jnp.int32),
+        layout=layout,
     )
+
+
+def arrays(cache: Cache, layer) -> tuple[Array, Array, Any]:
+    """Keys and values as they are stored, and which of their layers `layer` is."""
+    if isinstance(cache.k, tuple):
+        return cache.k[layer], cache.v[layer], 0
+    return cache.k, cache.v, layer
 
 
 def read(cache: Cache, layer) -> tuple[Array, Array]:
     """Keys [B, Kv, hd, S] and values [B, Kv, S, hd] of one layer."""
-    if isinstance(cache.k, tuple):
-        return cache.k[layer][0], cache.v[layer][0]
-    return cache.k[layer], cache.v[layer]
+    k, v, index = arrays(cache, layer)
+    return cache.layout.read((k, v), index, cache.capacity)
 
 
-def write(cache: Cache, layer, k: Array, v: Array, slot: Int[Array, "B T"]) -> Cache:
-    """Store k, v [B, T, Kv, hd] of one layer; a slot >= capacity is dropped."""
-    if not isinstance(cache.k, tuple):
-        return replace(
-            cache, k=_fill(cache.k, layer, 4, k, slot), v=_fill(cache.v, layer, 3, v, slot)
-        )
-    keys, values = list(cache.k), list(cache.v)
-    keys[layer] = _fill(keys[layer], 0, 4, k, slot)
-    values[layer] = _fill(values[layer], 0, 3, v, slot)
-    return replace(cache, k=tuple(keys), v=tuple(values))
+def places(cache: Cache, slot: Int[Array, "B T"]) -> Places:
+    """Slots prepared for `write` in all layers; one >= capacity is dropped, and the others of a
+    row lie within T neighbours."""
+    k, v, _ = arrays(cache, 0)
+    return cache.layout.places((k, v), slot, cache.capacity)
 
 
-def _fill(array: Array, layer, axis: int, new: Array, slot: Int[Array, "B T"]) -> Array:
-    """Store `new` of one layer in slots that lie on `axis`.
+def write(cache: Cache, layer, k: Array, v: Array, slot: Places, fresh: bool = False) -> Cache:
+    """Store k, v [B, T, Kv, hd] of one layer in `places`.
 
-    One device has no rows to keep apart, and there an index of rows makes a step of decoding
-    1.3 times faster on a CPU than a batch of scatters does.
+    `fresh`: these are the first T of an empty cache, and what is to be dropped comes last and
+    may be stored all the same, as garbage.
     """
-    if jax.device_count() > 1:
-        at = jnp.stack([jnp.full_like(slot, layer), slot], axis=-1)
-        return _scatter(array, 1, (0, axis), at, new)
-    row = jnp.arange(slot.shape[0])[:, None]
-    place = array.at[layer, row, :, :, slot] if axis == 4 else array.at[layer, row, :, slot, :]
-    return place.set(new.astype(array.dtype), mode="drop")
+    *held, index = arrays(cache, layer)
+    if fresh:
+        k, v = cache.layout.begin((held[0], held[1]), index, (k, v))
+    else:
+        k, v = cache.layout.store((held[0], held[1]), index, (k, v), slot)
+    if not isinstance(cache.k, tuple):
+        return replace(cache, k=k, v=v)
+    return replace(cache, k=_with(cache.k, layer, k), v=_with(cache.v, layer, v))
+
+
+def _with(layers: tuple[Array, ...], layer: int, array: Array) -> tuple[Array, ...]:
+    return (*layers[:layer], array, *layers[layer + 1 :])
 
 
 def place(cache: Cache, position: Int[Array, "B T"], slot: Int[Array, "B T"]) -> Cache:
@@ -127,26 +134,7 @@ def place(cache: Cache, position: Int[Array, "B T"], slot: Int[Array, "B T"]) ->
 
 def put(array: Array, index: Int[Array, "B T"], values: Array) -> Array:
     """array[b, index[b, t]] = values[b, t]; an index past the end is dropped."""
-    return _scatter(array, 0, (1,), index[..., None], values)
-
-
-def _scatter(
-    array: Array, rows: int, axes: tuple[int, ...], at: Int[Array, "B T X"], values: Array
-) -> Array:
-    """Set values [B, T, ...] at the places `at` on `axes`, row by row.
-
-    The rows on axis `rows` are a batch of scatters and not an index of one: a compiler that has
-    them on several devices then sees that no row concerns another device.
-    """
-    numbers = jax.lax.ScatterDimensionNumbers(
-        update_window_dims=tuple(range(2, values.ndim)),
-        inserted_window_dims=axes,
-        scatter_dims_to_operand_dims=axes,
-        operand_batching_dims=(rows,),
-        scatter_indices_batching_dims=(0,),
-    )
-    values = values.astype(array.dtype)
-    return jax.lax.scatter(array, at, values, numbers, mode="drop")
+    return scatter(array, 0, (1,), index[..., None], values)
 
 
 def truncate(cache: Cache, length: Int[Array, "B"]) -> Cache:
@@ -154,31 +142,36 @@ def truncate(cache: Cache, length: Int[Array, "B"]) -> Cache:
     return replace(cache, length=jnp.asarray(length, jnp.int32))
 
 
-def keep(cache: Cache, path: Int[Array, "B P"], count: Int[Array, "B"]) -> Cache:
+def keep(
+    cache: Cache, path: Int[Array, "B P"], count: Int[Array, "B"], nodes: int | None = None
+) -> Cache:
     """Compact a block written at length..: its nodes path[:, :count] become the prefix.
 
     `path` holds node indices relative to `length`, in order of depth. Entries at or past
-    `count` are ignored. The fill level advances by `count`.
+    `count` are ignored. The fill level advances by `count`. `nodes`: how many the block has,
+    where that is known.
     """
+    chex.assert_type([path, count], int)
+    chex.assert_equal_shape_prefix([path, count, cache.length], 1)
     step = jnp.arange(path.shape[1])
     source = jnp.clip(cache.length[:, None] + path, 0, cache.capacity - 1)
     target = jnp.where(step < count[:, None], cache.length[:, None] + step, cache.capacity)
-    at = target[..., None]
-
-    def move(axis: int, index: Array) -> Callable[[Array], Array]:
-        def moved(array: Array) -> Array:
-            kept = jnp.take_along_axis(array, index, axis=axis)
-            return _scatter(array, 1, (axis,), at, jnp.moveaxis(kept, (1, axis), (0, 1)))
-
-        return moved
-
+    reach = None if nodes is None else max(nodes, path.shape[1])
     position = jnp.take_along_axis(cache.position, source, axis=1)
-    return Cache(
-        k=jax.tree.map(move(4, source[None, :, None, None, :]), cache.k),
-        v=jax.tree.map(move(3, source[None, :, None, :, None]), cache.v),
+    return replace(
+        _mapped(cache, lambda *kv: cache.layout.move(kv, source, target, cache.capacity, reach)),
         position=put(cache.position, target, position),
         length=cache.length + count,
     )
+
+
+def _mapped(cache: Cache, of: Callable[[Array, Array], tuple[Array, Array]]) -> Cache:
+    """The cache whose keys and values are what `of` makes of them."""
+    if not isinstance(cache.k, tuple):
+        k, v = of(cache.k, cache.v)
+    else:
+        k, v = zip(*map(of, cache.k, cache.v), strict=True)
+    return replace(cache, k=k, v=v)
 
 
 def fork(cache: Cache, parent: Int[Array, "B K"]) -> Cache:
@@ -186,11 +179,19 @@ def fork(cache: Cache, parent: Int[Array, "B K"]) -> Cache:
 
     Row b * K + k of the result is a copy of row parent[b, k] of group b.
     """
-    return Cache(
-        k=jax.tree.map(lambda array: _take(array, parent, 1), cache.k),
-        v=jax.tree.map(lambda array: _take(array, parent, 1), cache.v),
-        position=_take(cache.position, parent, 0),
-        length=_take(cache.length, parent, 0),
+    chex.assert_rank(parent, 2)
+    chex.assert_type(parent, int)
+    return _moved(cache, lambda array, axis: _take(array, parent, axis))
+
+
+def _moved(cache: Cache, of: Callable[[Array, int], Array]) -> Cache:
+    """The cache whose rows, which lie on an axis of each array, are what `of` makes of them."""
+    return replace(
+        cache,
+        k=jax.tree.map(lambda array: of(array, 1), cache.k),
+        v=jax.tree.map(lambda array: of(array, 1), cache.v),
+        position=of(cache.position, 0),
+        length=of(cache.length, 0),
     )
 
 
@@ -202,19 +203,32 @@ def gather(tree: Any, parent: Int[Array, "B K"]) -> Any:
 def spread(tree: Any, copies: int) -> Any:
     """Every row `copies` times, side by side; leaves lead with rows, are caches, or shared."""
 
-    def several(cache: Cache) -> Cache:
-        return Cache(
-            k=jax.tree.map(lambda array: jnp.repeat(array, copies, axis=1), cache.k),
-            v=jax.tree.map(lambda array: jnp.repeat(array, copies, axis=1), cache.v),
-            position=jnp.repeat(cache.position, copies, axis=0),
-            length=jnp.repeat(cache.length, copies, axis=0),
+    def several(array: Array, axis: int) -> Array:
+        return jnp.repeat(array, copies, axis=axis)
+
+    return _rows(tree, lambda cache: _moved(cache, several), lambda x: several(x, 0))
+
+
+def put_rows(tree: Any, new: Any, at: Int[Array, "F"]) -> Any:
+    """A tree, as of `gather`, whose rows `at` are those of another with fewer rows; an index past
+    the end is dropped."""
+
+    def put_in(old: Any, new: Any) -> Any:
+        if not isinstance(old, Cache):
+            return old.at[at].set(new, mode="drop")
+        return replace(
+            old,
+            k=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.k, new.k),
+            v=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.v, new.v),
+            position=put_in(old.position, new.position),
+            length=put_in(old.length, new.length),
         )
 
-    return _rows(tree, several, lambda x: jnp.repeat(x, copies, axis=0))
+    return jax.tree.map(put_in, tree, new, is_leaf=lambda leaf: isinstance(leaf, Cache))
 
 
 def _take(array: Array, parent: Int[Array, "B K"], axis: int) -> Array:
-    """Rows of each group; groups are a batch of gathers, as rows are in `_scatter`."""
+    """Rows of each group; groups are a batch of gathers, as rows are in `scatter`."""
     groups, count = parent.shape
     lead, rest = array.shape[:axis], array.shape[axis + 1 :]
     grouped = array.reshape(*lead, groups, -1, *rest)
@@ -236,18 +250,5 @@ def resize(cache: Cache, capacity: int) -> Cache:
     """The same rows with more slots, or with fewer where no row's prefix needs the rest."""
     if capacity == cache.capacity:
         return cache
-    kept = min(capacity, cache.capacity)
-    more = capacity - kept
-
-    def fit(array: Array, axis: int) -> Array:
-        array = array[(slice(None),) * axis + (slice(0, kept),)]
-        pad = [(0, 0)] * array.ndim
-        pad[axis] = (0, more)
-        return jnp.pad(array, pad)
-
-    return replace(
-        cache,
-        k=jax.tree.map(lambda array: fit(array, 4), cache.k),
-        v=jax.tree.map(lambda array: fit(array, 3), cache.v),
-        position=fit(cache.position, 1),
-    )
+    resized = _mapped(cache, lambda *kv: cache.layout.resize(kv, capacity))
+    return replace(resized, position=fit(cache.position, 1, capacity))

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 
 from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.ranges import seeded
+from jaxdecode.refill import Refillable, decode_refilled
 from jaxdecode.result import Result
 from jaxdecode.types import Array, Key
 
@@ -44,7 +46,7 @@ def decode(decoder: Decoder, key: Key[Array, ""] | int, prompt: Prompt) -> Resul
       ValueError: for prompts that the decoder refuses, before any compute.
     """
     decoder.check(prompt)
-    return _run(decoder, jax.random.key(key) if isinstance(key, int) else key, prompt)
+    return _run(decoder, seeded(key), prompt)
 
 
 def decode_all(
@@ -57,8 +59,10 @@ def decode_all(
     """Decode a data set of ragged prompts, yielding (index, one-row result) as they finish.
 
     Prompts of like length share a batch and a compiled program, so that the order is by
-    length. A row's tokens do not depend on the others, hence not on this order; the last
-    batch of a width is filled up with copies, which are not returned.
+    length. A row's tokens do not depend on the others, hence not on this order. Where a decoder
+    lets it (`Refillable`) and there are more prompts than rows, those that have ended make room
+    for others; else they wait for the longest of a batch, the last of which is filled up with
+    copies that are not returned.
 
     Args:
       batch: rows of a batch.
@@ -91,6 +95,12 @@ def _decode_all(
     widths = np.array([bucket(len(prompt)) for prompt in prompts], int)
     for width in np.unique(widths):
         members = np.flatnonzero(widths == width)
+        if isinstance(decoder, Refillable) and len(members) > batch:
+            seed = jax.random.key(key) if isinstance(key, int) else key
+            texts, names = [prompts[int(i)] for i in members], [ids[int(i)] for i in members]
+            for index, result in decode_refilled(decoder, seed, batch, texts, names, int(width)):
+                yield int(members[index]), result
+            continue
         for first in range(0, len(members), batch):
             chosen = members[first : first + batch]
             filled = np.concatenate([chosen, np.repeat(chosen[-1:], batch - len(chosen))])

@@ -13,6 +13,7 @@ from jaxdecode.draft import Draft, Verdict
 from jaxdecode.drafter import Outcome
 from jaxdecode.judge import Judge
 from jaxdecode.lm import ModelOutput
+from jaxdecode.logits import noted
 from jaxdecode.result import Status
 from jaxdecode.rows import Rows
 from jaxdecode.types import Array, Bool, Int
@@ -74,7 +75,7 @@ def emit(
         """What the transform and the meter remember, one token further."""
         token, logits, valid = step
         transform, meter = state
-        transform = generator.transform.observe(transform, token, valid)
+        transform = noted(generator.transform, transform, logits, token, valid)
         return (transform, generator.meter.observe(meter, logits, token, valid)), None
 
     steps = (tokens.T, jnp.moveaxis(raw, 1, 0), emitted.T)
@@ -83,7 +84,7 @@ def emit(
     if draft.shape.chain:
         cache = truncate(output.cache, output.cache.length + count)
     else:
-        cache = keep(output.cache, before, count)
+        cache = keep(output.cache, before, count, draft.nodes + 1)
     newest = jnp.take_along_axis(tokens, jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
     drafted = jnp.where(active, jnp.sum(draft.eligible, axis=1), 0)
     run = jnp.where(active[:, None], draft.valid, False)

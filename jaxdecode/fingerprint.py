@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 MARK = "__fingerprint__"
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
@@ -137,7 +138,7 @@ class _Reader:
         return _sha("object", name, self.all(type(value), _attributes(value)))
 
     def array(self, value: Any) -> str:
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             raise ValueError("fingerprint: a traced value has no contents; call it outside of jit")
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return _sha("key", value.dtype, self.of(jax.random.key_data(value)))

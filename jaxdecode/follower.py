@@ -147,4 +147,4 @@ def rewind(
     cache = truncate(cache, length)
     if draft.shape.chain:
         return truncate(cache, length + count)
-    return keep(cache, path, count)
+    return keep(cache, path, count, draft.nodes)

@@ -28,6 +28,7 @@ from jaxdecode.result import Result, Usage
 from jaxdecode.rows import Rows, check_start, where_rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
+from jaxdecode.whole import whole
 
 
 class Candidates(NamedTuple):
@@ -144,7 +145,7 @@ class Guided:
     ) -> tuple[Rows, Any, Guidance]:
         generator, active = self.generator, rows.running
         output = extend(generator.model, rows.root[:, None], rows.cache, valid=active[:, None])
-        raw = output.logits[:, 0]
+        raw = whole(output.logits)[:, 0]
         edited = generator.transform.apply(rows.transform, raw)
         logit, token = jax.lax.top_k(edited, min(self.candidates, edited.shape[1]))
         logprob = jnp.take_along_axis(jax.nn.log_softmax(raw), token, axis=1)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdecode import struct
 from jaxdecode.draft import at
-from jaxdecode.logits import LogitsTransform
+from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.sampling import Sampler, step_keys
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -62,9 +62,15 @@ class Judge:
         steps = (self.step[:, None] + depth).reshape(-1)
         return self.sampler(step_keys(rows, steps), edited).reshape(depth.shape)
 
-    def observe(self, state: Any, token: Int[Array, "B"], accepted: Bool[Array, "B"]) -> Any:
-        """The transform's state one token further, on the rows that accepted it."""
-        return self.transform.observe(state, token, accepted)
+    def observe(
+        self,
+        state: Any,
+        node: Int[Array, "B"],
+        token: Int[Array, "B"],
+        accepted: Bool[Array, "B"],
+    ) -> Any:
+        """The transform's state after `token` followed `node`, on the rows that accepted it."""
+        return noted(self.transform, state, at(self.logits, node + 1), token, accepted)
 
 
 def stream(keys: Key[Array, "B"], purpose: int) -> Key[Array, "B"]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -51,7 +52,7 @@ class View:
         slot = self.start[:, None] + jnp.arange(self.valid.shape[1])
         return jnp.where(self.valid, slot, capacity)
 
-    def mask(self, capacity: int, first: Int | int = 0, count: int | None = None) -> Array:
+    def mask(self, capacity: int, first: Int[Array, ""] | int = 0, count: int | None = None) -> Array:
         """bool[B, count, capacity]: the slots seen by queries first..first+count."""
         tokens = self.valid.shape[1]
         count = tokens if count is None else count
@@ -87,9 +88,10 @@ class ModelCost:
     FLOPs of a pass = 2 * parameters per token + attention per (query, key) pair.
     """
 
-    parameters: int = struct.field(pytree_node=False)
-    attention: int = struct.field(pytree_node=False)
-    cache_bytes: int = struct.field(pytree_node=False)
+    # Counted on the host, where numbers have no end.
+    parameters: int = struct.field(pytree_node=False, range=(0, 2**63))
+    attention: int = struct.field(pytree_node=False, range=(0, 2**63))
+    cache_bytes: int = struct.field(pytree_node=False, range=(0, 2**63))
 
 
 class Backbone(Protocol):
@@ -168,6 +170,12 @@ def extend(
         )
     depth = jnp.broadcast_to(jnp.arange(count), (batch, count)) if depth is None else depth
     valid = jnp.ones((batch, count), bool) if valid is None else valid
+    chex.assert_type([tokens, depth, valid], [int, int, bool])
+    chex.assert_equal_shape([tokens, depth, valid])
+    chex.assert_shape(cache.length, (batch,))
+    if block is not None:
+        chex.assert_shape(block, (batch, count, count))
+        chex.assert_type(block, bool)
     view = View(
         position=cache.length[:, None] + depth,
         start=cache.length,

@@ -11,6 +11,7 @@ any number of drawn subsets. The recursion from above neither overflows nor canc
 
 from __future__ import annotations
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 
@@ -49,6 +50,7 @@ def expected_value_of_best(
     Of equal scores the first sample is taken. With correctness as the value this is the exact
     accuracy of best-of-N over all subsets.
     """
+    chex.assert_equal_shape([scores, values])
     weight = jnp.asarray(best_weights(scores.shape[-1], best_of), jnp.float32)
     # Ascending, and of equal scores the later sample first: it loses to the earlier one.
     backward = jnp.argsort(jnp.flip(scores, axis=-1), axis=-1, stable=True)

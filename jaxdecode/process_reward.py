@@ -17,7 +17,7 @@ from jaxdecode import struct
 from jaxdecode.cache import Cache, spread, truncate
 from jaxdecode.lm import View, extend
 from jaxdecode.nodes import Arena, Fresh
-from jaxdecode.scoring import RewardModel, Spent
+from jaxdecode.scoring import RewardModel, Spent, check_function, one_each
 from jaxdecode.types import Array, Float, Int
 
 Aggregation = Literal["last", "min", "prod", "mean"]
@@ -136,6 +136,8 @@ class StepFunction:
     function: Callable[..., Float[Array, "R"]]
 
     def __post_init__(self):
+        if type(self.function) is not object:  # as a tree transformation may put there
+            check_function(self.function)
         if not isinstance(self.function, Partial) and callable(self.function):
             object.__setattr__(self, "function", Partial(self.function))
 
@@ -151,7 +153,8 @@ class StepFunction:
         tokens, length = fresh.outlook or (fresh.tokens, fresh.length)
         rows = tokens.reshape(batch * lanes, -1)
         found = self.function(prompt.tokens, prompt.length, rows, length.reshape(-1))
-        reward, outside = bounded(found.astype(jnp.float32).reshape(batch, lanes))
+        found = one_each(found, batch * lanes).astype(jnp.float32)
+        reward, outside = bounded(found.reshape(batch, lanes))
         passes = jnp.sum(fresh.alive, axis=1, dtype=jnp.int32)
         spent = replace(Spent.nothing(batch), passes=passes)
         counted = state.outside + jnp.sum(outside & fresh.alive, axis=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -75,6 +76,7 @@ class Categorical:
 
 def argmax(logits: Float[Array, "R V"]) -> Int[Array, "R"]:
     """The first most probable token; -1 on an unusable row."""
+    chex.assert_rank(logits, 2)
     # Two plain reductions take a quarter of the time of an argmax on CPU.
     top = jnp.max(logits, axis=1, keepdims=True)
     index = jnp.arange(logits.shape[1], dtype=jnp.int32)
@@ -84,6 +86,7 @@ def argmax(logits: Float[Array, "R V"]) -> Int[Array, "R"]:
 
 def weights(logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
     """Unnormalised probabilities, the largest of a row being 1; 0 on an unusable row."""
+    chex.assert_rank(logits, 2)
     top = jnp.max(logits, axis=1, keepdims=True)
     usable = jnp.isfinite(top)
     return jnp.where(usable, jnp.exp(logits - jnp.where(usable, top, 0.0)), 0.0)
@@ -96,6 +99,8 @@ def draw(keys: Key[Array, "R"], weight: Float[Array, "R V"]) -> Int[Array, "R"]:
     that a small weight is not lost beside the sum of all. A token of weight zero is never
     drawn. -1 where no weight is positive or a weight is not finite.
     """
+    chex.assert_rank(weight, 2)
+    chex.assert_equal_shape_prefix([keys, weight], 1)
     rows, vocab = weight.shape
     width = math.isqrt(vocab - 1) + 1
     count = -(-vocab // width)

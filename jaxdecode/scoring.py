@@ -7,6 +7,7 @@ whose leaves lead with R, or are caches.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -153,6 +154,46 @@ class RewardScorer:
         return score, Reading(kept, length, score), spent
 
 
+def check_function(function: Any) -> None:
+    """Refuse what is no function of prompts and responses as tokens.
+
+    Raises:
+      ValueError: naming the function, what it takes and what to do.
+    """
+    if not callable(function):
+        raise ValueError(
+            f"function={function!r} cannot be called; pass a function of prompt tokens, prompt "
+            "length, response tokens and response length"
+        )
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*range(4))
+    except TypeError:
+        count = len(inspect.signature(function).parameters)
+        raise ValueError(
+            f"function={getattr(function, '__name__', function)!s} takes {count} arguments, not "
+            "prompt tokens, prompt length, response tokens and response length; for a function of "
+            "text use jaxdecode.host.HostJudge.of(function, tokenizer)"
+        ) from None
+    except ValueError:  # built in, or compiled: it cannot be looked into
+        return
+
+
+def one_each(score: Any, count: int) -> Float[Array, "R"]:
+    """What a function gave, one number for every row.
+
+    Raises:
+      ValueError: it has another shape.
+    """
+    found = jnp.asarray(score)
+    if found.shape != (count,):
+        raise ValueError(
+            f"function gave {found.dtype}{list(found.shape)} for {count} rows; give one number for "
+            f"each, [{count}]"
+        )
+    return found
+
+
 @struct.dataclass
 class FunctionScorer:
     """A function of tokens: exact rewards, rules, programs behind a host callback.
@@ -164,6 +205,9 @@ class FunctionScorer:
 
     function: Callable[..., Float[Array, "R"]] = struct.field(pytree_node=False)
 
+    def __post_init__(self):
+        check_function(self.function)
+
     def init(self, prompt: Prompt, samples: int) -> tuple[Any, Spent]:
         return (), Spent.nothing(prompt.batch * samples)
 
@@ -173,7 +217,7 @@ class FunctionScorer:
         count = rows.length.shape[0]
         prompts = spread(prompt, count // prompt.batch)
         score = self.function(prompts.tokens, prompts.length, rows.tokens, rows.length)
-        return score, state, Spent.nothing(count)
+        return one_each(score, count), state, Spent.nothing(count)
 
 
 @struct.dataclass

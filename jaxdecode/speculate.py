@@ -35,6 +35,7 @@ from jaxdecode.rows import Rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Int, Key
 from jaxdecode.verify import alone
+from jaxdecode.whole import whole
 
 ROUND, DRAFT, VERIFY = 21, 22, 23
 
@@ -56,6 +57,8 @@ class Speculator:
     policy: Policy = Always()
 
     def __post_init__(self):
+        if reason := getattr(type(self.generator), "UNSPECULATED", None):
+            raise ValueError(f"generator: {reason}")
         if not isinstance(self.generator, Generator):  # a tree transformation's stand-in
             return
         if self.drafter.nodes < 1:
@@ -189,7 +192,7 @@ def pause(spec: Speculator, rows: Rows, active: Bool[Array, "R"]) -> Rows:
 def hear(generator: Generator, rows: Rows, output: ModelOutput, active: Bool[Array, "R"]) -> Judge:
     """What the target says in a round, to be judged by the generator's rules."""
     return Judge(
-        logits=output.logits,
+        logits=whole(output.logits),
         transform=generator.transform,
         sampler=generator.sampler,
         state=rows.transform,

@@ -19,12 +19,13 @@ from jaxdecode.arena import Choice
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache, gather, put
 from jaxdecode.lm import LanguageModel, View
-from jaxdecode.logits import LogitsTransform
+from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.nodes import Arena, Fresh, look, strands
 from jaxdecode.result import Status, Usage
 from jaxdecode.sampling import argmax, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
+from jaxdecode.whole import whole
 
 
 @struct.dataclass
@@ -138,7 +139,7 @@ class StepSampler:
             beyond=jnp.pad(sees | own, ((0, 0), (0, 0), (width, 0))),
         )
         output = self.model(lane.feed, lane.cache, view)
-        raw = output.logits.reshape(batch * lanes, -1)
+        raw = whole(output.logits).reshape(batch * lanes, -1)
         edited = generator.transform.apply(lane.transform, raw)
         drawn = generator.sampler(step_keys(keys, lane.length.reshape(-1)), edited)
         drawn = jnp.where(jnp.repeat(greedy, lanes), argmax(edited), drawn)
@@ -174,7 +175,7 @@ class StepSampler:
             logprob=lane.logprob + jnp.where(emits, logprob, 0.0),
             status=status,
             capped=lane.capped | capped,
-            transform=generator.transform.observe(lane.transform, flat, emits.reshape(-1)),
+            transform=noted(generator.transform, lane.transform, raw, flat, emits.reshape(-1)),
             usage=lane.usage.add(
                 emitted=said,
                 bonus=said,

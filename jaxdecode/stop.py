@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
+from jaxdecode.ranges import whole
 from jaxdecode.types import Array, Bool, Int
 
 
@@ -49,14 +50,18 @@ class Stop:
                 raise ValueError(
                     f"sequences[{index}] is empty and would stop every row at once; leave it out"
                 )
-        if any(token < 0 for token in [*eos, *(t for s in sequences for t in s)]):
+        if any(
+            isinstance(token, int | np.integer) and token < 0
+            for token in [*eos, *(t for s in sequences for t in s)]
+        ):
             raise ValueError(
                 f"eos={eos} or sequences={sequences} has a negative id; leave unset ids out"
             )
         width = max((len(sequence) for sequence in sequences), default=0)
+        eos = whole("eos", eos)
         padded = np.full((len(sequences), width), -1, np.int32)
         for row, sequence in enumerate(sequences):
-            padded[row, width - len(sequence) :] = sequence
+            padded[row, width - len(sequence) :] = whole(f"sequences[{row}]", sequence)
         return cls(eos=jnp.asarray(eos, jnp.int32), sequences=jnp.asarray(padded))
 
     def __call__(self, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> Bool[Array, "R"]:

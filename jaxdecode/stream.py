@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxdecode.autoregress import capacities
 from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import seeded
 from jaxdecode.result import Status
 from jaxdecode.rows import Expander, Rows, check_start
 from jaxdecode.types import Array, Int, Key
@@ -48,7 +49,7 @@ def stream(
     if every < 1:
         raise ValueError(f"every={every}: a chunk has at least one token")
     check_start(generator, prompt)
-    return _pieces(generator, jax.random.key(key) if isinstance(key, int) else key, prompt, every)
+    return _pieces(generator, seeded(key), prompt, every)
 
 
 def _pieces(

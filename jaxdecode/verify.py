@@ -59,7 +59,7 @@ def walk(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, A
         node = first(child)
         path = put(path, jnp.where(found, count, depth)[:, None], node[:, None])
         token = jnp.where(done, token, drawn)
-        state = judge.observe(state, drawn, found)
+        state = judge.observe(state, cursor, drawn, found)
         cursor = jnp.where(found, node, cursor)
         return done | ~found, cursor, count + found, path, token, state
 
@@ -134,7 +134,7 @@ def recurse(
             q = jnp.where(total > 0, q / jnp.where(total > 0, total, 1.0), rest)
         accept = some & (chance(ACCEPT, node) * pick(q, token) < pick(p, token))
         path = put(path, jnp.where(accept, count, depth)[:, None], node[:, None])
-        state = judge.observe(state, token, accept)
+        state = judge.observe(state, cursor, token, accept)
         cursor = jnp.where(accept, node, cursor)
         reject = some & ~accept
         chosen = jnp.arange(p.shape[1]) == token[:, None]

@@ -8,10 +8,7 @@ from pathlib import Path
 
 SAVE = "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
 # What is done with a file of llama.cpp's format.
-GGUF = (
-    "open the release in safetensors that it was made of, or write one with transformers: "
-    "AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(new_folder)"
-)
+GGUF = "give the file itself, whose name must end in .gguf, in place of the folder"
 
 
 def advice(folder: Path) -> str | None:
@@ -28,8 +25,8 @@ KINDS = (
     (r".*\.gguf", "{0} is a GGUF file, of llama.cpp's format; {GGUF}"),
     (
         r"adapter_config\.json|adapter_model\.(safetensors|bin)",
-        "{0} is of an adapter (PEFT), which is trained beside {base} and no model of its own; merge "
-        "the two once with peft: AutoPeftModelForCausalLM.from_pretrained(folder)"
+        "{0} is of an adapter (PEFT), which is trained beside {base} and no model of its own; "
+        "merge the two once with peft: AutoPeftModelForCausalLM.from_pretrained(folder)"
         ".merge_and_unload().save_pretrained(new_folder)",
     ),
     (

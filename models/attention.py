@@ -2,8 +2,9 @@
 
 A `Sight` is what one call's queries may see, prepared once and shared by all layers. Scores
 and softmax are in float32; keys and values are never repeated to the number of query heads.
-Long inputs are processed in chunks of queries, so that neither the scores nor the mask of a
-whole prompt ever exist: the scores of a chunk stay below `budget()` elements.
+`form` chooses how a call is computed. In plain JAX long inputs are processed in chunks of
+queries, so that neither the scores nor the mask of a whole prompt ever exist: the scores of a
+chunk stay below `budget()` elements.
 """
 
 from __future__ import annotations
@@ -14,17 +15,46 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from jaxdecode import struct
+from jaxdecode.cache import Cache, arrays
+from jaxdecode.kernels import attention as kernel
 from jaxdecode.lm import View
+from jaxdecode.target import PARTS, ROWS, Target
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig
 from models.layers import soft_cap
 
+Form = Literal["plain", "cudnn", "stream"]
 
-def budget() -> int:
+
+def form(config: TransformerConfig, view: View, cache: Cache | None, dtype, target: Target) -> Form:
+    """How the attention of a call is computed.
+
+    "cudnn": a plain prefill on a GPU by cuDNN's flash attention. "stream": few queries over a
+    cache on a TPU by a kernel that reads the filled slots once. "plain": all else, in JAX.
+    """
+    tokens = view.position.shape[1]
+    if view.fresh:
+        fused = (
+            view.block is None
+            and not config.attention_cap
+            and config.head_dim % 8 == 0
+            and config.head_dim <= 128
+            and dtype in (jnp.bfloat16, jnp.float16)
+            and target.platform == "gpu"
+        )
+        return "cudnn" if fused else "plain"
+    assert cache is not None
+    k, v, _ = arrays(cache, 0)
+    fits = target.interpreted or kernel.fits(tokens, config.heads, config.kv_heads)
+    return "stream" if fits and cache.layout.kernels(target, (k, v)) else "plain"
+
+
+def budget(target: Target) -> int:
     """Elements of one chunk's scores: 16 MB suit a CPU's caches, 256 MB keep a GPU or TPU busy."""
-    return 2**22 if jax.default_backend() == "cpu" else 2**26
+    return 2**22 if target.platform == "cpu" else 2**26
 
 
 @struct.dataclass
@@ -35,24 +65,42 @@ class Sight:
       view: the call's view, with slots counted from the first key given to `attend`.
       key_position: i32[B, S].
       window: static; keys at distance >= window are hidden from sliding layers, 0 for none.
+      form: static; see `form`.
+      target: static, what the program is compiled for.
       seen, near: the masks bool[B, T, S] where the call is short enough, else None.
+      streamed: what the kernel is to stream, for full layers and for sliding ones.
     """
 
     view: View
     key_position: Int[Array, "B S"]
     window: int = struct.field(pytree_node=False)
+    form: Form = struct.field(pytree_node=False)
+    target: Target = struct.field(pytree_node=False)
     seen: Bool[Array, "B T S"] | None = None
     near: Bool[Array, "B T S"] | None = None
+    streamed: tuple[kernel.Seen, kernel.Seen | None] | None = None
 
     @classmethod
-    def of(cls, config: TransformerConfig, view: View, position: Int[Array, "B S"]) -> Sight:
-        """Prepare a call; `position` are those of the cache's slots."""
+    def of(
+        cls, config: TransformerConfig, view: View, cache: Cache | None, dtype, target: Target
+    ) -> Sight:
+        """Prepare a call."""
+        position = view.position if cache is None else cache.position
+        how = form(config, view, cache, dtype, target)
         if view.fresh:  # the keys are the call's own tokens, not the cache
             zero = jnp.zeros_like(view.start)
             view = dataclasses.replace(view, start=zero, prefix=zero, beyond=None)
             position = view.position
-        sight = cls(view=view, key_position=position, window=config.window)
+        sight = cls(view=view, key_position=position, window=config.window, form=how, target=target)
         tokens = view.position.shape[1]
+        if how == "stream":
+            seen, near = sight.masks(0, tokens)
+            each = config.heads // config.kv_heads
+            parts = target.size(PARTS) if target.axis(PARTS, config.kv_heads) else 1
+            numbers = each, config.kv_heads // parts, config.head_dim, jnp.dtype(dtype).itemsize
+            full = kernel.Seen.of(seen, *numbers)
+            sliding = None if near is None else kernel.Seen.of(seen & near, *numbers)
+            return dataclasses.replace(sight, streamed=(full, sliding))
         if sight.chunk(config.heads) >= tokens:
             seen, near = sight.masks(0, tokens)
             sight = dataclasses.replace(sight, seen=seen, near=near)
@@ -61,9 +109,9 @@ class Sight:
     def chunk(self, heads: int) -> int:
         """Queries processed at a time."""
         batch, slots = self.key_position.shape
-        return max(16, budget() // (batch * heads * slots))
+        return max(16, budget(self.target) // (batch * heads * slots))
 
-    def masks(self, first: Int | int, count: int) -> tuple[Array, Array | None]:
+    def masks(self, first: Int[Array, ""] | int, count: int) -> tuple[Array, Array | None]:
         """What queries first..first+count see in a full layer, and what is in the window."""
         seen = self.view.mask(self.key_position.shape[1], first, count)
         if not self.window:
@@ -95,7 +143,7 @@ def attend(
 
     # Scores are recomputed in a backward pass instead of being kept for every chunk.
     @functools.partial(jax.checkpoint, static_argnums=1)
-    def part(first: Int | int, count: int) -> Array:
+    def part(first: Int[Array, ""] | int, count: int) -> Array:
         queries = jax.lax.dynamic_slice_in_dim(q, first, count, axis=1)
         return _attend(config, queries, k, v, visible(sight.masks(first, count)))
 
@@ -124,17 +172,33 @@ def _attend(config: TransformerConfig, q: Array, k: Array, v: Array, mask: Array
     return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, tokens, heads, width)
 
 
-def fused(config: TransformerConfig, view: View, dtype) -> bool:
-    """Whether cuDNN's flash attention computes this call: a plain prefill on a GPU."""
-    return (
-        view.fresh
-        and view.block is None
-        and not config.attention_cap
-        and config.head_dim % 8 == 0
-        and config.head_dim <= 128
-        and dtype in (jnp.bfloat16, jnp.float16)
-        and jax.default_backend() == "gpu"
-    )
+def attend_streaming(
+    config: TransformerConfig,
+    sight: Sight,
+    q: Float[Array, "B T H hd"],
+    cache: Cache,
+    layer,
+    local: Bool[Array, ""] | bool,
+) -> Float[Array, "B T H hd"]:
+    """Attention of few queries over the cache, by the kernel, on each device for itself."""
+    assert sight.streamed is not None
+    k, v, layer = arrays(cache, layer)
+    seen, near = sight.streamed
+    if near is not None and local is not False:
+        seen = (
+            near if local is True else jax.tree.map(lambda a, b: jnp.where(local, a, b), near, seen)
+        )
+
+    def run(q, k, v, layer, seen):
+        scale, cap = config.query_scale, config.attention_cap
+        return kernel.attend(q, k, v, layer, seen, scale, cap, sight.target.interpreted)
+
+    rows = sight.target.axis(ROWS, q.shape[0])
+    parts = sight.target.axis(PARTS, config.kv_heads)
+    held, queries = PartitionSpec(None, rows, parts), PartitionSpec(rows, None, parts)
+    specs = (queries, held, held, PartitionSpec(), PartitionSpec(rows))
+    run = sight.target.per_device(run, specs, queries)
+    return run(q, k, v, jnp.asarray(layer, jnp.int32), seen)
 
 
 def attend_fused(

@@ -1,10 +1,10 @@
 """Opening published checkpoints.
 
-A checkpoint is a folder with config.json and safetensors: one `model.safetensors`, or shards
-listed by `model.safetensors.index.json`. Weights are read tensor by tensor from memory-mapped
-files into the stacked arrays of `Transformer`, or straight into the shards of a mesh, so that
-no second copy of the model is ever held. Every name, shape and size is checked against the
-config before anything is allocated. Pickled weights are never opened.
+A checkpoint is a folder with config.json and safetensors (`models.checkpoint_files`), or one GGUF
+file (`models.gguf`). Weights are read tensor by tensor from memory-mapped files into the stacked
+arrays of `Transformer`, or straight into the shards of a mesh, so that no second copy of the
+model is ever held. Every name, shape and size is checked against the config before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models import gguf
 from models.advice import advice
 from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_json
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
+from models.safetensors import Entry
 from models.transformer import Transformer
 from models.tying import other_head
 
@@ -35,18 +37,37 @@ __all__ = ["CONFIG", "INDEX", "WEIGHTS", "Backbone", "Checkpoint", "load", "load
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
 
 
+class Tensors(Protocol):
+    """Stored tensors by name, as `models.safetensors.Reader` gives them."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What there is, by name."""
+        ...
+
+    def read(self, name: str) -> np.ndarray:
+        """One of them."""
+        ...
+
+
 class Checkpoint:
-    """A folder, opened and checked: its config, and its tensors by name."""
+    """A folder or GGUF file, opened and checked: its config, and its tensors by name.
+
+    A GGUF file is seen as the folder that it was made of: `json` is the config.json of its
+    metadata, and tensors have their published names.
+    """
 
     def __init__(self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False):
         self.folder = Path(folder)
-        if not self.folder.is_dir():
+        single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
+        if single is None and not self.folder.is_dir():
             known = self.folder.exists() and advice(self.folder)
-            known = known or f"give one with {CONFIG} and weights"
+            known = known or f"give one with {CONFIG} and weights, or a .gguf file"
             raise ValueError(f"{self.folder} is no folder; {known}")
-        self.json = read_json(path := self.folder / CONFIG)
-        self.family: Family = family_of(self.json, str(path))
-        self.config = self.family.read(Fields(self.json, str(path)))
+        self.where = where = self.folder / CONFIG if single is None else self.folder
+        self.json = read_json(where) if single is None else single.config
+        self.family: Family = family_of(self.json, str(where))
+        self.config = self.family.read(Fields(self.json, str(where)))
         if denoiser != (self.family.canvas is not None):
             raise ValueError(
                 f"{self.folder}: {self.family.model_type} is {'no' if denoiser else 'a'} denoiser; "
@@ -55,13 +76,15 @@ class Checkpoint:
         named = architecture_of(self.json)
         if not headless and re.search(OTHER_HEADS, named):
             raise ValueError(
-                f"{self.folder}: {CONFIG} names {named}, which is no language model; reward models "
+                f"{where} names {named}, which is no language model; reward models "
                 "are opened by models.reward_checkpoints.load_reward, others by load_backbone for "
                 "their hidden states"
             )
         if headless:  # a tied model has no head of its own
             self.config = dataclasses.replace(self.config, tied=True)
-        self.readers = open_tensors(self.folder)
+        self.readers: Mapping[str, Tensors] = (
+            open_tensors(self.folder) if single is None else dict.fromkeys(single.entries, single)
+        )
         self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         table = self.sources["embedding"].name  # a head that is no copy is used, as published
         if self.config.tied and not headless and other_head(self.readers, table, heads):
@@ -95,7 +118,7 @@ class Checkpoint:
                 if entry.shape != want:
                     raise ValueError(
                         f"{self.folder}: tensor {name!r} has shape {entry.shape}, but "
-                        f"{CONFIG} asks for {want}"
+                        f"{self.where.name} asks for {want}"
                     )
                 if entry.dtype.kind not in "fV":  # bfloat16 counts as V
                     raise ValueError(
@@ -136,10 +159,11 @@ def load(
     longest: int = 0,
     denoiser: bool = False,
 ) -> Transformer:
-    """Open a published causal language model.
+    """Open a published causal language model: a folder, or a .gguf file.
 
     Args:
-      dtype: of the parameters in memory; by default the stored embedding table's.
+      dtype: of the parameters in memory; by default the stored embedding table's, and float32
+        where that is quantised.
       vocab_size: tokens the tokenizer knows, where the table has padded rows beyond.
       shardings: path of a parameter -> where its shards go; a process reads only its own.
       check_finite: refuse weights that are not finite.
@@ -200,12 +224,12 @@ def _build(
     longest: int = 0,
 ) -> Transformer:
     embedded = next(checkpoint._names(checkpoint.sources["embedding"]))
-    target = jnp.dtype(checkpoint.tensor(embedded).dtype if dtype is None else dtype)
+    stored = checkpoint.readers[embedded].entries[embedded].dtype
+    target = jnp.dtype(stored if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target
     changes: dict[str, Any] = {"dtype": target.name, "longest": longest}
     if vocab_size is None:
-        where = str(checkpoint.folder / CONFIG)
-        vocab_size = Fields(checkpoint.json, where).integer(
+        vocab_size = Fields(checkpoint.json, str(checkpoint.where)).integer(
             "valid_vocab_size", checkpoint.config.rows
         )
     config = dataclasses.replace(checkpoint.config, vocab_size=vocab_size, **changes)

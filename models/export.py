@@ -18,9 +18,11 @@ import jax
 import numpy as np
 
 from models import safetensors
-from models.checkpoints import CONFIG, INDEX, WEIGHTS
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.config import parameters
 from models.families import Source, family_of, to_hf
+from models.text import Tokenizer
+from models.tokenizer_files import save_tokenizer
 from models.transformer import Transformer, arrays_of
 
 # Text files that travel with a model's weights.
@@ -42,7 +44,7 @@ def save(
     folder: str | os.PathLike,
     *,
     family: str | None = None,
-    tokenizer: str | os.PathLike | None = None,
+    tokenizer: str | os.PathLike | Tokenizer | None = None,
     config: Mapping[str, Any] | None = None,
     tensors: Mapping[str, np.ndarray] | None = None,
     max_shard_bytes: int = 5_000_000_000,
@@ -52,7 +54,8 @@ def save(
 
     Args:
       family: `model_type` to write as; by default the first that can express the config.
-      tokenizer: folder whose tokenizer and generation settings are copied along.
+      tokenizer: folder whose tokenizer and generation settings are copied along, or a tokenizer
+        to be written.
       config: further fields of config.json, such as token ids.
       tensors: further tensors by their published names, such as a reward head.
       overwrite: replace an existing folder.
@@ -77,10 +80,13 @@ def save(
         text = json.dumps(written | dict(config or {}), indent=2) + "\n"
         (partial / CONFIG).write_text(text)
         _write_weights(partial, plan, max_shard_bytes)
-        for name in COMPANIONS if tokenizer is not None else ():
-            source = Path(tokenizer or "") / name
-            if source.is_file():
-                shutil.copyfile(source, partial / name)
+        if isinstance(tokenizer, Tokenizer):
+            save_tokenizer(tokenizer, partial)
+        else:
+            for name in COMPANIONS if tokenizer is not None else ():
+                source = Path(tokenizer or "") / name
+                if source.is_file():
+                    shutil.copyfile(source, partial / name)
         partial.chmod(0o755)
         if folder.exists():
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from jaxdecode.cache import Cache, place, read, write
+from jaxdecode.cache import Cache, Places, place, places, read, write
 from jaxdecode.lm import View
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float, Int
-from models.attention import Sight, attend, attend_fused, fused
+from models.attention import Sight, attend, attend_fused, attend_streaming
 from models.config import TransformerConfig
 from models.layers import Weights, linear, mlp, normalize
 from models.rope import rotate, rotation
@@ -27,7 +29,7 @@ class Call(NamedTuple):
     """
 
     view: View
-    slot: Array | None
+    slot: Places | None
     sight: Sight
     tables: list[tuple[Array, Array]]
     base: int
@@ -38,10 +40,11 @@ class Call(NamedTuple):
         config: TransformerConfig,
         view: View,
         cache: Cache | None,
+        hidden: Hidden,
         length: Int[Array, "B L"] | None = None,
         base: int = 0,
     ) -> tuple[Call, Cache | None]:
-        """Also records the tokens' positions in the cache.
+        """Also records the tokens' positions in the cache; `hidden` is the layers' input.
 
         Without a cache the view must be fresh, and nothing is stored.
 
@@ -55,7 +58,8 @@ class Call(NamedTuple):
         if cache is not None:
             slot = view.slot(cache.capacity)
             cache = place(cache, view.position, slot)
-        sight = Sight.of(config, view, view.position if cache is None else cache.position)
+            slot = places(cache, slot)
+        sight = Sight.of(config, view, cache, hidden.dtype, target_of(hidden, cache))
         ropes = [rope for rope in (config.rope, config.rope_local) if rope is not None]
         if length is None:
             end = view.position + 1
@@ -85,9 +89,14 @@ def _attention(
 ) -> tuple[Hidden, Cache | None]:
     """Project, rotate, store, attend, project back."""
     batch, tokens, _ = x.shape
-    q = linear(weights, "q", x).reshape(batch, tokens, c.heads, c.head_dim)
-    k = linear(weights, "k", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
-    v = linear(weights, "v", x).reshape(batch, tokens, c.kv_heads, c.head_dim)
+    q, k, v = (linear(weights, name, x) for name in "qkv")
+    if call.sight.target.platform == "tpu":
+        # A product that ends in heads is laid out by them, and its weights, part of a stack, are
+        # turned about and copied for it in every layer of every step.
+        q, k, v = jax.lax.optimization_barrier((q, k, v))
+    q = q.reshape(batch, tokens, c.heads, c.head_dim)
+    k = k.reshape(batch, tokens, c.kv_heads, c.head_dim)
+    v = v.reshape(batch, tokens, c.kv_heads, c.head_dim)
     if c.qk_norm:
         q = normalize(c, weights, "q_norm", q)
         k = normalize(c, weights, "k_norm", k)
@@ -97,9 +106,12 @@ def _attention(
             cos, sin = jnp.where(local, turned[0], cos), jnp.where(local, turned[1], sin)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if call.slot is not None:
-        cache = write(cache, call.base + index, k, v, call.slot)
-    if fused(c, call.view, x.dtype):
+        cache = write(cache, call.base + index, k, v, call.slot, call.view.fresh)
+    if call.sight.form == "cudnn":
         out = attend_fused(c, q, k, v, local)
+    elif call.sight.form == "stream":
+        assert cache is not None
+        out = attend_streaming(c, call.sight, q, cache, call.base + index, local)
     elif call.view.fresh:
         out = attend(c, call.sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), local)
     else:

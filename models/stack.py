@@ -72,7 +72,7 @@ def run_both(
     c, one = model.config, jnp.ones_like(view.position[:, :1])
 
     def text(cache: Cache | None, late: bool) -> tuple[Hidden, Cache | None]:
-        call, cache = Call.of(c, view, cache, one * (c.crossing + late), late * c.layers)
+        call, cache = Call.of(c, view, cache, hidden, one * (c.crossing + late), late * c.layers)
         return run(model, hidden, call, cache, 0, c.layers)
 
     beyond = view.position >= c.crossing

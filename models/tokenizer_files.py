@@ -14,12 +14,15 @@ without a word.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models import gguf
 from models.chat import ChatTemplate
+from models.gguf import tokenizer as gguf_tokenizer
 from models.safetensors import brief, parse_json
 from models.text import Tokenizer
 from models.walled_tokenizer import WalledTokenizer
@@ -30,12 +33,14 @@ FILE_LIMIT = 256_000_000
 
 
 def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
-    """The tokenizer of a published folder.
+    """The tokenizer of a published folder, or of a .gguf file.
 
     Raises:
       ValueError: a file is missing or damaged, or BOS, EOS or padding is not in the vocabulary.
     """
     path = Path(folder)
+    if gguf.is_file(path):
+        return gguf_tokenizer.load(path)
     inner = open_tokenizer(path / "tokenizer.json")
     settings = path / "tokenizer_config.json"
     config = _read(path / "special_tokens_map.json") | _read(settings)
@@ -71,6 +76,32 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         template=None if source is None else ChatTemplate(source, tokens),
         named_eos=ids.get("eos_token"),
     )
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json into a folder, so
+    that `load_tokenizer` and `transformers` read the same tokenizer back."""
+    path = Path(folder)
+    spelled = tokenizer.inner.id_to_token
+    named = {"bos_token": tokenizer.bos, "eos_token": tokenizer.named_eos}
+    named["pad_token"] = tokenizer.pad
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{name: spelled(token) for name, token in named.items() if token is not None},
+    }
+    if tokenizer.template is not None:
+        config["chat_template"] = tokenizer.template.source
+    ends = {
+        "bos_token_id": tokenizer.bos,
+        "eos_token_id": list(tokenizer.eos),
+        "pad_token_id": tokenizer.pad,
+    }
+    generation = {name: value for name, value in ends.items() if value not in (None, [])}
+    (path / "tokenizer.json").write_text(tokenizer.inner.to_str(), encoding="utf-8")
+    for name, data in (("tokenizer_config", config), ("generation_config", generation)):
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        (path / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def open_tokenizer(file: Path) -> WalledTokenizer:

@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
+from jaxdecode.target import by_rows, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig, logical_axes, matmul_count, parameters
 from models.layer import Call
@@ -116,6 +117,20 @@ class Transformer(nnx.Module):
         config = dataclasses.replace(self.config, **changes)
         return Transformer(config, arrays=arrays_of(self))
 
+    @property
+    def written(self) -> bool:
+        """Whether every layer has arrays of its own; see `models.form`."""
+        return isinstance(self.layers, nnx.List)
+
+    def within(self, longest: int) -> Transformer:
+        """The same for texts of at most `longest` tokens; a model that works twice (see
+        `TransformerConfig.longest`) is spared it where they end before the change."""
+        if not self.config.crossing or longest > self.config.crossing:
+            return self
+        model = nnx.merge(*nnx.split(self))
+        model.config = dataclasses.replace(self.config, longest=longest)
+        return model
+
     def unstacked(self) -> Transformer:
         """The same weights with every layer's in arrays of their own, the layers written out.
 
@@ -145,10 +160,11 @@ class Transformer(nnx.Module):
         apart = isinstance(self.layers, nnx.List) and batch > 1
         # Where the rotation changes at a length, the first half is rotated for texts before it.
         layers = 2 * c.layers if c.crossing else c.layers
-        return allocate(layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart)
+        target = target_of(self.embedding.get_value())
+        return allocate(layers, batch, c.kv_heads, c.head_dim, capacity, self.dtype, apart, target)
 
     def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
-        hidden = self.embed(tokens, view.position)
+        view, hidden = by_rows((view, self.embed(tokens, view.position)))
         if self.config.crossing:
             hidden, filled = run_both(self, hidden, cache, view)
         else:
@@ -249,7 +265,7 @@ class Transformer(nnx.Module):
                 f"only be run together; `configured(longest={c.crossing})` makes it a model of "
                 "texts up to there, whose layers can be run in parts"
             )
-        return run(self, hidden, *Call.of(c, view, cache), first, last)
+        return run(self, hidden, *Call.of(c, view, cache, hidden), first, last)
 
 
 def arrays_of(model: Transformer) -> dict[str, Array]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from models.safetensors import Reader
+    from models.checkpoints import Tensors
 
 BLOCK = 2**22  # elements compared at a time
 
 
-def other_head(readers: Mapping[str, Reader], table: str, heads: Iterable[str]) -> bool:
+def other_head(readers: Mapping[str, Tensors], table: str, heads: Iterable[str]) -> bool:
     """Whether a tensor of the names `heads` is stored that is no copy of the embedding `table`."""
     if table not in readers:
         return False

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,20 @@ class Limits:
     memory: int = 2**30
 
 
-@dataclass(frozen=True)
 class Encoding:
-    """Ids of a text."""
+    """What the library's own has of a text, as far as it is used here.
 
-    ids: list[int]
+    Attributes:
+      ids: of its tokens.
+    """
+
+    def __init__(self, ids: list[int], again: Callable[[], list[list[int]]]):
+        self.ids, self._again = ids, again
+
+    @cached_property
+    def offsets(self) -> list[tuple[int, int]]:
+        """The characters [first, last) that each token stands for; asked for when they are read."""
+        return [(first, last) for first, last in self._again()]
 
 
 class WalledTokenizer:
@@ -65,39 +74,62 @@ class WalledTokenizer:
         self._vocabulary: dict[str, int] = self._ask(self._open, len(text))
 
     def to_str(self) -> str:
+        """The library's canonical JSON."""
         return self._ask({"text": True}, len(self._open["open"]))
 
     def get_vocab(self, with_added_tokens: bool = True) -> dict[str, int]:
+        """Token -> id, added tokens among them."""
         if not with_added_tokens:
             raise ValueError("with_added_tokens=False: the vocabulary is kept whole; pass True")
         return dict(self._vocabulary)
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
+        """How many tokens have an id."""
         return len(self.get_vocab(with_added_tokens))
 
+    def get_added_tokens_decoder(self) -> dict[int, str]:
+        """Id -> text of the tokens that are no part of the model's own vocabulary."""
+        return {
+            entry["id"]: entry["content"] for entry in json.loads(self.to_str())["added_tokens"]
+        }
+
     def token_to_id(self, token: str) -> int | None:
+        """The id of a token, None for what is none."""
         return self._vocabulary.get(token)
 
     def id_to_token(self, token: int) -> str | None:
+        """The token of an id, None where it has none."""
         return self._by_id.get(token)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
+        """Ids of a text; a `ValueError` for one that overruns the limits."""
         return self.encode_batch([text], add_special_tokens)[0]
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[Encoding]:
+        """Ids of several texts, in one exchange with the process."""
         request = {
             "encode": [_valid(text) for text in texts],
+            "what": "ids",
             "add_special": add_special_tokens,
             "names_as_text": self.encode_special_tokens,
         }
-        return [Encoding(ids) for ids in self._ask(request, sum(map(len, texts)))]
+        found = self._ask(request, sum(map(len, texts)))
+
+        def offsets(text: str) -> list[list[int]]:
+            return self._ask(request | {"encode": [text], "what": "offsets"}, len(text))[0]
+
+        return [
+            Encoding(ids, partial(offsets, text)) for ids, text in zip(found, texts, strict=True)
+        ]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of ids."""
         return self.decode_batch([ids], skip_special_tokens)[0]
 
     def decode_batch(
         self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True
     ) -> list[str]:
+        """Texts of several rows of ids."""
         request = {"decode": [list(row) for row in rows], "skip_special": skip_special_tokens}
         return self._ask(request, 8 * sum(map(len, rows)))
 

@@ -22,8 +22,9 @@ import numpy as np
 
 from algorithms.alignment.transforms import Transform, noise
 from jaxdecode import struct
-from jaxdecode.autoregress import Generator, NoMeter
+from jaxdecode.autoregress import Generator
 from jaxdecode.fingerprint import fingerprint as mark
+from jaxdecode.meter import NoMeter
 from jaxdecode.prompt import Prompt
 from jaxdecode.responses import score
 from jaxdecode.rows import Rows

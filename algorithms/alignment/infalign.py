@@ -280,10 +280,11 @@ def _order(count: int, plan: Plan) -> Iterator[np.ndarray]:
     rng, left = np.random.default_rng(plan.seed), np.zeros(0, np.int64)
     for _ in range(plan.steps):
         if len(left) < plan.prompts:
-            # Those of the last round come first, and what they are wait for their next turn.
             fresh = rng.permutation(count)
             again = np.isin(fresh, left)
-            left = np.concatenate([left, fresh[~again], fresh[again]])
+            if again[: plan.prompts - len(left)].any():  # they wait for the next step
+                fresh = np.concatenate([fresh[~again], fresh[again]])
+            left = np.concatenate([left, fresh])
         chosen, left = left[: plan.prompts], left[plan.prompts :]
         yield chosen
 

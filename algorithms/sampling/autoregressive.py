@@ -1,27 +1,7 @@
-"""Plain decoding: one response to a prompt, by whatever generator makes the tokens."""
+"""Plain decoding, beside the methods that it is compared with; see `jaxdecode.plain`."""
 
 from __future__ import annotations
 
-from jaxdecode import autoregress, struct
-from jaxdecode.prompt import Prompt
-from jaxdecode.result import Result
-from jaxdecode.rows import Expander, check_start
-from jaxdecode.types import Array, Key
+from jaxdecode.plain import Autoregressive
 
-
-@struct.dataclass
-class Autoregressive:
-    """Decodes every prompt once; the trace is the generator's meter.
-
-    A `Generator` makes a token at a time, a `Speculator` the tokens of a draft that its target
-    accepts; either is also what best-of-N and whatever else takes a generator run on.
-    """
-
-    generator: Expander
-
-    def check(self, prompt: Prompt) -> None:
-        check_start(self.generator, prompt)
-
-    def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        rows = autoregress.generate(self.generator, key, prompt)
-        return autoregress.finish(self.generator, rows, trace=rows.meter)
+__all__ = ["Autoregressive"]

@@ -11,15 +11,16 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxdecode import beam, struct
-from jaxdecode.autoregress import Generator, NoMeter
+from jaxdecode.autoregress import Generator
 from jaxdecode.extension import Beam, Front, Likeliest, Ranker, Stopping
 from jaxdecode.finished import LengthPenalty
 from jaxdecode.logits.transform import check_number
+from jaxdecode.meter import NoMeter
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Greedy, Sampler
-from jaxdecode.types import Array, Float, Key
+from jaxdecode.types import Array, Bool, Float, Key
 
 STOPPINGS = ("exact", "first", "heuristic", "never")
 

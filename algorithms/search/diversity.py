@@ -18,15 +18,8 @@ from jaxdecode.types import Array, Float, Int
 
 
 class Diversity(Protocol):
-    """A measure of likeness.
-
-    Attributes:
-      nonnegative: it never is below 0, so that it only lowers scores; one that does not say may
-        be. Cosines are.
-    """
-
-    @property
-    def nonnegative(self) -> bool: ...
+    """A measure of likeness. One with an attribute `nonnegative` that is true never is below 0,
+    so that it only lowers scores; one that does not say may be. Cosines are."""
 
     def __call__(self, front: Front) -> Float[Array, "B W V"]: ...
 

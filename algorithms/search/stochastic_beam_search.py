@@ -68,7 +68,7 @@ class StochasticBeamSearch:
     """
 
     generator: Generator
-    samples: int = struct.field(pytree_node=False)
+    samples: int = struct.field(pytree_node=False, range=(1, 2**24))
 
     def __post_init__(self):
         check_generator(self.generator, Categorical)

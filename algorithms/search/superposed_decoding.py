@@ -100,7 +100,7 @@ class SuperposedDecoding:
     """
 
     generator: Generator
-    drafts: int = struct.field(pytree_node=False, default=3)
+    drafts: int = struct.field(pytree_node=False, range=(1, 2**24), default=3)
     kept: int = struct.field(pytree_node=False, default=9)
     alpha: Float[Array, ""] | float = 0.54
     temperature: Float[Array, ""] | float = 0.06

@@ -29,6 +29,7 @@ from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.lm import LanguageModel, extend
+from jaxdecode.logits import noted
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -122,7 +123,7 @@ def label(
         p, q = (generator.sampler.distribution(x) for x in edited)
         drawn = jnp.maximum(generator.sampler(step_keys(keys, index), edited[1]), 0)
         chance = jnp.minimum(1.0, pick(p, drawn) / jnp.maximum(pick(q, drawn), 1e-30))
-        return generator.transform.observe(state, token, here), (drawn, chance)
+        return noted(generator.transform, state, logits[0], token, here), (drawn, chance)
 
     logits = [reading(model, tokens).logits for model in (generator.model, draft)]
     before = [jnp.moveaxis(jnp.roll(x, 1, axis=1), 1, 0) for x in logits]

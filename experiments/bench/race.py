@@ -54,7 +54,7 @@ def build(name: str, seed: int) -> Transformer:
     what is compared is speed, and few layers compile soon enough.
     """
     if name not in SHAPES:
-        return sources.open_model(name).model.unstacked()
+        return sources.open_model(name, "auto").model
     model = Transformer(SHAPES[name], rngs=nnx.Rngs(seed))
     model.embedding.set_value(4 * model.embedding[...])
     return model.unstacked()

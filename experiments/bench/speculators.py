@@ -17,7 +17,6 @@ from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
-from algorithms.speculative.drafters.ranked import Ranked
 from algorithms.speculative.drafters.retrieval import Datastore
 from algorithms.speculative.dyspec import dyspec, dyspec_threshold
 from algorithms.speculative.eagle import eagle, eagle2
@@ -40,6 +39,7 @@ from experiments import zoo
 from experiments.speculative.s2d.main import PRESETS
 from experiments.speculative.s2d.setting import Setting
 from experiments.speculative.speculation import Field, cost_aware
+from experiments.speculative.trees import PAIRS, SMALL
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.follower import CHUNK
 from jaxdecode.logits import Temperature
@@ -51,8 +51,6 @@ from models.transformer import Transformer
 
 Kind = Literal["draft model", "training-free", "trained"]
 PLAIN = "plain decoding"
-SMALL = (-1, -1, 0, 0, 2, 4)  # the most useful nodes of a tree of ranks
-PAIRS = Ranked.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])  # for two heads
 DRAWN: dict[str, Any] = {"transform": Temperature(0.6), "sampler": Categorical()}
 CORPUS = 400_000  # tokens of a datastore
 NESTED = replace(PRESETS["cpu"], prompts=1)

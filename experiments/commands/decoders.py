@@ -1,165 +1,217 @@
-"""Decoders from the options of a command line.
-
-An option that the chosen decoder would not use is refused, not ignored.
-"""
+"""Decoders from the options of a command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from algorithms.sampling.autoregressive import Autoregressive
+from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
+from algorithms.search.controlled_decoding import Blockwise
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
+from algorithms.search.particles import Particles
+from algorithms.search.pg_td import PlanningGuided
+from algorithms.search.smcg_td import SequentialMonteCarlo
+from algorithms.search.step_beams import StepBeams
+from algorithms.search.stochastic_beam_search import StochasticBeamSearch
+from algorithms.search.superposed_decoding import SuperposedDecoding
+from algorithms.search.transfer_q_star import direct
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
-from algorithms.selection.speculative_rejection import Rule, SpeculativeRejection
-from algorithms.speculative.drafters.chain import Chain
-from algorithms.speculative.prompt_lookup import prompt_lookup
-from algorithms.speculative.token_recycling import token_recycling
-from algorithms.speculative.verifiers.residual import Residual
-from experiments.commands.edits import EDITS, RANKING, Target
+from algorithms.selection.speculative_rejection import SpeculativeRejection
+from algorithms.tokens.contrastive_search import ContrastiveSearch
+from algorithms.tokens.momentum_decoding import Momentum
+from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
+from experiments.commands.edits import EDITS, Target
+from experiments.commands.rules import (
+    JUDGED,
+    LIKELIHOOD,
+    RANKED,
+    SCORED,
+    STEPWISE,
+    USES,
+    Name,
+    Rules,
+    settings,
+)
+from experiments.commands.rules import check as check_options
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
-from jaxdecode.certainty import Measure
 from jaxdecode.decoder import Decoder
 from jaxdecode.finished import LengthPenalty
 from jaxdecode.lm import LanguageModel
+from jaxdecode.process_reward import ProcessReward, StepFunction
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Categorical, Greedy
-from jaxdecode.scoring import LikelihoodScorer, Scorer
+from jaxdecode.scoring import FunctionScorer, LikelihoodScorer, Scorer
 from jaxdecode.speculate import Speculator
+from jaxdecode.steps import StepSampler
 from jaxdecode.stop import Stop
 
-Name = Literal[
-    "sample",
-    "greedy",
-    "beam-search",
-    "diverse-beam-search",
-    "best-of-n",
-    "speculative-rejection",
-    "self-certainty",
+__all__ = [
+    "JUDGED",
+    "LIKELIHOOD",
+    "RANKED",
+    "SCORED",
+    "STEPWISE",
+    "USES",
+    "Made",
+    "Name",
+    "Rules",
+    "build",
+    "check",
+    "settings",
 ]
-RANKED = ("greedy", "beam-search", "diverse-beam-search")  # draw nothing
-SCORED = ("best-of-n", "speculative-rejection")
-LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
-DRAFTS = ("draft", "draft_tokens")
-USES: dict[str, tuple[str, ...]] = {
-    "sample": (*EDITS, *DRAFTS),
-    "greedy": (*RANKING, *DRAFTS),
-    "beam-search": (*RANKING, "beams", "length_penalty"),
-    "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
-    "best-of-n": (*EDITS, *DRAFTS, "samples", "wave", "reward"),
-    "speculative-rejection": (*EDITS, *DRAFTS, "samples", "reward", "budget", "alpha", "rule"),
-    "self-certainty": (*EDITS, "samples", "wave", "measure"),
-}
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How tokens are drawn and responses chosen."""
+class Made:
+    """What a decoder is put together from.
 
-    max_tokens: int = 128
-    """The most tokens of a response."""
-    temperature: float | None = None
-    """Divides the logits (1 if not given); for 0 use --decoder greedy."""
-    top_k: int | None = None
-    """Draw from the k most probable tokens."""
-    top_p: float | None = None
-    """Draw from the smallest set of tokens with this much probability."""
-    min_p: float | None = None
-    """Draw tokens at least this many times as probable as the best."""
-    typical: float | None = None
-    """Mass of the tokens whose surprise is nearest to the entropy."""
-    epsilon: float | None = None
-    """Least probability of a token."""
-    eta: float | None = None
-    """Least probability, lowered where the entropy is high."""
-    repetition_penalty: float | None = None
-    """Divides the scores of tokens seen before; above 1 discourages."""
-    presence_penalty: float | None = None
-    """Subtracted from the scores of tokens written before."""
-    frequency_penalty: float | None = None
-    """Subtracted once for each time a token was written."""
-    min_tokens: int | None = None
-    """No end before this many tokens."""
-    no_repeat_ngram_size: int | None = None
-    """No n tokens in a row twice, in prompt and response."""
-    bad_words: tuple[str, ...] | None = None
-    """Texts that are never written."""
-    allowed_token_ids: tuple[int, ...] | None = None
-    """The only tokens that may be written; the model's end token is to be among them."""
-    choices: tuple[str, ...] | None = None
-    """The response is one of these texts."""
-    begin_with: str | None = None
-    """Text that every response begins with."""
-    draft: str | None = None
-    """What guesses tokens ahead: a smaller model's folder or zoo name, "prompt-lookup" or
-    "token-recycling". It makes decoding faster and changes no distribution."""
-    draft_tokens: int | None = None
-    """How many it guesses at a time (4 if not given, 10 for prompt lookup)."""
-    beams: int | None = None
-    """Hypotheses of a search (4 if not given)."""
-    length_penalty: float | None = None
-    """Power of the length that scores of hypotheses are divided by (1 if not given)."""
-    groups: int | None = None
-    """Groups of beams that differ from each other (as many as beams if not given)."""
-    strength: float | None = None
-    """How strongly they differ (0.5 if not given)."""
-    samples: int | None = None
-    """Responses per prompt, of which one is kept (16 if not given)."""
-    wave: int | None = None
-    """Draw so many of them at a time."""
-    reward: str | None = None
-    """What chooses: a reward model's folder or zoo name, or "likelihood", the model's own."""
-    budget: int | None = None
-    """Speculative rejection: cache tokens per prompt."""
-    alpha: float | None = None
-    """Speculative rejection: fraction dropped at each cut (0.5 if not given)."""
-    rule: Rule | None = None
-    """Speculative rejection: how the fraction is rounded ("count" if not given)."""
-    measure: Measure | None = None
-    """Self-certainty: the measure of certainty ("kl" if not given)."""
+    Attributes:
+      plain, drawn: how tokens are drawn, without and with what drafts them.
+      rules: the options.
+      scorer: of responses.
+      judge: of steps, a reward model; None without one.
+      aligned: another model of the same vocabulary.
+      step_end: tokens that end a step.
+    """
+
+    plain: Generator
+    drawn: Expander
+    rules: Rules
+    scorer: Scorer
+    judge: Any = None
+    aligned: Any = None
+    step_end: tuple[int, ...] = ()
+
+    def samples(self, default: int) -> int:
+        return default if self.rules.samples is None else self.rules.samples
+
+    def options(self, *names: str) -> dict[str, Any]:
+        """Those of the options that were given."""
+        return {name: self.rules.given[name] for name in names if name in self.rules.given}
 
     @property
-    def given(self) -> dict[str, Any]:
-        """What was set, without `max_tokens`, which every decoder uses."""
-        fields = {name: value for name, value in vars(self).items() if value is not None}
-        del fields["max_tokens"]
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in fields.items()
-        }
+    def beams(self) -> int:
+        return 4 if self.rules.beams is None else self.rules.beams
+
+    @property
+    def steps(self) -> StepSampler:
+        """Steps, drawn by the rules of tokens."""
+        ends = Stop.of((), [self.step_end])
+        return StepSampler(self.plain, ends, self.rules.step_tokens or 32, self.rules.steps or 16)
+
+    @property
+    def judged(self) -> ProcessReward:
+        return ProcessReward(self.judge, self.rules.step_tokens or 32)
+
+    @property
+    def rewarded(self) -> StepFunction:
+        """The function of a completed text."""
+        assert isinstance(self.scorer, FunctionScorer)
+        return StepFunction(self.scorer.function)
+
+
+def _diverse(made: Made) -> Decoder:
+    groups = made.beams if made.rules.groups is None else made.rules.groups
+    strength = 0.5 if made.rules.strength is None else made.rules.strength
+    return DiverseBeamSearch(made.plain, made.beams, groups, strength)
+
+
+def _beam(made: Made) -> Decoder:
+    power = 1.0 if made.rules.length_penalty is None else made.rules.length_penalty
+    return BeamSearch(made.plain, made.beams, LengthPenalty(power))
+
+
+def _contrastive(made: Made) -> Decoder:
+    given = made.rules.given
+    search = ContrastiveSearch(made.plain, given.get("penalty", 0.6), given.get("candidates", 5))
+    return Autoregressive(search)
+
+
+def _rejection(made: Made) -> Decoder:
+    return SpeculativeRejection(
+        made.drawn,
+        made.scorer,
+        made.rules.budget or 0,
+        made.samples(16),
+        **made.options("alpha", "rule"),
+    )
+
+
+def _certain(made: Made) -> Decoder:
+    rules = made.rules
+    return SelfCertainty(made.plain, made.samples(16), rules.measure or "kl", wave=rules.wave)
+
+
+def _transfer(made: Made) -> Decoder:
+    return direct(
+        made.plain,
+        made.scorer,
+        policy=made.aligned,
+        samples=made.samples(4),
+        **made.options("alpha", "candidates"),
+    )
+
+
+def _planned(made: Made) -> Decoder:
+    plain = made.plain
+    return PlanningGuided(
+        plain.model,
+        plain.stop,
+        made.rewarded,
+        plain.max_tokens,
+        branch=made.rules.candidates or 3,
+        rollouts=made.samples(16),
+    )
+
+
+def _a_star(made: Made) -> Decoder:
+    distinct = replace(made.steps, distinct=True)
+    return AStar(distinct, made.judged, made.samples(4), **made.options("expansions"))
+
+
+MAKERS: dict[Name, Callable[[Made], Decoder]] = {
+    "sample": lambda made: Autoregressive(made.drawn),
+    "greedy": lambda made: Autoregressive(made.drawn),
+    "momentum": lambda made: Autoregressive(made.drawn),
+    "contrastive-search": _contrastive,
+    "beam-search": _beam,
+    "diverse-beam-search": _diverse,
+    "stochastic-beam-search": lambda made: StochasticBeamSearch(made.plain, made.beams),
+    "superposed-decoding": lambda made: SuperposedDecoding(made.plain, made.rules.beams or 3),
+    "best-of-n": lambda made: BestOfN(made.drawn, made.scorer, made.samples(16), made.rules.wave),
+    "speculative-rejection": _rejection,
+    "self-certainty": _certain,
+    "controlled-decoding": lambda made: Blockwise(
+        made.plain, made.scorer, made.samples(4), **made.options("block")
+    ),
+    "transfer-q-star": _transfer,
+    "a-star-decoding": _a_star,
+    "particle-filtering": lambda made: Particles(made.steps, made.judged, made.samples(16)),
+    "step-beams": lambda made: StepBeams(
+        made.steps, made.judged, keep=made.beams, branch=made.samples(4)
+    ),
+    "dvts": lambda made: StepBeams.dvts(made.samples(16), made.beams, made.steps, made.judged),
+    "pg-td": _planned,
+    "smcg-td": lambda made: SequentialMonteCarlo(made.plain, made.rewarded, made.samples(16)),
+}
 
 
 def check(name: Name, rules: Rules) -> None:
-    """Refuse options that `name` does not use or cannot do without.
+    """Refuse options that `name` does not use or cannot do without, and those of drafting.
 
     Raises:
       ValueError: naming the option and what would use it.
     """
-    if name not in get_args(Name):
-        raise ValueError(f"--decoder {name}: choose one of {', '.join(get_args(Name))}")
-    for option in rules.given:
-        if option not in USES[name]:
-            users = ", ".join(user for user, used in USES.items() if option in used)
-            flag = option.replace("_", "-")
-            raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
-    if rules.draft_tokens is not None and rules.draft is None:
-        raise ValueError("--draft-tokens does nothing without --draft")
-    if name in SCORED and rules.reward is None:
-        raise ValueError(
-            f'--decoder {name} needs --reward: a reward model, or "{LIKELIHOOD}" for the '
-            "model's own"
-        )
-    if name == "speculative-rejection" and rules.budget is None:
-        width = rules.samples or 16
-        raise ValueError(
-            f"--decoder {name} needs --budget, cache tokens per prompt: at least {width} times "
-            f"the prompt and a few tokens, below {width} times the prompt and "
-            f"{rules.max_tokens} tokens"
-        )
+    check_options(name, rules)
+    if rules.draft is not None:
+        check_means(rules.draft, list(rules.given))
 
 
 def generator(
@@ -173,6 +225,11 @@ def generator(
     given = rules.given
     target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
+    if name == "momentum":
+        alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        # An end token that begins the prompt too is no node, and may be chosen at no cost.
+        ends = np.asarray(stop.eos).tolist()
+        edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
     return Generator(
         model=model,
         transform=logits.chain(*edits),
@@ -183,25 +240,6 @@ def generator(
     )
 
 
-def speculating(rules: Rules, drawn: Generator, draft: LanguageModel | None) -> Expander:
-    """The generator, with what drafts for it."""
-    tokens = {} if rules.draft_tokens is None else {"length": rules.draft_tokens}
-    match rules.draft:
-        case None:
-            return drawn
-        case "prompt-lookup":
-            return prompt_lookup(drawn, **tokens)
-        case "token-recycling":
-            if tokens:
-                raise ValueError("--draft-tokens does nothing for token recycling's fixed tree")
-            return token_recycling(drawn)
-        case name:
-            if draft is None:
-                raise ValueError(f"draft: the model {name!r} was not opened; pass it")
-            drafter = Chain(draft, tokens.get("length", 4), drawn.transform, drawn.sampler)
-            return Speculator(drawn, drafter, Residual())
-
-
 def build(
     name: Name,
     rules: Rules,
@@ -210,44 +248,43 @@ def build(
     scorer: Scorer | None = None,
     draft: LanguageModel | None = None,
     piece: Callable[[str], list[int]] | None = None,
+    *,
+    means: Means | None = None,
+    judge: Any = None,
+    aligned: Any = None,
+    paced: Callable[[Speculator], Speculator] | None = None,
 ) -> Decoder:
     """The decoder of that name.
 
     Args:
       scorer: what `rules.reward` names; None for the likelihood.
-      draft: the model that `rules.draft` names, where it names one.
+      draft: the model that `rules.draft` or `rules.draft_model` names.
       piece: tokens of a text that goes on, for rules that hold texts.
+      means: whatever else drafting needs.
+      judge, aligned: what `rules.process_reward` and `rules.aligned` name.
+      paced: makes a speculator guess no further than pays, for a policy that is measured.
     Raises:
       ValueError: for options out of range, or that this decoder does not use.
     """
     check(name, rules)
     plain = generator(name, rules, model, stop, piece)
-    drawn = speculating(rules, plain, draft)
-    samples = 16 if rules.samples is None else rules.samples
-    scorer = LikelihoodScorer(model) if scorer is None else scorer
-    match name:
-        case "sample" | "greedy":
-            return Autoregressive(drawn)
-        case "beam-search":
-            power = 1.0 if rules.length_penalty is None else rules.length_penalty
-            return BeamSearch(
-                plain, 4 if rules.beams is None else rules.beams, LengthPenalty(power)
-            )
-        case "diverse-beam-search":
-            beams = 4 if rules.beams is None else rules.beams
-            strength = 0.5 if rules.strength is None else rules.strength
-            return DiverseBeamSearch(
-                plain, beams, beams if rules.groups is None else rules.groups, strength
-            )
-        case "best-of-n":
-            return BestOfN(drawn, scorer, samples, rules.wave)
-        case "speculative-rejection":
-            options = {key: rules.given[key] for key in ("alpha", "rule") if key in rules.given}
-            return SpeculativeRejection(drawn, scorer, rules.budget or 0, samples, **options)
-        case "self-certainty":
-            return SelfCertainty(plain, samples, rules.measure or "kl", wave=rules.wave)
-
-
-def settings(name: Name, rules: Rules) -> dict[str, Any]:
-    """Everything that was set, for the record."""
-    return {"decoder": name, "max_tokens": rules.max_tokens, **rules.given}
+    drawn: Expander = plain
+    if rules.draft is not None:
+        found = replace(means or Means(), length=rules.draft_tokens)
+        found = found if draft is None else replace(found, model=draft)
+        if found.model is None and (rules.draft_model or rules.draft not in MODELLESS):
+            raise ValueError(f"draft: the model {rules.draft!r} was not opened; pass it")
+        drawn = drafted(plain, rules.draft, found, rules.policy)
+        drawn = paced(drawn) if paced is not None else drawn
+    ends = "\n" if rules.step_end is None else rules.step_end
+    return MAKERS[name](
+        Made(
+            plain=plain,
+            drawn=drawn,
+            rules=rules,
+            scorer=LikelihoodScorer(model) if scorer is None else scorer,
+            judge=judge,
+            aligned=aligned,
+            step_end=tuple(piece(ends)) if piece is not None and name in STEPWISE else (),
+        )
+    )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from algorithms.tokens.mirostat import Mirostat, MirostatTopK
 from jaxdecode import logits
 
 
@@ -56,16 +57,63 @@ def _choices(texts: Sequence[str], target: Target) -> logits.LogitsTransform:
     return logits.OneOf.of(spelled, np.asarray(target.eos).tolist())
 
 
+def _several(
+    option: str, make: Callable[..., Any], names: str
+) -> Callable[[Any, Target], logits.LogitsTransform]:
+    """A transform of several numbers; those whose names are in brackets may be left out."""
+    most = len(names.split())
+    least = sum(not name.startswith("[") for name in names.split())
+
+    def build(values: Sequence[float], target: Target) -> logits.LogitsTransform:
+        if not least <= len(values) <= most:
+            flag = option.replace("_", "-")
+            raise ValueError(f"--{flag} {' '.join(map(str, values))}: {names} are expected")
+        return make(target, *values)
+
+    return build
+
+
+def _dry(target: Target, multiplier: float, base: float = 1.75, allowed: float = 2.0) -> Any:
+    """Matches do not reach across line ends, colons, quotation marks and stars, as is customary."""
+    breakers = []
+    for text in ("\n", ":", '"', "*"):
+        with contextlib.suppress(ValueError):  # a vocabulary without it
+            breakers += target.spelled("dry", [text])[0] if target.piece else []
+    if allowed != int(allowed):
+        raise ValueError(f"--dry: the length allowed is a whole number, and not {allowed}")
+    return logits.Dry.of(multiplier, target.max_tokens, sorted(set(breakers)), base, int(allowed))
+
+
+def _bits(make: Callable[..., Any]) -> Callable[..., Any]:
+    def build(target: Target, bits: float, rate: float = 1.0) -> Any:
+        if bits > np.log2(target.vocab):
+            raise ValueError(
+                f"--mirostat {bits}: no law over {target.vocab} tokens has more than "
+                f"{np.log2(target.vocab):.2f} bits; a model's own texts have far fewer"
+            )
+        return make(bits, rate)
+
+    return build
+
+
 # Edits of the logits, in the order in which they are applied. Penalties see the raw logits.
 EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
     "repetition_penalty": lambda x, to: logits.RepetitionPenalty(x, to.vocab),
     "presence_penalty": lambda x, to: logits.PresencePenalty(x, to.vocab),
     "frequency_penalty": lambda x, to: logits.FrequencyPenalty(x, to.vocab),
+    "dry": _several("dry", _dry, "MULTIPLIER [BASE] [LENGTH]"),
     "no_repeat_ngram_size": lambda x, to: logits.NoRepeatNgram(x, to.max_tokens),
     "bad_words": _bad_words,
     "allowed_token_ids": _allowed,
     "choices": _choices,
     "min_tokens": lambda x, to: logits.MinimumLength(x, to.eos),
+    "top_n_sigma": lambda x, _: logits.TopNSigma(x),
+    "smoothing": _several(
+        "smoothing", lambda _, *x: logits.QuadraticSmoothing(*x), "FACTOR [CURVE]"
+    ),
+    "dynamic_temperature": _several(
+        "dynamic_temperature", lambda _, *x: logits.DynamicTemperature(*x), "LOW HIGH [EXPONENT]"
+    ),
     "temperature": lambda x, _: logits.Temperature(x),
     "top_k": lambda x, _: logits.TopK(x),
     "top_p": lambda x, _: logits.TopP(x),
@@ -73,17 +121,10 @@ EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
     "typical": lambda x, _: logits.Typical(x),
     "epsilon": lambda x, _: logits.Epsilon(x),
     "eta": lambda x, _: logits.Eta(x),
+    "xtc": _several(
+        "xtc", lambda _, share, least: logits.ExcludeTop(least, share), "PROBABILITY THRESHOLD"
+    ),
+    "mirostat": _several("mirostat", _bits(Mirostat), "BITS [RATE]"),
+    "mirostat_top_k": _several("mirostat_top_k", _bits(MirostatTopK), "BITS [RATE]"),
     "begin_with": lambda x, to: logits.ForcedTokens.of(to.spelled("begin_with", [x])[0]),
 }
-# Searches are changed by these alone.
-RANKING = (
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "no_repeat_ngram_size",
-    "bad_words",
-    "allowed_token_ids",
-    "choices",
-    "min_tokens",
-    "begin_with",
-)

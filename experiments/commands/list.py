@@ -23,7 +23,7 @@ def verdict(report: Report | None) -> str:
     """One line on a result."""
     if report is None:
         return "not run yet"
-    holding = sum(claim.holds for claim in report.claims)
+    holding = sum(claim.verdict == "holds" for claim in report.claims)
     return f"{holding}/{len(report.claims)} claims hold ({report.preset}, seed {report.seed})"
 
 

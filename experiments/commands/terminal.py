@@ -7,6 +7,7 @@ a full disk and an interrupt end a command quietly, with an exit status that say
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ def visible(text: str) -> str:
 def plainly() -> Iterator[None]:
     """Run a command within it."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what an encoding has no sign for is spelled out
+        if isinstance(stream, io.TextIOWrapper):  # what an encoding has no sign for is spelled out
             stream.reconfigure(errors="backslashreplace")
     try:
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.harness.environment import keep_compiled
 from experiments.harness.report import stopping
-from experiments.zoo import WEIGHTS, load, names
+from experiments.zoo import WEIGHTS, load, names, real
 from experiments.zoo.making import make
 from experiments.zoo.recipes import RECIPES
 
@@ -21,6 +21,9 @@ def show() -> None:
         card = load(name).card
         scores = ", ".join(f"{key} {value}" for key, value in card["held_out"].items())
         print(f"{name:16} {card['kind']:10} {card['about']} ({scores})")
+    for name, wheel in real.REAL.items():
+        state = "installed" if name in real.names() else wheel.recipe
+        print(f"{name:16} {wheel.card['kind']:10} {wheel.card['about']} ({state})")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import tyro
 
@@ -31,6 +31,7 @@ from experiments.harness.figures import figure
 from experiments.harness.files import plain, read_json, write_atomically
 from experiments.harness.resumption import Resumption
 from jaxdecode.distributed import initialize, primary
+from jaxdecode.ranges import HIGHEST, whole
 
 __all__ = ["Claim", "Out", "Report", "Resumption", "Seed", "figure", "run_main", "stopping"]
 
@@ -157,16 +158,24 @@ class Report:
                 raise ValueError(f"{path}: a row is {repr(row)[:80]}, not an object; run it again")
         try:
             claims = [
-                Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in claim.items()})
+                Claim(**cast("dict[str, Any]", claim | _interval(claim)))
                 for claim in stored["claims"]
             ]
         except TypeError as error:
             raise ValueError(f"{path}: a claim is malformed ({error})") from error
         for claim in claims:
             texts = (claim.claim, claim.paper, claim.measured)
-            if not all(isinstance(text, str) for text in texts) or type(claim.holds) is not bool:
+            if not all(isinstance(text, str) for text in texts) or type(claim.holds) not in (
+                bool,
+                type(None),
+            ):
                 raise ValueError(f"{path}: a claim is malformed ({repr(claim)[:200]})")
-        return cls(**(stored | {"claims": claims}))
+        return cls(**cast("dict[str, Any]", stored | {"claims": claims}))
+
+
+def _interval(claim: dict[str, Any]) -> dict[str, Any]:
+    """An interval as it was before JSON made it a list."""
+    return {"interval": tuple(claim["interval"])} if claim.get("interval") else {}
 
 
 _KINDS = {
@@ -240,6 +249,7 @@ def run_main(
     name = module.__spec__.name if module.__spec__ else run.__module__
     slug = name_of(name)
     options = parse(slug, module.__doc__ or "", presets, arguments)
+    whole("--seed", [options.seed], 0, HIGHEST)
     initialize()
     out = options.out or Path("out") / slug / options.preset
     config = dataclasses.replace(options.config, seed=options.seed, out=out if primary() else None)

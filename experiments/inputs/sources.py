@@ -1,21 +1,23 @@
-"""Models by name: one of the zoo, or the folder of any published checkpoint."""
+"""Models by name: one of the zoo, or any published checkpoint, a folder or a GGUF file."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import jax.numpy as jnp
-
 from experiments import zoo
 from experiments.inputs.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
-from jaxdecode.scoring import RewardScorer
+from experiments.zoo import real
+from jaxdecode.scoring import RewardScorer, Scorer
 from jaxdecode.stop import Stop
-from models import checkpoints
-from models.reward_checkpoints import load_reward
+from models import checkpoints, gguf
+from models.form import Form, formed
+from models.heads import files
+from models.judging import function_judge, reward_judge
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
@@ -73,8 +75,9 @@ class Source:
     positions: int
 
 
-def open_model(name: str) -> Source:
-    """A generator by its zoo name or folder.
+def open_model(name: str, form: Form = "scanned") -> Source:
+    """A generator by its zoo name, folder or .gguf file, in the form that it is to run in: "auto"
+    for decoding, "scanned" where it is trained or compiled for a few tokens only.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -86,31 +89,51 @@ def open_model(name: str) -> Source:
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
-        rows = checkpoints.Checkpoint(_folder(name)).config.rows
-        codec = Codec(load_tokenizer(name).fitted(rows))
-        model = checkpoints.load(name, vocab_size=codec.text.check_rows(rows))
-    return Source(name, model, codec, model.config.max_positions)
+        path = folder_of(name)
+        rows = checkpoints.Checkpoint(path).config.rows
+        codec = Codec(load_tokenizer(path).fitted(rows))
+        model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
+    return Source(name, formed(model, form), codec, model.config.max_positions)
 
 
 def folder_of(name: str) -> Path:
-    """Where the files of a model are, by its zoo name or folder."""
-    return zoo.WEIGHTS / name if name in zoo.names() else Path(_folder(name))
+    """Where the files of a model are, by its zoo name, folder or .gguf file."""
+    if name in real.REAL:
+        return real.path(name)
+    return zoo.WEIGHTS / name if name in zoo.names() else _path(name)
 
 
-DRAFTS = ("prompt-lookup", "token-recycling")  # without a model
-
-
-def open_draft(name: str | None, generator: Source) -> Any:
-    """The model that drafts for `generator`; None where no model does.
+def open_beside(name: str, generator: Source) -> Any:
+    """Another generator that is to write or draft the same tokens.
 
     Raises:
       ValueError: as `open_model`, and if the two mean different text by the same tokens.
     """
-    if name is None or name in DRAFTS:
-        return None
     source = open_model(name)
     check_same_tokenizer(generator.codec.text, source.codec.text)
     return source.model
+
+
+def open_head(name: str, generator: Source) -> Any:
+    """A head that was trained for `generator`, by its zoo name or folder.
+
+    Raises:
+      ValueError: it is no head, or another model's.
+    """
+    folder = zoo.WEIGHTS / name if name in zoo.names() else Path(name)
+    return files.load(zoo.HEADS[files.kind(folder, zoo.HEADS)], folder, generator.model)
+
+
+def open_corpus(path: Path, generator: Source) -> list[list[int]]:
+    """Texts as tokens: a file, or the .txt files of a folder.
+
+    Raises:
+      ValueError: there is nothing to read.
+    """
+    texts = sorted(path.glob("*.txt")) if path.is_dir() else [path] if path.is_file() else []
+    if not texts:
+        raise ValueError(f"{path}: neither a file nor a folder with .txt files")
+    return [generator.codec.piece(text.read_text(encoding="utf-8")) for text in texts]
 
 
 def open_reward(name: str, generator: Source) -> RewardScorer:
@@ -119,22 +142,48 @@ def open_reward(name: str, generator: Source) -> RewardScorer:
     Raises:
       ValueError: as `open_model`, and if the two mean different text by the same tokens.
     """
-    if name in zoo.names():
-        shipped = zoo.load(name)
-        if shipped.card["kind"] != "reward":
-            raise ValueError(f"{name} is a {shipped.card['kind']}; a reward model was expected")
-        model, pad, tokenizer = shipped.model, None, load_tokenizer(shipped.folder)
-    else:
-        published, tokenizer = load_reward(_folder(name)), load_tokenizer(name)
-        model, pad = published.model, published.pad
-    check_same_tokenizer(generator.codec.text, tokenizer)
-    # Where padding and end are one token, the model was trained to be read before it.
-    unread = [pad] if pad in tokenizer.eos else []
-    return RewardScorer(model, unread=jnp.asarray(unread, jnp.int32))
+    if name not in zoo.names():
+        return reward_judge(_path(name), generator.codec.text)
+    shipped = zoo.load(name)
+    if shipped.card["kind"] != "reward":
+        raise ValueError(f"{name} is a {shipped.card['kind']}; a reward model was expected")
+    check_same_tokenizer(generator.codec.text, load_tokenizer(shipped.folder))
+    return RewardScorer(shipped.model)
 
 
-def _folder(name: str) -> str:
-    if not Path(name).is_dir():
-        known = ", ".join(zoo.names()) or "no models"
-        raise ValueError(f"{name!r} is neither a folder nor in the zoo, which has {known}")
-    return name
+def open_judge(name: str, generator: Source) -> Scorer:
+    """What judges the texts of `generator`: a reward model as by `open_reward`, or a function of
+    prompt and response as FILE.py:FUNCTION, which runs with all your rights.
+
+    Raises:
+      ValueError: as `open_reward`, or if there is no such function.
+    """
+    file, colon, function = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return function_judge(_function(Path(file), function), generator.codec.text)
+    return open_reward(name, generator)
+
+
+def _function(file: Path, name: str) -> Any:
+    if not file.is_file():
+        raise ValueError(f"{file} is no file; give FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{file} fails when it is loaded: {error!r}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise ValueError(f"{file} defines no function {name!r}")
+    return found
+
+
+def _path(name: str) -> Path:
+    if not Path(name).is_dir() and not gguf.is_file(name):
+        known = ", ".join([*zoo.names(), *real.REAL])
+        raise ValueError(
+            f"{name!r} is neither a folder, nor a .gguf file, nor in the zoo, which has {known}"
+        )
+    return Path(name)

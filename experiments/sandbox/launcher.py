@@ -194,3 +194,7 @@ def _descendants() -> list[int]:
 def _processes() -> list[str]:
     """Names in /proc, none where there is no such folder."""
     return [name for name in os.listdir("/proc") if name.isdigit()] if _PROC else []
+
+
+if __name__ == "__main__":
+    main()

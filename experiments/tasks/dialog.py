@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.tasks import tokenizer
-from experiments.tasks.dialog_grammar import Grammar, Prompts
-from experiments.tasks.dialog_reward import DialogReward
-from experiments.tasks.dialog_words import INTENTS, MODIFIERS, OBJECTS, TONES, fillers
+from experiments.tasks.dialogs.grammar import Grammar, Prompts
+from experiments.tasks.dialogs.reward import DialogReward
+from experiments.tasks.dialogs.words import INTENTS, MODIFIERS, OBJECTS, TONES, fillers
 from experiments.tasks.task import SPLITS, Example, Split, check_split, split_of
 
 

@@ -8,6 +8,8 @@ A folder of `weights/` is an ordinary checkpoint in the published format, or a h
 `models.heads.files` writes it, with one file more: `card.json` says how it was made, what it
 scores on held-out data and what its weights hash to. A head's card names its target's hash too,
 and a head is opened beside that very target only.
+
+One member more is a real model, which comes as a package (`experiments.zoo.real`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tasks import tokenizer
-from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.zoo import real
 from models import checkpoints
 from models.denoisers import load_denoiser
 from models.heads import files
@@ -29,6 +31,7 @@ from models.heads.eagle import Eagle
 from models.heads.kangaroo import Kangaroo
 from models.heads.medusa import Medusa
 from models.reward_checkpoints import load_reward
+from models.tokenizer_files import load_tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
 HEADS = {kind.__name__: kind for kind in (AcceptanceHead, Clover, Eagle, Kangaroo, Medusa)}
@@ -40,30 +43,34 @@ class Shipped:
 
     Attributes:
       model: a `Transformer`, a `Denoiser`, a `RewardModel` or one of `HEADS`, by the card's `kind`.
-      tokenizer: its vocabulary; a head's is its target's.
+      tokenizer: its vocabulary, a `TaskTokenizer`; a head's is its target's, a real model's
+        the `models.text.Tokenizer` of its file.
       card: how it was made and what it scores.
-      folder: the checkpoint.
+      folder: the checkpoint, or its file.
     """
 
     model: Any
-    tokenizer: TaskTokenizer
+    tokenizer: Any
     card: dict[str, Any]
     folder: Path
 
 
 def names(weights: Path = WEIGHTS) -> list[str]:
-    """Every model that is there to load."""
+    """Every model that ships."""
     return sorted(card.parent.name for card in weights.glob("*/card.json"))
 
 
 def load(name: str) -> Shipped:
-    """Open a shipped model.
+    """Open a shipped model, or a real one whose package is installed.
 
     Raises:
-      ValueError: for a name that is not in the zoo, or weights that are not the card's.
+      ValueError: for a name that is not in the zoo, weights that are not the card's, or a
+        package that is missing.
     """
+    if name in real.REAL:
+        return _read_real(name)
     if name not in names():
-        raise ValueError(f"name={name!r}: the zoo has {', '.join(names()) or 'no models'}")
+        raise ValueError(f"name={name!r}: the zoo has {', '.join([*names(), *real.REAL])}")
     return read(WEIGHTS / name)
 
 
@@ -100,6 +107,14 @@ def _read_head(folder: Path, card: dict[str, Any]) -> Shipped:
         )
     model = files.load(HEADS[card["head"]], folder, target.model)
     return Shipped(model, target.tokenizer, card, folder)
+
+
+def _read_real(name: str) -> Shipped:
+    path, wheel = real.path(name), real.REAL[name]
+    codec = load_tokenizer(path)
+    model = checkpoints.load(path, dtype="float32", vocab_size=codec.vocab_size)
+    card = wheel.card | {"recipe": wheel.recipe, "sha256": wheel.sha256}
+    return Shipped(model, codec, card, path)
 
 
 def digest(folder: Path) -> str:

@@ -117,6 +117,27 @@ def _arithmetic() -> Recipe:
     )
 
 
+def _arithmetic_small() -> Recipe:
+    """Of the family's tokenizer and task, so that the two can take turns in one text."""
+
+    def stream(split, seed):
+        return as_dict(ExampleBatches(ARITHMETIC, ARITHMETIC.tokenizer(), 32, (96,), seed, split))
+
+    return Recipe(
+        name="arithmetic-small",
+        kind="generator",
+        about="a small brother of `arithmetic`: right where little is to be carried",
+        tokenizer=ARITHMETIC.tokenizer,
+        create=_language(ARITHMETIC.tokenizer(), hidden=64, layers=2),
+        loss=next_token,
+        batches=lambda: stream("train", 13),
+        score=held_out(next_token, lambda: stream("validation", 5)),
+        steps=1000,
+        peak=6e-3,
+        stored="float16",
+    )
+
+
 def _arithmetic_draft() -> Recipe:
     def stream(split, seed):
         codec = ARITHMETIC.tokenizer()
@@ -147,6 +168,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dialog": _dialog,
     "dialog-reward": _dialog_reward,
     "arithmetic": _arithmetic,
+    "arithmetic-small": _arithmetic_small,
     "arithmetic-draft": _arithmetic_draft,
     "arithmetic-steps": step_recipes.arithmetic_steps,
     "programs": program_recipe.writer,

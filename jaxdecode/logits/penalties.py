@@ -69,6 +69,7 @@ class PresencePenalty:
 
     @property
     def rises(self) -> Bool[Array, ""]:
+        """A penalty below 0 lifts logits."""
         return jnp.asarray(self.penalty) < 0
 
     def init(self, prompt: Prompt) -> Bool[Array, "R V"]:
@@ -91,6 +92,7 @@ class FrequencyPenalty:
 
     @property
     def rises(self) -> Bool[Array, ""]:
+        """A penalty below 0 lifts logits."""
         return jnp.asarray(self.penalty) < 0
 
     def init(self, prompt: Prompt) -> Int[Array, "R V"]:

@@ -7,11 +7,15 @@ the threshold are kept.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from jaxdecode.kernels.threshold import threshold
+from jaxdecode.target import ROWS, Target, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -29,13 +33,30 @@ def mass_threshold(
     In other words a token is kept if the strictly better ones weigh less than the share. At
     least the best token is kept. Weights need not be normalised.
     """
-    target = mass * jnp.sum(weight, axis=1)
-    return _smallest(score, lambda kept: jnp.sum(jnp.where(kept, weight, 0.0), axis=1) >= target)
+    wanted = mass * jnp.sum(weight, axis=1)
+    if (target := target_of(score, weight)).has_kernels:
+        return _by_kernel(target, score, weight, wanted)
+    return _smallest(score, lambda kept: jnp.sum(jnp.where(kept, weight, 0.0), axis=1) >= wanted)
 
 
 def rank_threshold(score: Float[Array, "R V"], k: Int[Array, ""] | int) -> Bool[Array, "R V"]:
     """The k highest scores, and whatever ties with the k-th."""
+    if (target := target_of(score)).has_kernels:
+        return _by_kernel(target, score, None, jnp.full(score.shape[:1], k, jnp.float32))
     return _smallest(score, lambda kept: jnp.sum(kept, axis=1, dtype=jnp.int32) >= k)
+
+
+def _by_kernel(
+    target: Target,
+    score: Float[Array, "R V"],
+    weight: Float[Array, "R V"] | None,
+    wanted: Float[Array, "R"],
+) -> Bool[Array, "R V"]:
+    """The same where a kernel keeps the row in fast memory, on each device for its rows."""
+    key, rows = ordered(score), PartitionSpec(target.axis(ROWS, score.shape[0]))
+    run = functools.partial(threshold, interpret=target.interpreted)
+    run = target.per_device(run, (rows, rows, rows), rows)
+    return key >= run(key, weight, wanted)[:, None]
 
 
 def _smallest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from jaxdecode import struct
 from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import as_float, in_32_bits
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -42,6 +43,52 @@ def rises(transform: Any) -> bool | Bool[Array, ""]:
     """Whether a transform may make log-probabilities larger than 0, so that a sum of them can
     grow with a text. One that does not say is not trusted."""
     return getattr(transform, "rises", True)
+
+
+class Hearing(LogitsTransform, Protocol):
+    """A transform that remembers how probable what was drawn had been.
+
+    `hear` takes the place of `observe`, which refuses to be called.
+    """
+
+    def hear(
+        self,
+        state: Any,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> Any:
+        """Take note of `token`, which was drawn after `apply` edited these `logits`."""
+        ...
+
+
+def hears(transform: LogitsTransform) -> bool:
+    """Whether a transform asks for the logits that a token was drawn from."""
+    if isinstance(transform, Chain):
+        return any(map(hears, transform.transforms))
+    return hasattr(transform, "hear")
+
+
+def deaf(transform: LogitsTransform) -> LogitsTransform:
+    """What is left of a transform for a drafter, which cannot tell how probable a token was.
+
+    Drafts from any law leave the output's law as it is."""
+    if isinstance(transform, Chain):
+        return chain(*(part for part in map(deaf, transform.transforms) if part != Identity()))
+    return Identity() if hears(transform) else transform
+
+
+def noted(
+    transform: LogitsTransform,
+    state: Any,
+    logits: Float[Array, "R V"],
+    token: Int[Array, "R"],
+    active: Bool[Array, "R"],
+) -> Any:
+    """The state after `token`, drawn from what `transform` made of `logits`, on active rows."""
+    if hears(transform):
+        return cast(Hearing, transform).hear(state, logits, token, active)
+    return transform.observe(state, token, active)
 
 
 def no_state(self: Any, prompt: Prompt) -> tuple:
@@ -74,6 +121,7 @@ class Chain:
 
     @property
     def rises(self) -> bool | Bool[Array, ""]:
+        """Whether one of them may make log-probabilities larger than 0."""
         return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
 
     def init(self, prompt: Prompt) -> tuple:
@@ -87,6 +135,22 @@ class Chain:
     def observe(self, state: tuple, token: Int[Array, "R"], active: Bool[Array, "R"]) -> tuple:
         pairs = zip(self.transforms, state, strict=True)
         return tuple(transform.observe(own, token, active) for transform, own in pairs)
+
+    def hear(
+        self,
+        state: tuple,
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> tuple:
+        """Each transform hears what it was handed, not what the model said."""
+        last = max((i for i, part in enumerate(self.transforms) if hears(part)), default=-1)
+        states = []
+        for index, (transform, own) in enumerate(zip(self.transforms, state, strict=True)):
+            states.append(noted(transform, own, logits, token, active))
+            if index < last:
+                logits = transform.apply(own, logits)
+        return tuple(states)
 
 
 def chain(*transforms: LogitsTransform) -> LogitsTransform:
@@ -118,9 +182,10 @@ def check_number(
         return
     if np.ndim(value) > 0:
         return
-    number = float(value)
+    number = in_32_bits(value)
     least = low < number if above else low <= number
     if not (least and number <= high and math.isfinite(number)):
         bounds = f"{'>' if above else '>='} {low:g}"
         bounds += f" and <= {high:g}" if high < math.inf else ""
-        raise ValueError(f"{name}={value} must be finite and {bounds}{fix}")
+        bounds += "" if number == as_float(value) else f" (in 32 bits it is {number:g})"
+        raise ValueError(f"{name}={str(value)[:60]} must be finite and {bounds}{fix}")

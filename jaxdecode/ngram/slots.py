@@ -12,18 +12,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode.cache import put
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Int
 
 
-def alone() -> bool:
+def alone(*arrays: Array) -> bool:
     """Whether slices pay: on one CPU device, where no row has to be kept apart from others."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    target = target_of(arrays)
+    return target.platform == "cpu" and target.devices == 1
 
 
 def fetch(array: Array, index: Int[Array, "..."]) -> Array:
     """array[index], on the first axis; an index outside reads the nearest entry."""
     flat = jnp.clip(index.reshape(-1), 0, array.shape[0] - 1)
-    if alone():
+    if alone(array, index):
         found = jax.lax.map(lambda i: jax.lax.dynamic_index_in_dim(array, i, 0, False), flat)
     else:
         found = array[flat]
@@ -34,7 +36,7 @@ def fetch_rows(array: Array, index: Int[Array, "B Q"]) -> Array:
     """array[b, index[b, q]]; an index outside reads the nearest entry."""
     size = array.shape[1]
     index = jnp.clip(index, 0, size - 1)
-    if alone():
+    if alone(array, index):
         start = jnp.arange(array.shape[0])[:, None] * size
         return fetch(array.reshape(-1, *array.shape[2:]), start + index)
     return array[jnp.arange(array.shape[0])[:, None], index]
@@ -43,7 +45,7 @@ def fetch_rows(array: Array, index: Int[Array, "B Q"]) -> Array:
 def store_rows(array: Array, index: Int[Array, "B Q"], values: Array) -> Array:
     """array[b, index[b, q]] = values[b, q]; an index past the end is dropped, and of equal ones
     one entry stays."""
-    if not alone():
+    if not alone(array, index):
         return put(array, index, values)
     (rows, size), (_, count) = array.shape[:2], index.shape
     flat = array.reshape(rows * size, *array.shape[2:])

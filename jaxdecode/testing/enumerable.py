@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, allocate, place, write
+from jaxdecode.cache import Cache, allocate, place, places, read, write
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Float, Int, Key
 
@@ -126,10 +126,12 @@ class EnumerableLM:
         cache = self.init_cache(*hidden.shape[:2]) if cache is None else cache
         slot = view.slot(cache.capacity)
         cache = place(cache, view.position, slot)
+        slot = places(cache, slot)
         even = jnp.arange(self.width) % 2 == 0  # both halves of the cache are put to use
         k, v = jnp.where(even, hidden, 0.0), jnp.where(even, 0.0, hidden)
         cache = write(cache, 0, k[:, :, None], v[:, :, None], slot)
-        held = jnp.swapaxes(cache.k[0, :, 0], 1, 2) + cache.v[0, :, 0]  # [B, S, D]
+        k, v = read(cache, 0)
+        held = jnp.swapaxes(k[:, 0], 1, 2) + v[:, 0]  # [B, S, D]
         seen = view.mask(cache.capacity)[..., None]
         # `where`, not a product: garbage slots may hold NaN and must still not be read.
         return jnp.tanh(jnp.sum(jnp.where(seen, held[:, None], 0.0), axis=2)), cache

@@ -72,6 +72,68 @@ def eta(logits: np.ndarray, cut: float) -> np.ndarray:
     return epsilon(logits, min(cut, np.sqrt(cut) * np.exp(-_entropy(softmax(logits)))))
 
 
+def top_n_sigma(logits: np.ndarray, n: float) -> np.ndarray:
+    """Within n deviations of the largest."""
+    there = logits[np.isfinite(logits)]
+    return _cut(logits, logits >= logits.max() - n * there.std())
+
+
+def exclude_top(logits: np.ndarray, threshold: float) -> np.ndarray:
+    """The branch of XTC in which the coin falls so."""
+    p = softmax(logits)
+    top = [token for token in range(len(p)) if p[token] >= threshold]
+    if len(top) < 2:
+        return logits
+    least = min(p[token] for token in top)
+    return np.array([-np.inf if t in top and p[t] > least else x for t, x in enumerate(logits)])
+
+
+def dynamic_temperature(
+    logits: np.ndarray, low: float, high: float, exponent: float = 1.0
+) -> np.ndarray:
+    """A temperature between `low` and `high`, by the entropy."""
+    count = np.isfinite(logits).sum()
+    if count < 2:
+        return logits
+    share = _entropy(softmax(logits)) / np.log(count)
+    return logits / (low + (high - low) * share**exponent)
+
+
+def quadratic_smoothing(logits: np.ndarray, factor: float, curve: float = 1.0) -> np.ndarray:
+    """A parabola through the largest logit."""
+    top = logits.max()
+    bent = logits.copy()
+    for token, x in enumerate(logits):
+        if x > -np.inf:
+            d = x - top
+            bent[token] = top - factor * (3 - curve) / 2 * d**2 + factor * (curve - 1) / 2 * d**3
+    return bent
+
+
+def dry(
+    logits: np.ndarray,
+    seen: Sequence[int],
+    multiplier: float,
+    base: float = 1.75,
+    allowed: int = 2,
+    breakers: Sequence[int] = (),
+) -> np.ndarray:
+    """`seen` is prompt and output; from every earlier place the match is followed back."""
+    logits, longest = logits.copy(), {}
+    for place in range(len(seen)):
+        length = 0
+        while length < place and seen[place - 1 - length] == seen[-1 - length]:
+            if seen[-1 - length] in breakers:
+                break
+            length += 1
+        if seen[place] not in breakers:
+            longest[seen[place]] = max(length, longest.get(seen[place], 0))
+    for token, length in longest.items():
+        if length >= allowed:
+            logits[token] -= multiplier * base ** (length - allowed)
+    return logits
+
+
 def repetition_penalty(logits: np.ndarray, seen: Sequence[int], penalty: float) -> np.ndarray:
     """`seen` is prompt and output."""
     logits = logits.copy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -50,6 +51,9 @@ def cross_entropy(
     logits: Float[Array, "B T V"], target: Int[Array, "B T"], weight: Float[Array, "B T"]
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The weighted mean over tokens, in nats, with the metrics of `next_token`."""
+    chex.assert_rank(logits, 3)
+    chex.assert_equal_shape([target, weight])
+    chex.assert_equal_shape_prefix([logits, target], 2)
     chosen = jnp.take_along_axis(logits, target[..., None], axis=2)[..., 0]
     loss = jax.nn.logsumexp(logits, axis=2) - chosen
     total = jnp.maximum(weight.sum(), 1.0)
@@ -69,6 +73,8 @@ def bradley_terry(
 
     Source: Bradley and Terry 1952; `accuracy` is the share of pairs ranked as labelled.
     """
+    chex.assert_equal_shape([chosen, rejected])
+    chex.assert_equal_shape([chosen_length, rejected_length])
     tokens = jnp.concatenate([chosen, rejected])
     length = jnp.concatenate([chosen_length, rejected_length])
     valid = jnp.arange(tokens.shape[1]) < length[:, None]

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, View
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float
 from models.config import TransformerConfig, parameters
 from models.layer import Call, attention_half, mlp_half
@@ -80,15 +81,16 @@ class Block(nnx.Module):
         )
 
     def init_cache(self, batch: int, capacity: int) -> Cache:
-        c, dtype = self.config, next(iter(self.weights.values()))[...].dtype
-        return allocate(1, batch, c.kv_heads, c.head_dim, capacity, dtype)
+        c, weight = self.config, next(iter(self.weights.values()))[...]
+        target = target_of(weight)
+        return allocate(1, batch, c.kv_heads, c.head_dim, capacity, weight.dtype, target=target)
 
     def __call__(
         self, hidden: Float[Array, "B T D"], cache: Cache | None, view: View
     ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """Run new tokens; without a cache the view must be fresh, and nothing is stored."""
         c, weights = self.config, {name: p[...] for name, p in self.weights.items()}
-        call, cache = Call.of(c, view, cache)
+        call, cache = Call.of(c, view, cache, hidden)
         if self.parts != "mlp":
             local = bool(c.sliding) and c.sliding[0]
             hidden, cache = attention_half(c, weights, 0, hidden, cache, call, local)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -67,6 +67,18 @@ def save(
     (folder / CONFIG).write_text(json.dumps(said, indent=2) + "\n")
 
 
+def kind(folder: str | os.PathLike, known: Container[str]) -> str:
+    """The class of the head in a folder, by name.
+
+    Raises:
+      ValueError: there is none, or none that is known.
+    """
+    said = _said(Path(folder))
+    if said["head"] not in known:
+        raise ValueError(f"{folder}: a head of class {said['head']!r} is not known")
+    return said["head"]
+
+
 def load(kind: type[H], folder: str | os.PathLike, target: Transformer) -> H:
     """Open a head of class `kind` for `target`, in the target's precision.
 
@@ -75,12 +87,7 @@ def load(kind: type[H], folder: str | os.PathLike, target: Transformer) -> H:
         those of its settings.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"folder={folder}: there is no {CONFIG}, so no head")
-    said = safetensors.parse_json((folder / CONFIG).read_bytes(), folder / CONFIG)
-    for field, type_ in (("head", str), ("settings", dict), ("target", str)):
-        if not isinstance(said.get(field), type_):
-            raise ValueError(f"{folder / CONFIG}: {field} is missing or no {type_.__name__}")
+    said = _said(folder)
     if said["head"] != kind.__name__:
         raise ValueError(f"{folder} holds a {said['head']}, not a {kind.__name__}")
     if said["target"] != fingerprint(target):
@@ -106,6 +113,17 @@ def load(kind: type[H], folder: str | os.PathLike, target: Transformer) -> H:
             )
         flat[path] = param.replace(jnp.asarray(tensor, target.dtype))
     return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """The contents of head.json."""
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"folder={folder}: there is no {CONFIG}, so no head")
+    said = safetensors.parse_json((folder / CONFIG).read_bytes(), folder / CONFIG)
+    for field, type_ in (("head", str), ("settings", dict), ("target", str)):
+        if not isinstance(said.get(field), type_):
+            raise ValueError(f"{folder / CONFIG}: {field} is missing or no {type_.__name__}")
+    return said
 
 
 def _arrays(head: Any) -> dict[str, Any]:

@@ -283,7 +283,7 @@ class Sum:
         return sum((term(front) for term in self.terms), jnp.zeros(()))
 
 
-TERMS: dict[str, tuple[Diversity, tuple[naive.Penalty, ...]]] = {
+TERMS: dict[str, tuple[Any, tuple[naive.Penalty, ...]]] = {
     "of steps": (
         Sum((Cumulative(2.0), Hamming(), Ngram((1, 3)))),
         (naive.cumulative(2.0, False), naive.hamming, naive.ngram((1, 3))),

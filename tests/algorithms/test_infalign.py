@@ -224,7 +224,7 @@ def test_no_step_takes_a_prompt_twice() -> None:
 def test_any_other_decoder_is_estimated(table: Calibration) -> None:
     """Speculative rejection that rejects nothing is best-of-N, which nobody tells the estimate."""
     decoder: Any = SpeculativeRejection(GENERATOR, SCORER, budget=12, width=4, alpha=0.0)
-    assert closed_form(decoder, SCORER) is None
+    assert closed_form(decoder, SCORER, GENERATOR) is None
     plan = replace(PLAN, draws=60)
     found = estimate(quantiles(decoder, table, SCORER, PROMPTS, plan), table.samples)
     grid = np.linspace(0, 1, 101)
@@ -324,7 +324,7 @@ def test_another_run_does_not_go_on_in_its_folder(tmp_path) -> None:
     """Named by what differs: the strength, the optimiser, the seed, the procedure."""
     plan = replace(PLAN, steps=2, optimizer=optax.adam(0.1))
 
-    def run(beta=0.3, samples=None, **changes):
+    def run(beta: Any = 0.3, samples: Any = None, **changes: Any):
         run_plan = replace(plan, **changes)
         procedure = BestOf(4) if samples is None else WorstOf(samples)
         return infalign(GENERATOR, SCORER, PROMPTS, beta, procedure, plan=run_plan, folder=tmp_path)
@@ -332,13 +332,14 @@ def test_another_run_does_not_go_on_in_its_folder(tmp_path) -> None:
     policy = run()
     np.testing.assert_array_equal(run().law(), policy.law())
     run(steps=3)  # longer, and still the same
-    for changes, named in (
+    others: list[tuple[dict[str, Any], str]] = [
         ({"beta": 0.4}, r"differs in data\[0\]: setting.beta, data\[0\]: setting.reward,"),
         ({"samples": 4}, r"differs in data\[0\]: setting.reward,"),
         ({"optimizer": optax.adam(0.2)}, "differs in optimizer;"),
         ({"learner": GroupRelative()}, "differs in loss, rollout;"),
         ({"group": 4}, r"differs in data\[0\]: setting.group, "),
-    ):
+    ]
+    for changes, named in others:
         with pytest.raises(ValueError, match=f"policy holds another run: it {named}"):
             run(steps=3, **changes)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from algorithms.search.superposed_decoding import SuperposedDecoding
 from algorithms.speculative.drafters.token_recycling import (
     TREE,
     Recycler,
@@ -22,9 +23,11 @@ from algorithms.speculative.drafters.token_recycling import (
 from algorithms.speculative.learning import Learning
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
+from jaxdecode.decoder import decode
 from jaxdecode.draft import Shape
 from jaxdecode.paper import citation
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import likeliest
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM, next_logits
 from tests.markov import MarkovLM, emitted, generator, rounds
@@ -137,3 +140,17 @@ def test_bad_parts_are_refused() -> None:
 def test_it_is_cited() -> None:
     text = citation(token_recycling(generator(MarkovLM.cycle(10), 5)))
     assert Counter(text.split())["@misc{token_recycling2024,"] == 1
+
+
+def test_fewer_tokens_than_successors_are_refused_by_name() -> None:
+    """When it is built, and by whatever else takes the most probable tokens when it is traced."""
+    model = MarkovLM.cycle(5)
+    with pytest.raises(ValueError, match="table: 8 successors a token of a vocabulary of 5"):
+        token_recycling(generator(model, 4))
+    for name in ("kept", "branch"):
+        with pytest.raises(ValueError, match=rf"{name}=8 must lie in 1\.\.5, the vocabulary"):
+            likeliest(jnp.zeros((2, 5)), 8, name)
+    layered = generator(EnumerableLM.random(0, 5), 4)
+    decoder = SuperposedDecoding(layered, 2, 8)
+    with pytest.raises(ValueError, match=r"kept=8 must lie in 1\.\.5"):
+        decode(decoder, 0, Prompt.of([[0]]))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.drafters.aded import Adaptive
+from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.drafters.prompt_lookup import PromptLookup
 from algorithms.speculative.drafters.retrieval import Datastore, Retrieval
 from algorithms.speculative.drafters.stand import Stand
@@ -29,6 +30,11 @@ def recycled(generator: Generator, draft: EnumerableLM) -> Speculator:
     """A table of 3 successors, the draft model's at first."""
     table = jnp.argsort(-draft.unembed(draft.embed(jnp.arange(draft.vocab_size)[None]))[0], axis=1)
     return token_recycling(generator, table[:, :3].astype(jnp.int32), tree_of(".:3 0:2 1:1 00:1"))
+
+
+def foreseen(generator: Generator, draft: EnumerableLM) -> Speculator:
+    """Placeholders, for which a token of the vocabulary stands."""
+    return Speculator(generator, Placeholders(4, 3, 0.3), Match())
 
 
 def looked_up(generator: Generator, draft: EnumerableLM) -> Speculator:

@@ -49,6 +49,7 @@ SPECULATORS: dict[str, Entry] = {
     "pearl": Entry(adaptive.parallel),
     "s2d": Entry(adaptive.nested),
     "token_recycling": Entry(remembering.recycled, coupled=True),
+    "lud, exact": Entry(remembering.foreseen, coupled=True),
     "prompt lookup": Entry(remembering.looked_up, coupled=True),
     "rest": Entry(remembering.retrieved, coupled=True),
     "lookahead": Entry(remembering.looked_ahead, coupled=True),

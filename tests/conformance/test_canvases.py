@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.diffusion.choosers import Threshold
+from algorithms.diffusion.choosers import Factor, Threshold
 from algorithms.diffusion.fast_dllm import fast_dllm
 from algorithms.diffusion.filter import Filter
 from algorithms.diffusion.freedave import freedave
@@ -47,6 +47,12 @@ def by_threshold(prompt, output) -> float:
     return sum(run.logprob[len(prompt) + i] for i in range(len(output)))
 
 
+def by_factor(prompt, output) -> float:
+    start = [*prompt, *[MASK] * NEW]
+    run = unmasking.fill(double, start, MASK, len(prompt), BLOCK, unmasking.factor(1.0))
+    return sum(run.logprob[len(prompt) + i] for i in range(len(output)))
+
+
 def by_confidence(prompt, output) -> float:
     start = [*prompt, *[MASK] * NEW]
     run = unmasking.fill(double, start, MASK, len(prompt), BLOCK, unmasking.fixed(1))
@@ -65,6 +71,11 @@ def canvas(model: Any, stop: Stop, max_tokens: int, **options: Any) -> Unmasker:
 
 def threshold(model, stop, max_tokens):
     options = {"chooser": Threshold(0.7), "sampler": Greedy()}
+    return Autoregressive(canvas(model, stop, max_tokens, **options))
+
+
+def factored(model, stop, max_tokens):
+    options = {"chooser": Factor(1.0), "sampler": Greedy()}
     return Autoregressive(canvas(model, stop, max_tokens, **options))
 
 
@@ -117,6 +128,7 @@ def self_certainty(model, stop, max_tokens):
 
 ROWS: dict[str, dict[str, Any]] = {
     "unmask, threshold": {"make": threshold, "logprob": by_threshold},
+    "parallelbench, factor": {"make": factored, "logprob": by_factor},
     "fast_dllm": {"make": cached, "logprob": by_threshold},
     "unmask, a causal model": {"make": causal, "model": CAUSAL},
     "freedave": {"make": drafted, "logprob": by_confidence, "prefills": False},

@@ -23,9 +23,23 @@ from algorithms.search.transfer_q_star import indirect
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty, Voting
 from algorithms.selection.speculative_rejection import SpeculativeRejection
+from algorithms.tokens.contrastive_search import ContrastiveSearch
+from algorithms.tokens.mirostat import Mirostat, MirostatTopK
+from algorithms.tokens.momentum_decoding import momentum_decoding
 from jaxdecode.autoregress import Generator
 from jaxdecode.finished import LengthPenalty
-from jaxdecode.logits import Identity, NoCitation, Temperature, TopP, chain
+from jaxdecode.logits import (
+    Dry,
+    DynamicTemperature,
+    ExcludeTop,
+    Identity,
+    NoCitation,
+    QuadraticSmoothing,
+    Temperature,
+    TopNSigma,
+    TopP,
+    chain,
+)
 from jaxdecode.ngram.interpolation import Interpolation
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.sampling import Categorical, Greedy
@@ -156,6 +170,39 @@ def transfer_q_star(model, stop, max_tokens):
     )
 
 
+def controlled(model, stop, max_tokens):
+    """Best of four texts of one surprise."""
+    control = chain(Temperature(0.9), Mirostat(1.3, 0.7))
+    generator = Generator(model, control, Categorical(), stop, max_tokens)
+    return BestOfN(generator, FunctionScorer(worth), samples=4)
+
+
+def controlled_by_rank(model, stop, max_tokens):
+    generator = Generator(model, MirostatTopK(1.3), Categorical(), stop, max_tokens)
+    return SpeculativeRejection(generator, FunctionScorer(worth), budget=40, width=5)
+
+
+def of_practice(model, stop, max_tokens):
+    """Samplers that came out of programs, all at once."""
+    edits = chain(
+        Dry.of(0.8, max_tokens, [3], allowed=1),
+        TopNSigma(1.5),
+        QuadraticSmoothing(0.2, 1.5),
+        DynamicTemperature(0.5, 1.5),
+        ExcludeTop(0.1, 0.5, Temperature(0.8)),
+    )
+    return Autoregressive(Generator(model, edits, Categorical(), stop, max_tokens))
+
+
+def momentum(model, stop, max_tokens):
+    return Autoregressive(momentum_decoding(model, stop, max_tokens, k=3))
+
+
+def contrastive(model, stop, max_tokens, cache_growth=2):
+    plain = Generator(model, Identity(), Greedy(), stop, max_tokens, cache_growth=cache_growth)
+    return Autoregressive(ContrastiveSearch(plain, 0.6, 3))
+
+
 # One row for every decoder: the arguments of its `Subject`.
 ROWS: dict[str, dict[str, Any]] = {
     "autoregressive": {
@@ -166,6 +213,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "hyperfitting, no citations": {"make": without_citations},
     "best_of_n": {"make": best_of_n, "pooled": True},
     "best_of_n, in waves": {"make": functools.partial(best_of_n, wave=2), "pooled": True},
+    "mirostat": {"make": controlled, "pooled": True},
+    "mirostat, by rank": {"make": controlled_by_rank, "pooled": True, "shapes": ("alpha",)},
+    "samplers of practice": {"make": of_practice},
+    "momentum_decoding": {"make": momentum},
+    "contrastive search": {
+        "make": contrastive,
+        "roomier": functools.partial(contrastive, cache_growth=1),
+    },
     "a_star_decoding": {
         "make": a_star_decoding,
         "pooled": True,

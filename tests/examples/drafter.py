@@ -12,22 +12,25 @@ from jaxdecode.speculate import Speculator
 
 @struct.dataclass
 class Echo:
-    """A chain of `length` copies of the newest token."""
+    """A chain of `nodes` copies of the newest token."""
 
-    length: int = struct.field(pytree_node=False, default=3)
+    nodes: int = struct.field(pytree_node=False, default=3)
 
     drawn = False  # chosen, not drawn from a law
     vocab_size = None  # it has no tables
-    nodes = depth = property(lambda self: self.length)
+
+    @property
+    def depth(self):
+        return self.nodes
 
     def init(self, target, prompt, hidden, room, capacity):
         return ()
 
     def propose(self, target, state, now):
         rows = now.root.shape[0]
-        tokens = jnp.broadcast_to(now.root[:, None], (rows, self.length))
+        tokens = jnp.broadcast_to(now.root[:, None], (rows, self.nodes))
         there = jnp.broadcast_to(now.active[:, None], tokens.shape)
-        return Draft(tokens, Shape.line(rows, self.length), there, Spent.nothing(rows)), state
+        return Draft(tokens, Shape.line(rows, self.nodes), there, Spent.nothing(rows)), state
 
     def commit(self, target, state, draft, outcome):
         return state

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +118,7 @@ def test_tokens_past_the_length_are_zero() -> None:
 def test_a_growing_cache_changes_nothing(growth) -> None:
     for seed in range(3):
         fixed, grown = decode(sampling(), seed), decode(sampling(cache_growth=growth), seed)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), fixed, grown)
+        chex.assert_trees_all_close(fixed, grown, rtol=1e-6)
 
 
 def test_cache_sizes_end_with_what_is_needed() -> None:

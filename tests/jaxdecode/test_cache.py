@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractMesh, AxisType
 
 from jaxdecode.cache import Cache, allocate, fork, gather, keep, place, read, resize, spread, write
+from jaxdecode.layout import Layout
+from jaxdecode.target import Target, aimed
 
 A, B, KV, HD, S, P = 2, 3, 2, 3, 9, 4
 CASES = settings(max_examples=200)
@@ -145,16 +148,26 @@ def test_writes_land_in_their_slots_or_nowhere(seed) -> None:
     check(compiled_write(cache, layer, k, v, slot, position), expected)
 
 
-def test_writes_are_the_same_on_one_device_and_on_many(monkeypatch) -> None:
+def test_writes_are_the_same_on_one_device_and_on_many() -> None:
     cache = random_cache(0)
     k = jnp.ones((cache.batch, 2, cache.k.shape[2], cache.k.shape[3]))
     slot = jnp.tile(jnp.array([1, cache.capacity]), (cache.batch, 1))
     alone = write(cache, 1, k, 2 * k, slot)
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    many = write(cache, 1, k, 2 * k, slot)
+    mesh = AbstractMesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with aimed(Target("cpu", mesh)):
+        many = write(cache, 1, k, 2 * k, slot)
     np.testing.assert_array_equal(alone.k, many.k)
     np.testing.assert_array_equal(alone.v, many.v)
     assert not np.array_equal(alone.k, cache.k)
+
+
+def test_the_first_tokens_of_all_rows_are_stored_as_they_lie() -> None:
+    cache, rng = random_cache(0), np.random.default_rng(0)
+    k, v = rng.normal(size=(2, B, P, KV, HD)).astype(np.float32)
+    slot = jnp.broadcast_to(jnp.arange(P), (B, P))
+    expected, fresh = write(cache, 1, k, v, slot), write(cache, 1, k, v, slot, fresh=True)
+    np.testing.assert_array_equal(fresh.k, expected.k)
+    np.testing.assert_array_equal(fresh.v, expected.v)
 
 
 @pytest.mark.parametrize("capacity", [S - 4, S, S + 4])
@@ -194,7 +207,7 @@ def test_rows_are_taken_within_their_group_and_spread_side_by_side() -> None:
 
 MOVES = {
     "keep": lambda cache: keep(
-        cache, jnp.asarray([[0, 2], [1, 3], [0, 1]]), jnp.asarray([2, 1, 0])
+        cache, jnp.asarray([[0, 2], [1, 3], [0, 1]]), jnp.asarray([2, 1, 0]), 4
     ),
     "fork": lambda cache: fork(cache, jnp.asarray([[0, 0]] * B)),
     "spread": lambda cache: spread(cache, 2),
@@ -218,6 +231,25 @@ def test_layers_in_arrays_of_their_own_move_as_one_array_does(move) -> None:
     np.testing.assert_array_equal(moved.length, expected.length)
     for one, other in zip(read(moved, 1), read(expected, 1), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kernels", ["none", "interpreted"])
+@pytest.mark.parametrize("move", MOVES)
+def test_slots_on_lanes_move_as_others_do(move, kernels) -> None:
+    """The layout of TPUs, with its kernels and without."""
+    there = random_cache(5)
+    expected = MOVES[move](there)
+    lanes = Layout(lanes=True)
+    v = jnp.swapaxes(there.v, 3, 4)
+    k, v = lanes.resize((there.k, v), S)
+    with aimed(Target("tpu", kernels=kernels)):
+        moved = MOVES[move](replace(there, k=k, v=v, layout=lanes))
+    assert moved.k.shape[-1] == 128 and moved.capacity == expected.capacity
+    np.testing.assert_array_equal(moved.position, expected.position)
+    np.testing.assert_array_equal(moved.length, expected.length)
+    for layer in range(A):
+        for one, other in zip(read(moved, layer), read(expected, layer), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_an_empty_cache_and_its_refusal() -> None:

@@ -24,6 +24,7 @@ from jaxdecode.logits import Temperature, TopP, chain
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop
+from jaxdecode.surprise import SurpriseMeter
 from jaxdecode.testing.enumerable import EnumerableLM, next_logits
 from models.presets import small
 from models.transformer import Transformer
@@ -318,3 +319,14 @@ def test_refusals() -> None:
         score_certainty(MODEL, PROMPT, tokens, length, meter)
     with pytest.raises(ValueError, match="chunk=0"):
         score_certainty(MODEL, PROMPT, tokens[:3], length[:3], meter, chunk=0)
+
+
+def test_surprises_of_every_token() -> None:
+    """Bits under the raw law, row by row, and whether a token was the likeliest."""
+    meter = SurpriseMeter(3)
+    law = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])) + 3.0
+    state = meter.observe(meter.init(2), law, jnp.array([1, 1]), jnp.array([True, True]))
+    state = meter.observe(state, law, jnp.array([0, 0]), jnp.array([True, False]))
+    np.testing.assert_allclose(state.bits, [[2, 1, 0], [-np.log2(0.8), 0, 0]], 1e-5)
+    assert state.likeliest.tolist() == [[False, True, False], [True, False, False]]
+    assert state.length.tolist() == [2, 1]

@@ -80,7 +80,10 @@ def header(make: Callable[[], bytes], data: int = 0) -> Callable[[Path], None]:
 
 
 def text(name: str, make: Callable[[], str]) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(make()) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_text(make())
+
+    return change
 
 
 def checkpoints() -> Iterator[tuple[str, str, Callable[[Path], None]]]:

@@ -9,6 +9,7 @@ import pytest
 
 from jaxdecode.cache import truncate
 from jaxdecode.lm import View, extend
+from jaxdecode.target import Target
 from models import attention
 from models.attention import Sight, attend, attend_fused
 from models.presets import small
@@ -38,7 +39,7 @@ def test_queries_in_chunks(name: str, form: str, monkeypatch: pytest.MonkeyPatch
         return jnp.where(valid[..., None], output.logits, 0)
 
     whole = jax.jit(run)(model)
-    monkeypatch.setattr(attention, "budget", lambda: 1)
+    monkeypatch.setattr(attention, "budget", lambda target: 1)
     # A new function: the compiled program of the old one would be found again.
     parts = jax.jit(lambda model: run(model))(model)
     np.testing.assert_allclose(whole, parts, atol=2e-5 * float(jnp.abs(whole).max()))
@@ -76,7 +77,7 @@ def test_the_fused_form_of_a_plain_prefill(local: bool, traced: bool):
         fresh=True,
     )
     uncapped = perturbed(config).configured(attention_cap=0.0).config
-    sight = Sight.of(uncapped, view, view.position)
+    sight = Sight.of(uncapped, view, None, q.dtype, Target("cpu"))
     flag = jnp.asarray(local) if traced else local
     ours = attend(uncapped, sight, q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), flag)
     theirs = attend_fused(uncapped, q, k, v, flag, implementation="xla")

@@ -18,7 +18,8 @@ import pytest
 from flax import nnx
 
 from models import safetensors
-from models.checkpoints import CONFIG, INDEX, WEIGHTS, Checkpoint, load, load_backbone
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
+from models.checkpoints import Checkpoint, load, load_backbone
 from models.config import parameters
 from models.export import save
 from models.presets import small
@@ -252,8 +253,11 @@ def test_what_else_a_folder_is_and_what_to_do(tmp_path: Path, names: list[str], 
 
 
 def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "tiny.safetensors").write_bytes(b"data")
+    refused(tmp_path / "tiny.safetensors", "is no folder; tiny.safetensors is none of the names")
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-    refused(tmp_path / "tiny.gguf", "is no folder; tiny.gguf is a GGUF file")
+    refused(tmp_path / "tiny.gguf", "the file is truncated or damaged")
+    refused(tmp_path, "tiny.gguf is a GGUF file.*give the file itself")
 
 
 def test_pickled_weights_are_not_opened(tmp_path: Path):

@@ -66,6 +66,8 @@ def test_greedy_with_a_cache_is_greedy_without_across_the_change(model):
     prompt = Prompt.of(ROWS)
     plain = decode(Autoregressive(generator(model)), 0, prompt)
     np.testing.assert_array_equal(plain.tokens, expected)
+    written = decode(Autoregressive(generator(model.unstacked())), 0, prompt)
+    np.testing.assert_array_equal(written.tokens, expected)
     drafted = decode(Autoregressive(prompt_lookup(generator(model), 4)), 0, prompt)
     np.testing.assert_array_equal(drafted.tokens, expected)
     assert int(drafted.usage.drafted.sum()) > 0
@@ -97,7 +99,8 @@ def test_layers_in_parts_and_rows_too_long_are_refused(model):
     view = View(jnp.zeros((1, 1), jnp.int32), zero, zero, jnp.ones((1, 1), bool))
     with pytest.raises(ValueError, match="configured\\(longest=8\\)"):
         model.run_layers(jnp.zeros((1, 1, 32)), cache, view, 0, 1)
-    short = model.configured(longest=CROSSING)
+    short = model.within(CROSSING)
+    assert model.within(CROSSING + 1) is model and short.max_positions == CROSSING
     assert short.run_layers(jnp.zeros((1, 1, 32)), short.init_cache(1, 4), view, 0, 1)
     with pytest.raises(ValueError, match=r"prompt.length\[0\]=4 and max_tokens=5 exceed .* 8"):
         decode(Autoregressive(generator(short, 5)), 0, Prompt.of([[1, 2, 3, 4]]))

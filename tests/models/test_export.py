@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models import safetensors
-from models.checkpoints import CONFIG, INDEX, WEIGHTS, load, load_backbone
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
+from models.checkpoints import load, load_backbone
 from models.export import save
 from models.presets import small
 from models.transformer import arrays_of

@@ -124,6 +124,9 @@ def test_a_walled_tokenizer_says_what_the_library_says(build):
             assert ours.encode(text, add_special=special) == ids
             assert ours.decode(ids) == theirs.decode(ids)
             assert ours.decode(ids, skip_special=False) == theirs.decode(ids, skip_special=False)
+    for text in ("", "été naïve", TEXT):
+        assert walled.encode(text).offsets == inner.encode(text).offsets
+    assert walled.get_added_tokens_decoder().keys() == inner.get_added_tokens_decoder().keys()
     for index in range(theirs.vocab_size + 1):
         token = inner.id_to_token(index)
         assert walled.id_to_token(index) == token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +97,7 @@ def test_dynamic_grows_the_base_with_each_rows_length():
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_every_token_is_rotated_for_its_own_text(kind):
-    sets = {"short": (1.0,) * 4, "long": (2.0,) * 4} if kind == "longrope" else {}
+    sets: dict[str, Any] = {"short": (1.0,) * 4, "long": (2.0,) * 4} if kind == "longrope" else {}
     rope = Rope(8, 1e4, kind, factor=2.0, original=4, **sets)
     position = jnp.arange(8)[None]
     cos, _ = rotation(rope, position, position + 1)

@@ -117,7 +117,9 @@ def test_vocabulary_and_rows():
     assert BYTES.check_rows(size) == size
     assert BYTES.check_rows(size + 100) == size
     small = Tokenizer(characters("abc"))
-    with pytest.raises(ValueError, match="knows 6 ids, the model has 5 rows: id 5 .'c'.*different"):
+    with pytest.raises(
+        ValueError, match=r"knows 6 ids, the model has 5 rows: id 5 .'c'.*different"
+    ):
         small.check_rows(5)
 
 

@@ -67,6 +67,7 @@ class Adapter(Protocol):
     @property
     def layers(self) -> int:
         """After how many layers of the target."""
+        ...
 
     @property
     def vocab_size(self) -> int: ...
@@ -111,8 +112,7 @@ class Kangaroo:
       path: static; whether a node's confidence is the probability of its whole path.
       threshold: confidence below which drafting stops; of a level's nodes the highest counts.
       sampler: draws the tokens of a chain.
-      transform: edits a chain's logits; its state is that of the generator's transform, so it is
-        the generator's own or `Identity`.
+      transform: edits a chain's logits: the generator's own, whose state it is, or `Identity`.
     """
 
     adapter: Adapter

@@ -194,7 +194,7 @@ class Stand:
             node = jnp.where(step > 0, at(path, jnp.full_like(count, step - 1)), ROOT)
             law = judge.law(edits, node)
             token, value = likeliest(law, self.width)
-            edits = judge.observe(edits, outcome.tokens[:, step], step < count)
+            edits = judge.observe(edits, node, outcome.tokens[:, step], step < count)
             return step + 1, edits, tokens.at[:, step].set(token), values.at[:, step].set(value)
 
         blank = jnp.full((batch, steps, self.width), FREE)

@@ -82,7 +82,7 @@ class KSeq:
             token = at(draft.tokens, first(passes))
             node = first(child & (draft.tokens == token[:, None]))  # it has the children of all
             path = put(path, jnp.where(accept, count, depth)[:, None], node[:, None])
-            state = judge.observe(state, token, accept)
+            state = judge.observe(state, cursor, token, accept)
             cursor = jnp.where(accept, node, cursor)
             reject = some & ~accept
             law = jnp.where(reject[:, None], remainder(law, q, rho, alive), law)

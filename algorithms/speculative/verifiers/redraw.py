@@ -17,6 +17,7 @@ from jaxdecode.cache import spread
 from jaxdecode.draft import ROOT, Draft, Verdict, at
 from jaxdecode.drafter import Drafter
 from jaxdecode.judge import Judge, stream
+from jaxdecode.logits import noted
 from jaxdecode.sampling import draw, step_keys
 from jaxdecode.types import Array, Key
 
@@ -59,10 +60,11 @@ class Redraw:
         count = jnp.zeros((batch * nodes,), jnp.int32)
         cursor = count + ROOT
         for step in range(depth):
-            law = judge.sampler.distribution(judge.transform.apply(state, at(logits, cursor + 1)))
+            heard = at(logits, cursor + 1)
+            law = judge.sampler.distribution(judge.transform.apply(state, heard))
             token = draw(step_keys(tries, count * 0 + step), law)
             agreed &= (step < length) & (token == at(tokens, flat[:, step]))
-            state = judge.observe(state, token, agreed)
+            state = noted(judge.transform, state, heard, token, agreed)
             cursor = jnp.where(agreed, flat[:, step], cursor)
             count += agreed
         best = jnp.argmax(count.reshape(batch, nodes), axis=1)
@@ -72,7 +74,7 @@ class Redraw:
         edits, cursor = judge.state, jnp.full((batch,), ROOT)
         for step in range(depth):
             going = step < number
-            edits = judge.observe(edits, at(draft.tokens, chosen[:, step]), going)
+            edits = judge.observe(edits, cursor, at(draft.tokens, chosen[:, step]), going)
             cursor = jnp.where(going, chosen[:, step], cursor)
         following = draw(stream(keys, NEXT), judge.law(edits, cursor))
         return Verdict(chosen, number, following, jnp.zeros((batch,), bool))

@@ -64,7 +64,7 @@ class Typical:
             p = jnp.take_along_axis(law, token[:, None], axis=1)[:, 0]
             holds = draft.eligible[:, node] & at(held, parent + 1) & (p > self.bound(law))
             total = at(score, parent + 1) + jnp.log(jnp.maximum(p, 1e-30))
-            state = judge.observe(state, token, holds)
+            state = judge.observe(state, parent, token, holds)
             where = jnp.broadcast_to(node + 1, (batch, 1))
             return (
                 put(held, where, holds[:, None]),

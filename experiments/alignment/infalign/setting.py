@@ -45,7 +45,7 @@ from jaxdecode.train.policy_gradient import Reinforce
 from jaxdecode.train.sequences import join, logprobs
 from jaxdecode.types import Array
 from models import export
-from models.checkpoints import CONFIG
+from models.checkpoint_files import CONFIG
 
 DIALOG = Dialog(typical=360, longest=500, scale_span=1.0)
 BATCH = 16  # prompts drawn together

@@ -15,6 +15,18 @@ from jaxdecode.decoder import Decoder, decode_all
 from jaxdecode.result import Result, Status, Usage
 from models.stream import trim
 
+# Decoders whose trace lists scored responses.
+LISTING = (
+    "beam-search",
+    "diverse-beam-search",
+    "stochastic-beam-search",
+    "superposed-decoding",
+    "best-of-n",
+    "self-certainty",
+    "particle-filtering",
+    "step-beams",
+    "dvts",
+)
 FIRST = "id"  # the key that a file of answers begins with
 
 
@@ -30,7 +42,8 @@ class Job:
     Attributes:
       tokens: of each request's prompt.
       facts: what made the answers, stored with each and compared when a run goes on.
-      stop: texts at which an answer ends."""
+      stop: texts at which an answer ends.
+      listed: how many responses to give for each request."""
 
     codec: Codec
     decoder: Decoder
@@ -40,6 +53,7 @@ class Job:
     stop: tuple[str, ...]
     seed: int
     batch: int
+    listed: int = 1
 
     def pending(self, lines: Lines) -> list[int]:
         """Which requests the file has no answer to yet.
@@ -75,6 +89,7 @@ class Job:
         tokens = result.tokens[0, : result.length[0]].tolist()
         text, cut = trim(self.codec.decode(tokens, prompt), self.stop)
         status = Status(int(result.status[0])) if cut is None else Status.EOS
+        more = {"texts": self.several(result, prompt)} if self.listed > 1 else {}
         return {
             "id": request.id,
             "prompt": request.prompt,
@@ -83,8 +98,20 @@ class Job:
             "status": status.name.lower(),
             "logprob": float(result.logprob[0]),
             "usage": counts(result.usage),
+            **more,
             **self.facts,
         }
+
+    def several(self, result: Result, prompt: Sequence[int]) -> list[str]:
+        """Up to `listed` responses of one row to a prompt, the best first."""
+        trace = result.trace
+        order = np.argsort(-np.asarray(trace.score[0]), kind="stable")
+        there = np.asarray(trace.length[0]) > 0
+        chosen = [k for k in order if there[k]][: self.listed]
+        texts = [
+            self.codec.decode(trace.tokens[0, k, : trace.length[0, k]].tolist()) for k in chosen
+        ]
+        return [trim(text, self.stop)[0] for text in texts]
 
 
 def counts(usage: Usage) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from experiments.commands import decoders
 from experiments.commands.decoders import Rules
+from experiments.commands.opening import Opened, decoder_of, open_named
 from experiments.harness.likelihood import continuations
 from experiments.harness.progress import Progress
-from experiments.inputs.sources import Source, open_draft, open_reward
+from experiments.inputs.sources import Source
 from jaxdecode.decoder import decode_all
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.result import Status
@@ -57,15 +58,9 @@ class Evaluator:
             decoders.check(self.decoder, self.rules)
 
     @functools.cached_property
-    def scorer(self) -> Any:
-        """The reward model, where the rules name one."""
-        reward = self.rules.reward
-        return None if reward in (None, decoders.LIKELIHOOD) else open_reward(reward, self.source)
-
-    @functools.cached_property
-    def draft(self) -> Any:
-        """The model that drafts, where the rules name one."""
-        return open_draft(self.rules.draft, self.source)
+    def opened(self) -> Opened:
+        """What the rules name."""
+        return open_named(self.rules, self.source)
 
     def loglikelihood(
         self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -115,10 +110,8 @@ class Evaluator:
                 until, name, rules = self.asked(requests[members[0]][1])
                 stop = self.source.codec.stop(until)
                 source = self.source
-                decoder = decoders.build(
-                    name, rules, source.model, stop, self.scorer, self.draft, source.codec.piece
-                )
                 prompts = [self.fitted(requests[i][0], rules.max_tokens) for i in members]
+                decoder = decoder_of(name, rules, source, stop, self.opened, prompts, self.batch)
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()

@@ -71,7 +71,7 @@ def run(options: Options) -> dict[str, Any]:
     if importlib.util.find_spec("lm_eval") is None:
         raise ValueError("lm-eval is not installed; pip install '.[eval]' brings it")
     evaluator = Evaluator(
-        source=sources.open_model(options.model),
+        source=sources.open_model(options.model, "auto"),
         decoder=options.decoder,
         rules=options.rules,
         batch=options.batch,

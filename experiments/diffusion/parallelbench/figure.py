@@ -58,7 +58,10 @@ def draw(path: Path | None, found: Findings) -> None:
         bits.set_xticks(place, [row["task"].replace("_", "\n") for row in found.bits])
         bits.set(title="divergence, line: total correlation", ylabel="bits")
         whole = max(config.blocks)
-        for name in ("top k, confidence", "top k, random", "threshold", "factor", "entropy bound"):
+        static = [f"top k, {order}" for order in config.orders if order in ("confidence", "random")]
+        for name in (*static, "threshold", "factor", "entropy bound"):
+            if not found.grid.of_policy(name, whole):
+                continue
             speed, accuracy = found.grid.curve(found.grid.of_policy(name, whole))
             grid.plot(speed, accuracy, label=name)
         speed, accuracy = found.grid.oracle()

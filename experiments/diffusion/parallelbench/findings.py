@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.diffusion.parallelbench.grid import ADAPTIVE, RANKED, Grid
+from experiments.diffusion.parallelbench.grid import ADAPTIVE, Grid
 from experiments.diffusion.parallelbench.known import Row
 from experiments.diffusion.parallelbench.setting import MEASURED, Config
 from experiments.harness.report import Claim
 from experiments.harness.statistics import Floats, paired
-from experiments.tasks.lists import OPERATIONS
+from experiments.tasks.canvas.lists import OPERATIONS
 
 SURE = 0.01  # of a known law's rows together, that chance alone makes one of them stand out
 NEAR = 0.1  # bits, and a tenth, by which a divergence may miss its bound
@@ -127,7 +127,7 @@ def _operations(found: Findings) -> list[Claim]:
 
 def _policies(found: Findings) -> list[Claim]:
     grid, whole = found.grid, max(found.config.blocks)
-    static = grid.of_policy("top k, confidence", whole)
+    static = grid.of_policy(f"top k, {found.config.orders[0]}", whole)
     speed = grid.speed[static].mean(axis=1)
     at = static[int(np.argmin(np.abs(speed - 4)))]
     given = float(grid.speed[at].mean())
@@ -136,7 +136,7 @@ def _policies(found: Findings) -> list[Claim]:
     mean_speed, accuracy = grid.oracle()
     best = max(
         float(mixed(grid, grid.of_policy(name, block), given).mean())
-        for name in (*ADAPTIVE, *(f"top k, {order}" for order in RANKED))
+        for name in (*ADAPTIVE, *(f"top k, {order}" for order in found.config.orders))
         for block in found.config.blocks
         if grid.of_policy(name, block)
     )

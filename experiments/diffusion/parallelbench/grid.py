@@ -14,17 +14,16 @@ from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
 from algorithms.diffusion.parallelbench import oracle
 from experiments import zoo
 from experiments.diffusion.parallelbench.setting import Config, Setting
-from experiments.tasks.lists import OPERATIONS
+from experiments.tasks.canvas.lists import OPERATIONS
 from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
 from jaxdecode.choose import Fixed, Top
-from jaxdecode.guess import Chooser, Order
+from jaxdecode.guess import Chooser
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
 
-RANKED: tuple[Order, ...] = ("confidence", "margin", "entropy", "random")
 ADAPTIVE = ("threshold", "factor", "entropy bound")
 
 
@@ -59,7 +58,7 @@ def cells(config: Config) -> Iterator[Cell]:
     whole = max(config.blocks)
     for block in config.blocks:
         counts = [k for k in config.counts if k <= block]
-        for order in RANKED if block == whole else RANKED[:1]:
+        for order in config.orders if block == whole else config.orders[:1]:
             yield from (Cell(f"top k, {order}", k, block) for k in counts)
         yield from (Cell("threshold", value, block) for value in config.thresholds)
     yield from (Cell("factor", value, whole) for value in config.factors)
@@ -163,7 +162,7 @@ class Grid:
             row |= {"tokens per step": float(self.speed[index].mean())}
             row |= {"of the answer": float((self.used / self.passes[index]).mean())}
             row |= {"accuracy": float(self.right[index].mean())}
-            for name in OPERATIONS:
+            for name in (n for n in OPERATIONS if n in self.names):
                 row[name] = float(self.right[index][self.names == name].mean())
             table.append(row)
         return table

@@ -20,7 +20,7 @@ import numpy as np
 
 from algorithms.diffusion.parallelbench import Operation, law, sampled_accuracy
 from experiments.diffusion.parallelbench.setting import MEASURED, Setting
-from experiments.tasks.lists import parse
+from experiments.tasks.canvas.lists import parse
 from experiments.tasks.task import Example
 from jaxdecode.choose import Fixed, Top
 from jaxdecode.finite_law import FiniteLaw

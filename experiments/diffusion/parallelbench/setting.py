@@ -14,13 +14,13 @@ import numpy as np
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.report import Out, Seed
-from experiments.tasks.lists import OPERATIONS, Lists
-from experiments.tasks.mixture import LISTS
-from experiments.tasks.parallel_bench import ParallelBench
+from experiments.tasks.canvas.lists import OPERATIONS, Lists
+from experiments.tasks.canvas.mixture import LISTS
+from experiments.tasks.canvas.parallel_bench import ParallelBench
 from experiments.tasks.task import Example
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
-from jaxdecode.guess import Chooser
+from jaxdecode.guess import Chooser, Order
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy, Sampler
 from jaxdecode.stop import Stop
@@ -29,6 +29,7 @@ from models.denoisers import load_denoiser
 from models.text import Tokenizer
 from models.tokenizer_files import load_tokenizer
 
+ORDERED: tuple[Order, ...] = ("confidence", "margin", "entropy", "random")
 MEASURED = ("copy", "replace_index", "replace_random", "shuffle")
 """Operations whose answers are as long as the question's list, with one right answer or many."""
 
@@ -39,7 +40,8 @@ class Config:
 
     Attributes:
       denoiser: a name in the zoo, or the folder of a published denoiser.
-      twin: an autoregressive model of the same size in the zoo; None for none.
+      twin: an autoregressive model of the zoo that reads the same questions, such as one made by
+        the recipe `denoiser-twin`; None for none.
       data: folder of ParallelBench's published files, for a denoiser that reads English; None for
         the zoo's lists of symbols.
       items: length of the lists whose accuracies are known in closed form.
@@ -49,12 +51,13 @@ class Config:
       questions: of each operation, in the grid of policies.
       canvas: places of an answer in the grid.
       blocks: of the canvas.
+      orders: of the policies that decide a fixed number of places, in the largest block.
       counts, thresholds, factors, bounds: of the grid.
-      squares: rows of the law of Latin squares.
+      squares: rows of the law of Latin squares, 0 for none.
     """
 
     denoiser: str = "denoiser"
-    twin: str | None = "denoiser-twin"
+    twin: str | None = None
     data: Path | None = None
     items: int = 6
     steps: tuple[int, ...] = (1, 2, 3, 6)
@@ -63,6 +66,7 @@ class Config:
     questions: int = 16
     canvas: int = 16
     blocks: tuple[int, ...] = (4, 16)
+    orders: tuple[Order, ...] = ORDERED
     counts: tuple[int, ...] = (1, 2, 4, 8, 16)
     thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     factors: tuple[float, ...] = (0.7, 1.0, 1.3, 1.6, 1.9)
@@ -72,9 +76,11 @@ class Config:
     out: Out = None
 
     def __post_init__(self):
-        for name in ("items", "trials", "asked", "questions", "canvas", "squares"):
+        for name in ("items", "trials", "asked", "questions", "canvas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
+        if not self.orders or not self.counts or not self.thresholds:
+            raise ValueError("orders, counts and thresholds: each needs a member to compare")
         wrong = [b for b in self.blocks if b < 1 or self.canvas % b]
         if wrong or not self.blocks:
             raise ValueError(f"blocks={self.blocks}: each divides canvas={self.canvas}")

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.inputs.sources import Codec
@@ -119,11 +117,10 @@ class Judge:
         self.asked, self.run = self.asked + len(pairs), self.run + len(new)
         return [self.known[pair] for pair in pairs]
 
-    def reward(self, ids, tokens, lengths, short, commented) -> np.ndarray:
-        """f32[R]; `ids` are places among the examples."""
+    def rewards(self, short, commented, ids, prompts, texts) -> list[float]:
+        """Of texts for problems; `ids` are places among the examples."""
         begun = time.perf_counter()
-        texts = self.texts(tokens, lengths)
-        grades = self.grades([self.examples[place] for place in ids.tolist()], texts)
+        grades = self.grades([self.examples[place] for place in ids], texts)
         extra = [
             float(short) * math.exp(-self.world.size(text) / self.world.typical)
             + float(commented) * self.world.comments(text)
@@ -134,17 +131,8 @@ class Judge:
             for (public, _), more in zip(grades, extra, strict=True)
         ]
         self.seconds += time.perf_counter() - begun
-        return np.array(found, np.float32)
+        return found
 
     def texts(self, tokens, lengths) -> list[str]:
         rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
         return [self.codec.decode(row[:length]) for row, length in rows]
-
-
-def _ask(reward, batch, first, short, commented, prompt, prompt_length, tokens, length):
-    """`reward` behind a callback, called once for all rows."""
-    rows = length.shape[0]
-    ids = first + jnp.arange(rows) // (rows // batch)
-    shape = jax.ShapeDtypeStruct(length.shape, jnp.float32)
-    given = (ids, tokens, length, short, commented)
-    return jax.pure_callback(reward, shape, *given, vmap_method="sequential")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.pg_td import PlanningGuided
@@ -22,14 +21,14 @@ from algorithms.search.smcg_td import SequentialMonteCarlo
 from algorithms.selection.best_of_n import BestOfN
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Codec, open_model
-from experiments.search.pg_td.judge import Functions, Judge, Lists, World, _ask
+from experiments.search.pg_td.judge import Functions, Judge, Lists, World
 from experiments.tasks.graded import Graded
 from experiments.tasks.human_eval import HumanEval
 from experiments.tasks.programs import Programs
 from experiments.tasks.task import Example
 from jaxdecode.autoregress import Generator
+from jaxdecode.host import HostEvaluator, HostJudge
 from jaxdecode.logits import Identity, TopK
-from jaxdecode.process_reward import StepFunction
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import LikelihoodScorer
@@ -128,15 +127,15 @@ class Setting:
             self.prompts[first : first + count], list(range(first, first + count)), width
         )
 
-    def rewards(self, first: int, short: float = 0.0, commented: float = 0.0) -> StepFunction:
-        """Rewards of a batch that begins at problem `first`."""
-        arguments = (jnp.int32(first), jnp.float32(short), jnp.float32(commented))
-        return StepFunction(Partial(self.asking, *arguments))
+    def rewards(self, short: float = 0.0, commented: float = 0.0) -> HostEvaluator:
+        """Rewards of texts for the problems whose places are the prompts' ids."""
+        given = (jnp.float32(short), jnp.float32(commented))
+        return replace(self.asking, given=given).evaluator
 
     @cached_property
-    def asking(self) -> Callable[..., Any]:
-        """One object, so that all batches share their programs."""
-        return partial(_ask, self.judge.reward, self.config.batch)
+    def asking(self) -> HostJudge:
+        """One judge, so that all batches and bonuses share their programs."""
+        return HostJudge.of(self.judge.rewards, self.codec, batched=True, given=(0.0, 0.0))
 
     def planner(self, first: int, short=0.0, commented=0.0, **options: Any) -> PlanningGuided:
         config = self.config
@@ -146,12 +145,12 @@ class Setting:
             "generations": config.generations,
             "weight": config.weights[0],
         }
-        rewards = self.rewards(first, short, commented)
+        rewards = self.rewards(short, commented)
         rules = (self.model, self.codec.stop(), rewards, config.max_tokens)
         return PlanningGuided(*rules, **settings | options)
 
     def swarm(self, first: int, particles: int) -> SequentialMonteCarlo:
-        return SequentialMonteCarlo(self.drawing, self.rewards(first), particles)
+        return SequentialMonteCarlo(self.drawing, self.rewards(), particles)
 
     def samples(self, first: int) -> BestOfN:
         return BestOfN(self.drawing, LikelihoodScorer(), self.config.generations)

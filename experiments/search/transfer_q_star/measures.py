@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from algorithms.alignment.estimators import win
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.args import args
 from algorithms.search.controlled_decoding import (
@@ -219,8 +220,7 @@ class Frontier:
     def wins(self, setting: int, other: Frontier, its: int) -> tuple[float, float, float]:
         """The share of prompts on which the judge prefers this method, ties by halves."""
         name = "known reward" if "known reward" in self.columns else "reward"
-        gap = self.columns[name][setting] - other.columns[name][its]
-        won = (gap > 0) + 0.5 * (gap == 0)
+        won = win(self.columns[name][setting], other.columns[name][its])
         return float(won.mean()), *interval(lambda prompts: float(won[prompts].mean()), len(won))
 
 

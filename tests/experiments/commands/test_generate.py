@@ -18,10 +18,13 @@ import pytest
 from experiments.commands import decoders
 from experiments.commands.decoders import Rules
 from experiments.commands.generate import main as generate
+from experiments.commands.terminal import visible
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
+from models.heads import files
+from models.heads.medusa import Medusa
 from tests.experiments.folders import build
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -185,15 +188,70 @@ def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
         ["--decoder", "self-certainty", "--samples", "4", "--measure", "gini", "--top-p", "0.9"],
         ["--decoder", "speculative-rejection", "--samples", "4", "--reward", "likelihood",
          "--budget", "64", "--alpha", "0.4", "--rule", "quantile"],
+        ["--decoder", "stochastic-beam-search", "--beams", "4", "--temperature", "2"],
+        ["--decoder", "controlled-decoding", "--samples", "4", "--reward", "JUDGE", "--block", "3"],
+        ["--decoder", "best-of-n", "--samples", "4", "--reward", "WORTH"],
     ],
 )  # fmt: skip
 def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) -> None:
-    options = [str(folders["judge"]) if option == "JUDGE" else option for option in options]
+    options = named(options, folders, tmp_path)
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
     assert 4 in (record["settings"].get("samples"), record["settings"].get("beams"))
     assert record["usage"]["emitted"] > len(record["tokens"]) > 0
     # A judge reads every response; the likelihood reads the prompt, whose part it cannot know.
     assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
+
+
+def named(options: list[str], folders: dict[str, Path], folder: Path) -> list[str]:
+    """The options with a judge in place of JUDGE, and a function in place of WORTH."""
+    file = folder / "worth.py"
+    file.write_text("def worth(prompt, text):\n    return 1 / (1 + len(text))\n")
+    given = {"JUDGE": str(folders["judge"]), "WORTH": f"{file}:worth"}
+    return [given.get(option, option) for option in options]
+
+
+STEPS = ["--process-reward", "JUDGE", "--step-end", "a", "--step-tokens", "4", "--steps", "3"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a-star-decoding", *STEPS, "--samples", "2", "--expansions", "3"],
+        ["particle-filtering", *STEPS, "--samples", "2", "--return", "2"],
+        ["dvts", *STEPS, "--samples", "4", "--beams", "2"],
+        ["pg-td", "--reward", "WORTH", "--samples", "3"],
+        ["smcg-td", "--reward", "WORTH", "--samples", "2"],
+        ["transfer-q-star", "--reward", "JUDGE", "--samples", "2", "--candidates", "2"],
+        ["superposed-decoding", "--return", "3"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_every_search_can_be_asked_for(folders, base, tmp_path: Path, options) -> None:
+    given = ["--decoder", *named(options, folders, tmp_path)]
+    (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *given)
+    assert record["settings"]["decoder"] == options[0]
+    assert record["usage"]["target_passes"] > 0
+    if "--return" in options:
+        assert 1 <= len(record["texts"]) <= int(options[-1])
+
+
+def test_the_best_of_several_comes_first(base, tmp_path: Path) -> None:
+    options = ["--decoder", "beam-search", "--beams", "4", "--return", "4"]
+    (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
+    assert len(record["texts"]) == 4 and record["texts"][0] == record["text"]
+    assert "gives one response" in refusal(*base, "--prompts", "a", "--return", "2")
+
+
+def test_decoders_are_raced_side_by_side(base, capsys) -> None:
+    race = ["--decoder", "greedy", "--decoder", "beam-search", "--beams", "2"]
+    generate.main([*base, "--prompts", "one plus one", "the cat", *race])
+    shown = capsys.readouterr().out
+    for word in ("one plus one", "the cat", "greedy", "beam-search", "GFLOPs", "seconds"):
+        assert word in shown
+    one = ["--prompts", "a", "--decoder", "greedy", "--decoder", "sample"]
+    assert "--samples does nothing" in refusal(*base, *one, "--samples", "3")
+    assert "take one" in refusal(*base, *one, "--output", "a.jsonl")
+    assert "can run once" in refusal(*base, *one, "--decoder", "greedy")
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam-search", "diverse-beam-search", "sample"])
@@ -244,13 +302,13 @@ def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:
         capsys.readouterr()
         generate.main([*base, "--prompts", "the cat", *stops, "--stream"])
         expected = record["text"].partition(stop)[0] if stops else record["text"]
-        assert capsys.readouterr().out == generate.visible(expected) + "\n"
+        assert capsys.readouterr().out == visible(expected) + "\n"
 
 
 def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
     generate.main([*base, "--prompts", "the cat"])
     assert capsys.readouterr().out.strip()
-    assert generate.visible("a\x1b[2Jb\r\n\tü�") == "a\\x1b[2Jb\\r\n\tü�"
+    assert visible("a\x1b[2Jb\r\n\tü�") == "a\\x1b[2Jb\\r\n\tü�"
 
 
 @pytest.mark.parametrize(
@@ -332,13 +390,30 @@ def test_options_that_cannot_be_meant_are_refused(base, options, complaint) -> N
     assert complaint in refusal(*base, *options)
 
 
-@pytest.mark.parametrize("draft", ["prompt-lookup", "token-recycling", "generator"])
+@pytest.mark.parametrize(
+    "draft",
+    [
+        ["prompt-lookup", "--policy", "heuristic"],
+        ["token-recycling"],
+        ["generator"],
+        ["lookahead"],
+        ["rest", "--corpus", "CORPUS"],
+        ["rsd-s", "--draft-model", "generator"],
+        ["medusa", "--head", "HEAD"],
+    ],
+    ids=lambda draft: draft[0],
+)
 def test_drafts_change_no_text(folders, base, tmp_path: Path, draft) -> None:
     """Greedy answers are those of plain decoding, and the drafts are counted."""
     greedy = ["--decoder", "greedy", "--prompts", *TEXTS]
     plain = by_id(answers(base, tmp_path / "plain.jsonl", *greedy))
-    draft = str(folders[draft]) if draft in folders else draft
-    found = by_id(answers(base, tmp_path / "drafted.jsonl", *greedy, "--draft", draft))
+    (tmp_path / "corpus.txt").write_text("one plus one is two\nthe cat sat on the mat\n" * 3)
+    if "HEAD" in draft:
+        target = sources.open_model(str(folders["generator"])).model
+        files.save(Medusa.of(target, count=2), tmp_path / "head", target)
+    paths = {"CORPUS": tmp_path / "corpus.txt", "HEAD": tmp_path / "head"} | folders
+    draft = [str(paths.get(option, option)) for option in draft]
+    found = by_id(answers(base, tmp_path / "drafted.jsonl", *greedy, "--draft", *draft))
     assert {key: row["text"] for key, row in found.items()} == {
         key: row["text"] for key, row in plain.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from flax import nnx
 
 from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.learning import Learning
@@ -17,13 +18,16 @@ from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Greedy
+from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stop import Stop
 from jaxdecode.stream import stream
 from jaxdecode.testing.enumerable import EnumerableLM
 from models.presets import GPT2, LLAMA_3_2_1B, OPT_125M
+from models.rewards import RewardModel
 from models.transformer import abstract
 
 LEARNED = abstract(GPT2)  # 1024 positions; shapes only, for nothing may be computed
+REWARD = nnx.eval_shape(lambda: RewardModel.create(GPT2, rngs=nnx.Rngs(0)))
 STOP = Stop.of([50256])
 SAID = r"prompt.length\[1\]=5 and max_tokens=1020 exceed the model's 1024 positions; shorten"
 
@@ -38,14 +42,26 @@ def generator(model=LEARNED, max_tokens: int = 1020) -> Generator:
 
 @pytest.mark.parametrize("name", get_args(Name))
 def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
+    judged = "judge.py:worth" if name in decoders.JUDGED else None
     rules = Rules(
         max_tokens=1020,
         budget=40 * 1024 if name == "speculative-rejection" else None,
-        reward=decoders.LIKELIHOOD if name in decoders.SCORED else None,
+        reward=decoders.LIKELIHOOD if name in decoders.SCORED else judged,
+        process_reward="judge" if name in decoders.STEPWISE else None,
     )
-    decoder = decoders.build(name, rules, LEARNED, STOP)
+    decoder = decoders.build(
+        name,
+        rules,
+        LEARNED,
+        STOP,
+        scorer=FunctionScorer(lambda *given: given[3]) if judged else None,
+        piece=lambda text: [198],
+        judge=REWARD if name in decoders.STEPWISE else None,
+    )
     decoder.check(prompt(4))
-    with pytest.raises(ValueError, match=SAID):
+    # Planning counts what its prompt leaves of the positions.
+    said = r"prompt.length\[1\]=5 exceeds the 4 tokens that fit" if name == "pg-td" else SAID
+    with pytest.raises(ValueError, match=said):
         decode(decoder, 0, prompt(5))
 
 

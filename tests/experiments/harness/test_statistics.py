@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from experiments.harness.statistics import keyed
@@ -19,7 +21,8 @@ def test_two_rows_of_one_key_are_refused():
 
 def test_thresholds_are_compared_at_the_papers_temperature():
     """At temperature 0 high thresholds cost the small target most; at 1 it is the other way."""
-    config = Config(targets=("small", "large"), temperatures=(0.0, 1.0))
+    targets: Any = ("small", "large")
+    config = Config(targets=targets, temperatures=(0.0, 1.0))
     speeds = {0.0: {"small": 0.8, "large": 1.1}, 1.0: {"small": 1.3, "large": 0.7}}
     rows = [
         {"way": way, "target": name, "T": T, "speed-up": factor, "same text": 1.0}

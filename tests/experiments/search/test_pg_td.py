@@ -91,7 +91,7 @@ def test_hanging_and_killed_programs_earn_nothing_and_the_search_goes_on(graded)
     config = Config(batch=1, questions=1, max_tokens=2)
     here = Setting(config, model, Spelling(), Functions(graded))  # pyright: ignore[reportArgumentType]
     here.__dict__["judge"] = Judge(here.world, examples, here.codec)
-    search = PlanningGuided(model, Stop.of(4), here.rewards(0), 2, 4, 10, goal=1.0)
+    search = PlanningGuided(model, Stop.of(4), here.rewards(), 2, 4, 10, goal=1.0)
     result = jax.device_get(decode(search, 0, Prompt.of([[3]])))
     texts = here.judge.texts(result.tokens, result.length)
     assert texts[0].startswith(PIECES[0])
@@ -108,10 +108,10 @@ def test_a_bonus_is_for_short_programs_and_for_comments(graded):
     assert lists.size("sort mul 2") == 2.0 and lists.comments("sort") == 0.0
     judge = Judge(world, graded.task.examples(), code)  # pyright: ignore[reportArgumentType]
     judge.known = {(PROMPT, PIECES[3]): (0.5, 0.0)}
-    given = (np.array([0]), np.array([[3]]), np.array([1]))
-    np.testing.assert_allclose(judge.reward(*given, 0.0, 0.0), 0.5)
-    np.testing.assert_allclose(judge.reward(*given, 1.0, 0.0), (0.5 + np.exp(-1 / 20)) / 2)
-    np.testing.assert_allclose(judge.reward(*given, 0.0, 1.0), 0.25)
+    given = ([0], [PROMPT], [PIECES[3]])
+    np.testing.assert_allclose(judge.rewards(0.0, 0.0, *given), 0.5)
+    np.testing.assert_allclose(judge.rewards(1.0, 0.0, *given), (0.5 + np.exp(-1 / 20)) / 2)
+    np.testing.assert_allclose(judge.rewards(0.0, 1.0, *given), 0.25)
 
 
 def found(hidden: float, tokens: float, size: float) -> Found:
@@ -137,7 +137,7 @@ def test_the_published_setting_traces(graded):
     """A 0.5 B model's search over a batch of problems: shapes only."""
     config = replace(PRESETS["paper"], questions=1, batch=1, rollouts=8, data=graded.task.path)
     here = Setting(config, abstract(QWEN2_5_0_5B), Spelling(), Functions(graded))  # pyright: ignore[reportArgumentType]
-    rules = (here.model, Stop.of(4), here.rewards(0), config.max_tokens, config.branch, 8)
+    rules = (here.model, Stop.of(4), here.rewards(), config.max_tokens, config.branch, 8)
     prompt = Prompt.of([[1] * 60] * config.batch)
     search = PlanningGuided(*rules)
     result = jax.eval_shape(lambda run, *given: run(*given), search, jax.random.key(0), prompt)

@@ -41,7 +41,7 @@ FIELD = field()
 
 def claimed(report: Report, words: str) -> bool:
     (found,) = (claim.holds for claim in report.claims if words in claim.claim)
-    return found
+    return bool(found)
 
 
 def test_spectr_on_noise(tmp_path: Path) -> None:

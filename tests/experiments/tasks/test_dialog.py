@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.tasks.dialog import Dialog, preference_chance
-from experiments.tasks.dialog_words import MODIFIERS, OBJECTS, PARTS, SLOTS, TOPICS, vocabulary
+from experiments.tasks.dialogs.words import MODIFIERS, OBJECTS, PARTS, SLOTS, TOPICS, vocabulary
 from experiments.tasks.task import SPLITS, split_of
 
 TASK = Dialog()

@@ -30,7 +30,7 @@ from models.transformer import Transformer, arrays_of
 
 TASK = Arithmetic((1, 2))
 CODEC = TASK.tokenizer()
-SHIPPED_BYTES = 16e6
+SHIPPED_BYTES = 24e6
 
 
 def stream():

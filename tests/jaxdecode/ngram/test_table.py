@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,7 +148,7 @@ def test_counts_come_back(tmp_path: Path) -> None:
     counts, own = Counts.of(DOCUMENTS, 6), storage.fingerprint("abcdef")
     counts.save(tmp_path / "c.npz", own)
     again = Counts.load(tmp_path / "c.npz", own)
-    jax.tree.map(np.testing.assert_array_equal, again, counts)
+    chex.assert_trees_all_equal(again, counts)
 
 
 def test_nothing_to_count_is_refused() -> None:

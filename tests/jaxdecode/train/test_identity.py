@@ -92,7 +92,7 @@ def test_a_folder_of_unknown_making_is_refused(tmp_path: Path) -> None:
         run(tmp_path)
     run(tmp_path, accept=("identity",))
     (tmp_path / IDENTITY).write_text("{")
-    with pytest.raises(ValueError, match="identity.json is damaged"):
+    with pytest.raises(ValueError, match=r"identity.json is damaged"):
         run(tmp_path)
 
 

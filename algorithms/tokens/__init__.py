@@ -1,0 +1,1 @@
+"""Methods that choose token by token."""

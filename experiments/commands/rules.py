@@ -1,0 +1,346 @@
+"""The options of a command line that decodes: how tokens are drawn, drafted and chosen.
+
+Which decoder uses which of them is a table here, so that an option that would do nothing is
+refused, not ignored. Nothing heavy is imported: help is to come at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args
+
+Name = Literal[
+    "sample",
+    "greedy",
+    "momentum",
+    "contrastive-search",
+    "beam-search",
+    "diverse-beam-search",
+    "stochastic-beam-search",
+    "superposed-decoding",
+    "best-of-n",
+    "speculative-rejection",
+    "self-certainty",
+    "controlled-decoding",
+    "transfer-q-star",
+    "a-star-decoding",
+    "particle-filtering",
+    "step-beams",
+    "dvts",
+    "pg-td",
+    "smcg-td",
+]
+Rule = Literal["count", "quantile"]
+Measure = Literal[
+    "kl",
+    "cross_entropy",
+    "neg_entropy",
+    "gini",
+    "neg_distributional_perplexity",
+    "avg_logprob",
+    "neg_perplexity",
+]
+Form = Literal["auto", "scanned", "written"]
+Policy = Literal["heuristic", "cost-aware"]
+RANKED = (
+    "greedy",
+    "momentum",
+    "contrastive-search",
+    "beam-search",
+    "diverse-beam-search",
+    "superposed-decoding",
+    "pg-td",
+)
+"""Decoders that draw nothing."""
+SCORED = ("best-of-n", "speculative-rejection", "controlled-decoding", "transfer-q-star")
+STEPWISE = ("a-star-decoding", "particle-filtering", "step-beams", "dvts")
+JUDGED = ("pg-td", "smcg-td")  # by a function of a completed text
+LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
+
+# Edits of the logits, in the order in which they are applied.
+EDITED = (
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "dry",
+    "no_repeat_ngram_size",
+    "bad_words",
+    "allowed_token_ids",
+    "choices",
+    "min_tokens",
+    "top_n_sigma",
+    "smoothing",
+    "dynamic_temperature",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical",
+    "epsilon",
+    "eta",
+    "xtc",
+    "mirostat",
+    "mirostat_top_k",
+    "begin_with",
+)
+# Searches are changed by these alone.
+RANKING = (
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "dry",
+    "no_repeat_ngram_size",
+    "bad_words",
+    "allowed_token_ids",
+    "choices",
+    "min_tokens",
+    "begin_with",
+)
+# Ways of drafting, in the order of what they need: nothing, text, a smaller model, a head.
+DRAFTS = (
+    "prompt-lookup",
+    "token-recycling",
+    "lookahead",
+    "stand",
+    "rest",
+    "aded",
+    "chain",
+    "specinfer",
+    "spectr",
+    "rsd-c",
+    "rsd-s",
+    "dyspec",
+    "dyspec-threshold",
+    "pearl",
+    "specdec-pp",
+    "medusa",
+    "clover",
+    "eagle",
+    "eagle2",
+    "kangaroo",
+    "rasd",
+)
+DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy")
+STEPS = ("process_reward", "step_end", "step_tokens", "steps")
+USES: dict[str, tuple[str, ...]] = {
+    "sample": (*EDITED, *DRAFTING),
+    "greedy": (*RANKING, *DRAFTING),
+    "momentum": (*RANKING, *DRAFTING, "candidates", "penalty"),
+    "contrastive-search": (*RANKING, "candidates", "penalty"),
+    "beam-search": (*RANKING, "beams", "length_penalty"),
+    "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
+    "stochastic-beam-search": (*EDITED, "beams"),
+    "superposed-decoding": ("beams",),
+    "best-of-n": (*EDITED, *DRAFTING, "samples", "wave", "reward"),
+    "speculative-rejection": (*EDITED, *DRAFTING, "samples", "reward", "budget", "alpha", "rule"),
+    "self-certainty": (*EDITED, "samples", "wave", "measure"),
+    "controlled-decoding": (*EDITED, "samples", "reward", "block"),
+    "transfer-q-star": (*EDITED, "samples", "reward", "alpha", "aligned", "candidates"),
+    "a-star-decoding": (*EDITED, *STEPS, "samples", "expansions"),
+    "particle-filtering": (*EDITED, *STEPS, "samples"),
+    "step-beams": (*EDITED, *STEPS, "samples", "beams"),
+    "dvts": (*EDITED, *STEPS, "samples", "beams"),
+    "pg-td": ("reward", "samples", "candidates"),
+    "smcg-td": (*EDITED, "reward", "samples"),
+}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "tokens": ("max_tokens", *EDITED),
+    "drafting": DRAFTING,
+    "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
+                 "aligned", "candidates", "penalty"),
+    "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are drawn and responses chosen."""
+
+    max_tokens: int = 128
+    """The most tokens of a response."""
+    temperature: float | None = None
+    """Divides the logits (1 if not given); for 0 use --decoder greedy."""
+    top_k: int | None = None
+    """Draw from the k most probable tokens."""
+    top_p: float | None = None
+    """Draw from the smallest set of tokens with this much probability."""
+    min_p: float | None = None
+    """Draw tokens at least this many times as probable as the best."""
+    typical: float | None = None
+    """Mass of the tokens whose surprise is nearest to the entropy."""
+    epsilon: float | None = None
+    """Least probability of a token."""
+    eta: float | None = None
+    """Least probability, lowered where the entropy is high."""
+    top_n_sigma: float | None = None
+    """Draw tokens whose logits are so many standard deviations from the best, at most."""
+    dynamic_temperature: tuple[float, ...] | None = None
+    """LOW HIGH [EXPONENT]: a temperature that rises with the entropy."""
+    smoothing: tuple[float, ...] | None = None
+    """FACTOR [CURVE]: bends the logits, quadratic smoothing."""
+    xtc: tuple[float, ...] | None = None
+    """PROBABILITY THRESHOLD: excludes the top choices in some of the steps."""
+    mirostat: tuple[float, ...] | None = None
+    """BITS [RATE]: holds the surprise of the text at so many bits a token."""
+    mirostat_top_k: tuple[float, ...] | None = None
+    """BITS [RATE]: the same by version 1, which cuts by rank."""
+    dry: tuple[float, ...] | None = None
+    """MULTIPLIER [BASE] [LENGTH]: a penalty that grows with what is repeated."""
+    repetition_penalty: float | None = None
+    """Divides the scores of tokens seen before; above 1 discourages."""
+    presence_penalty: float | None = None
+    """Subtracted from the scores of tokens written before."""
+    frequency_penalty: float | None = None
+    """Subtracted once for each time a token was written."""
+    min_tokens: int | None = None
+    """No end before this many tokens."""
+    no_repeat_ngram_size: int | None = None
+    """No n tokens in a row twice, in prompt and response."""
+    bad_words: tuple[str, ...] | None = None
+    """Texts that are never written."""
+    allowed_token_ids: tuple[int, ...] | None = None
+    """The only tokens that may be written; the model's end token is to be among them."""
+    choices: tuple[str, ...] | None = None
+    """The response is one of these texts."""
+    begin_with: str | None = None
+    """Text that every response begins with."""
+    draft: str | None = None
+    """What guesses tokens ahead: a way of drafting by name, or a smaller model, which then
+    guesses in a row. It makes decoding faster and changes no distribution."""
+    draft_tokens: int | None = None
+    """How many it guesses at a time, for ways that guess in a row (4 if not given, 10 for
+    prompt lookup)."""
+    draft_model: str | None = None
+    """The smaller model of a way of drafting that has one, by name, folder or .gguf file."""
+    head: str | None = None
+    """The trained head of a way of drafting that has one: a zoo name or a folder."""
+    corpus: str | None = None
+    """Text that a way of drafting looks up: a file, or a folder of .txt files."""
+    policy: Policy | None = None
+    """How far ahead to guess: "heuristic" by what was accepted, "cost-aware" by what guesses
+    cost on this machine, which is measured first."""
+    beams: int | None = None
+    """Hypotheses of a search (4 if not given)."""
+    length_penalty: float | None = None
+    """Power of the length that scores of hypotheses are divided by (1 if not given)."""
+    groups: int | None = None
+    """Groups of beams that differ from each other (as many as beams if not given)."""
+    strength: float | None = None
+    """How strongly they differ (0.5 if not given)."""
+    samples: int | None = None
+    """Responses, particles, steps or rollouts that are drawn (16 if not given; 4 a step or
+    token)."""
+    wave: int | None = None
+    """Draw so many of them at a time."""
+    reward: str | None = None
+    """What chooses: a reward model's folder or zoo name, FILE.py:FUNCTION of prompt and
+    response as texts, or "likelihood", the model's own."""
+    budget: int | None = None
+    """Speculative rejection: cache tokens per prompt."""
+    alpha: float | None = None
+    """Speculative rejection: fraction dropped at each cut (0.5 if not given). Transfer Q*: how
+    much of the model's own law is kept (1 if not given)."""
+    rule: Rule | None = None
+    """Speculative rejection: how the fraction is rounded ("count" if not given)."""
+    measure: Measure | None = None
+    """Self-certainty: the measure of certainty ("kl" if not given)."""
+    block: int | None = None
+    """Controlled decoding: tokens of a block (32 if not given)."""
+    aligned: str | None = None
+    """Transfer Q*: the aligned model, by name, folder or .gguf file (the model itself if not
+    given)."""
+    candidates: int | None = None
+    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning, 5 for momentum and
+    contrastive search if not given."""
+    penalty: float | None = None
+    """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
+    process_reward: str | None = None
+    """What scores steps: a process reward model's folder or zoo name."""
+    step_end: str | None = None
+    """Text that ends a step (a line break if not given)."""
+    step_tokens: int | None = None
+    """The most tokens of a step (32 if not given)."""
+    steps: int | None = None
+    """The most steps of a response (16 if not given)."""
+    expansions: int | None = None
+    """A*: the most steps that are gone on from (32 if not given)."""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was set, without `max_tokens`, which every decoder uses."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        del fields["max_tokens"]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in fields.items()
+        }
+
+
+@cache
+def helps(options: type | None = None) -> dict[str, str]:
+    """What each field of a class of options is (`Rules` by default), from the lines under it."""
+    (tree,) = ast.parse(inspect.getsource(options or Rules)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(said))),
+            ):
+                found[name] = " ".join(said.split())
+    return found
+
+
+def check(name: Name, rules: Rules) -> None:
+    """Refuse options that `name` does not use or cannot do without.
+
+    Raises:
+      ValueError: naming the option and what would use it.
+    """
+    if name not in get_args(Name):
+        raise ValueError(f"--decoder {name}: choose one of {', '.join(get_args(Name))}")
+    for option in rules.given:
+        if option not in USES[name]:
+            users = ", ".join(user for user, used in USES.items() if option in used)
+            flag = option.replace("_", "-")
+            raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
+    for option in ("draft_tokens", "draft_model", "head", "corpus", "policy"):
+        if getattr(rules, option) is not None and rules.draft is None:
+            raise ValueError(f"--{option.replace('_', '-')} does nothing without --draft")
+    if name in SCORED and rules.reward is None:
+        raise ValueError(
+            f"--decoder {name} needs --reward: a reward model, FILE.py:FUNCTION of prompt and "
+            f'response, or "{LIKELIHOOD}" for the model\'s own'
+        )
+    if name in JUDGED and (rules.reward is None or not is_function(rules.reward)):
+        raise ValueError(
+            f"--decoder {name} needs --reward FILE.py:FUNCTION, a function of prompt and "
+            "response with values in [0, 1]"
+        )
+    if name in STEPWISE and rules.process_reward is None:
+        raise ValueError(
+            f"--decoder {name} needs --process-reward, a model that scores every step: the zoo "
+            "has arithmetic-steps for arithmetic"
+        )
+    if name == "speculative-rejection" and rules.budget is None:
+        width = rules.samples or 16
+        raise ValueError(
+            f"--decoder {name} needs --budget, cache tokens per prompt: at least {width} times "
+            f"the prompt and a few tokens, below {width} times the prompt and "
+            f"{rules.max_tokens} tokens"
+        )
+
+
+def is_function(reward: str) -> bool:
+    """Whether a reward is given as FILE.py:FUNCTION."""
+    file, colon, function = reward.rpartition(":")
+    return bool(colon) and file.endswith(".py") and function.isidentifier()
+
+
+def settings(name: Name, rules: Rules) -> dict[str, Any]:
+    """Everything that was set, for the record."""
+    return {"decoder": name, "max_tokens": rules.max_tokens, **rules.given}

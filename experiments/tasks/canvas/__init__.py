@@ -1,0 +1,1 @@
+"""Tasks whose answers fill a canvas: lists, puzzles, look-ups and sentences, and their batches."""

@@ -1,0 +1,1 @@
+"""Looking ahead where a model is uncertain."""

@@ -1,0 +1,53 @@
+"""Reading right solutions with a model, for the threshold that is learned from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algorithms.tokens import threshold
+from experiments.inputs.sources import Source
+from jaxdecode.prompt import bucket
+
+READ = 64  # texts read at once
+
+
+def read(
+    source: Source, pairs: Sequence[tuple[str, str]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Entropy before every token of the solutions, in nats, and its rank, 1 the first choice.
+
+    Args:
+      pairs: prompts and their solutions, the end of a text included in what is read.
+    """
+    codec, texts = source.codec, []
+    for prompt, solution in pairs:
+        start = codec.prompt(prompt)
+        # Read together, so that a tokenizer may merge where prompt and solution meet.
+        whole = None if codec.strict is not None else codec.prompt(prompt + solution)
+        whole = whole or [*start, *codec.piece(solution)]
+        texts.append(([*whole, codec.text.eos[0]], len(start)))
+    width = bucket(max(len(tokens) for tokens, _ in texts))
+    entropies, ranks = [], []
+    for first in range(0, len(texts), READ):
+        tokens, said = np.zeros((READ, width), np.int32), np.zeros((READ, width), bool)
+        length = np.ones(READ, np.int32)
+        for row, (text, start) in enumerate(texts[first : first + READ]):
+            tokens[row, : len(text)], length[row] = text, len(text)
+            said[row, start : len(text)] = True
+        h, rank = (np.asarray(x) for x in threshold.read(source.model, tokens, said, length))
+        entropies.append(h[said[:, 1:]])
+        ranks.append(rank[said[:, 1:]])
+    return np.concatenate(entropies).astype(np.float64), np.concatenate(ranks).astype(np.int64)
+
+
+def weights_of(folder: Path) -> str:
+    """The fingerprint of the weights in a folder: sha256 over its files, in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

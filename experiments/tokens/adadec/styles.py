@@ -1,0 +1,73 @@
+"""A sum that can be answered in three styles, of which the commonest is the hardest.
+
+    prompt   402915=
+    target   S1          the last digit of the sum at once, in four of ten
+             L4 4 6 ...   running sums, in three of ten: every digit is easy
+             M4 1 6 1     sums of pairs, then the answer: in between
+
+(Without the spaces.) The first token decides whether what follows can be got right, and its law
+says nothing of it: greedy decoding takes the commonest style. The task isolates what looking
+ahead is for, and is no evidence of more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.tasks import tokenizer
+from experiments.tasks.task import Example, Split, split_of
+
+DIGITS, STYLES, SHARES = 6, "SLM", (0.4, 0.3, 0.3)
+
+
+@dataclass(frozen=True)
+class Styles:
+    """The task; `shares` are those of the styles."""
+
+    shares: tuple[float, float, float] = SHARES
+
+    @property
+    def name(self) -> str:
+        return "styles"
+
+    def tokenizer(self) -> tokenizer.TaskTokenizer:
+        return tokenizer.characters("0123456789=" + STYLES)
+
+    def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
+        """`meta`: `answer`, a digit."""
+        found: list[Example] = []
+        while len(found) < count:
+            digits = rng.integers(0, 10, DIGITS)
+            prompt = "".join(map(str, digits)) + "="
+            if split_of(prompt) != split:
+                continue
+            style = STYLES[int(rng.choice(3, p=self.shares))]
+            answer = str(int(digits.sum() % 10))
+            found.append(Example(prompt, style + written(style, digits), {"answer": answer}))
+        return found
+
+    def verify(self, prompt: str, completion: str) -> float:
+        """1 where the answer is the last digit of the sum."""
+        total = sum(map(int, prompt.removesuffix("=")))
+        return float(self.extract(completion) == str(total % 10))
+
+    def extract(self, completion: str) -> str | None:
+        """The last digit of a whole solution."""
+        style, rest = completion[:1], completion[1:]
+        length = {"S": 1, "L": DIGITS - 1, "M": DIGITS // 2 + 1}.get(style)
+        return rest[-1] if length == len(rest) and rest.isdigit() else None
+
+
+def written(style: str, digits: np.ndarray) -> str:
+    """The solution in a style, modulo ten."""
+    sums = np.cumsum(digits)
+    match style:
+        case "S":
+            steps = [sums[-1]]
+        case "L":
+            steps = list(sums[1:])
+        case _:
+            steps = [*(digits[::2] + digits[1::2]), sums[-1]]
+    return "".join(str(int(step % 10)) for step in steps)

@@ -1,0 +1,1 @@
+"""Two models that take turns."""

@@ -1,0 +1,1 @@
+"""Lexical units said at once."""

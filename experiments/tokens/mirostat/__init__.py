@@ -1,0 +1,1 @@
+"""Mirostat: the surprise of a text held at a target."""

@@ -1,0 +1,1 @@
+"""Momentum decoding: greedy text that resists its own loops."""

@@ -1,0 +1,156 @@
+"""Random configurations of all decoders and slots: refused by name, or sound.
+
+A decoder of the conformance table, a slot somewhere in it, a field of the slot, a value: most of
+them absurd. What is refused must be refused when it is built, by a ValueError that names the
+field; what is not must decode, traced abstractly, and some of it for good.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdecode import struct
+from jaxdecode.decoder import decode
+from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import seeded, whole
+from jaxdecode.result import Status
+from jaxdecode.stop import Stop
+from jaxdecode.testing.enumerable import EnumerableLM
+from tests.conformance.test_decoders import ROWS
+
+CONFIGURATIONS = 500
+PATIENCE = 6.0  # seconds for tracing what was not refused
+VOCAB, MAX_TOKENS = 6, 4
+PROMPTS = Prompt.of([[1, 2], [3]], [4, 5])
+ABSURD = [
+    *(-1, 0, 2**31, 2**31 - 1, 2**63, 10**400, -(2**31) - 1, 1.5, math.nan, math.inf, -math.inf),
+    *(1e-45, 1e39, -0.5, "3", b"3", None, True, [1], (1,), {}, 3j, np.float32("nan")),
+]
+SOUND = [1, 2, 3, 4, 0.1, 0.5, 1.0, 2.0, True, False, (1, 2), np.int32(2), np.float32(0.5)]
+
+
+def decoders() -> dict[str, Any]:
+    model = EnumerableLM.random(0, VOCAB)
+    return {name: row["make"](model, Stop.of(0), MAX_TOKENS) for name, row in ROWS.items()}
+
+
+def slots(value: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
+    """Every dataclass in a decoder, with how to reach it; models are left alone."""
+    if isinstance(value, EnumerableLM):
+        return []
+    if isinstance(value, tuple):
+        return [found for i, part in enumerate(value) for found in slots(part, (*path, i))]
+    if type(value) not in struct.CLASSES:
+        return []
+    inner = [slots(getattr(value, f.name), (*path, f.name)) for f in dataclasses.fields(value)]
+    return [(path, value), *(found for many in inner for found in many)]
+
+
+def rebuilt(value: Any, path: tuple, part: Any) -> Any:
+    """`value` with another part; every dataclass on the way is built anew."""
+    if not path:
+        return part
+    first, *rest = path
+    if isinstance(value, tuple):
+        inner = rebuilt(value[first], tuple(rest), part)
+        return (*value[:first], inner, *value[first + 1 :])
+    inner = rebuilt(getattr(value, first), tuple(rest), part)
+    return dataclasses.replace(value, **{first: inner})
+
+
+def numbers(slot: Any) -> list[str]:
+    """Fields that hold a number, a choice or nothing."""
+    plain = (int, float, str, type(None), np.generic)
+    return [
+        field.name
+        for field in dataclasses.fields(slot)
+        if isinstance(getattr(slot, field.name), plain)
+    ]
+
+
+def test_random_configurations_are_refused_by_name_or_sound() -> None:
+    rng, table = random.Random(0), decoders()
+    places = [
+        (name, path, slot, field)
+        for name, decoder in table.items()
+        for path, slot in slots(decoder)
+        for field in numbers(slot)
+    ]
+    assert len(places) > 100
+    refused, passed, spent, run = 0, [], 0.0, 0
+    for _ in range(CONFIGURATIONS):
+        name, path, slot, field = rng.choice(places)
+        value = rng.choice(ABSURD if rng.random() < 0.7 else SOUND)
+        case = f"{name}: {type(slot).__name__}.{field}={value!r:.40}"
+        try:
+            decoder = rebuilt(table[name], path, dataclasses.replace(slot, **{field: value}))
+            decoder.check(PROMPTS)
+        except ValueError as error:
+            # A field that contradicts another may be told by the other's name.
+            named = any(other in str(error) for other in (field, *numbers(slot)))
+            assert named and len(str(error)) < 1000, f"{case}: {error}"
+            refused += 1
+            continue
+        except Exception as error:
+            raise AssertionError(f"{case}: {type(error).__name__}: {error}") from error
+        passed.append((case, decoder))
+    for case, decoder in passed:
+        if spent > PATIENCE:
+            break
+        start = time.process_time()
+        try:
+            shape = jax.eval_shape(decoder, jax.random.key(0), PROMPTS)
+        except ValueError as error:
+            assert case.partition("=")[0].rpartition(".")[2] in str(error), f"{case}: {error}"
+            continue
+        except Exception as error:
+            raise AssertionError(f"{case}: {type(error).__name__}: {error}") from error
+        finally:
+            spent += time.process_time() - start
+        assert shape.tokens.shape[0] == 2 and shape.tokens.dtype == np.int32, case
+        run += 1
+    assert refused > 200 and run > 5
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "best_of_n", "beam_search"])
+def test_what_passes_decodes(name: str) -> None:
+    """Numbers at the edges of what is allowed, compiled and run."""
+    decoder = decoders()[name]
+    for path, slot in slots(decoder):
+        for field in numbers(slot):
+            if (type(slot).__name__, field) in (("Temperature", "temperature"), ("TopP", "p")):
+                decoder = rebuilt(decoder, path, dataclasses.replace(slot, **{field: 1e-30}))
+    result = jax.device_get(decode(decoder, 2**32 - 1, PROMPTS))
+    assert set(result.status.tolist()) <= {Status.EOS, Status.LENGTH}
+    assert np.isfinite(result.logprob).all() and (result.tokens < VOCAB).all()
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**63, -1, 1.0, "0", None, True, math.nan])
+def test_seeds_that_32_bits_cannot_tell_apart_are_refused(seed) -> None:
+    with pytest.raises(ValueError, match=r"key\[0\]=.* must be a whole number in 0..4294967295"):
+        decode(decoders()["autoregressive"], seed, PROMPTS)
+    assert seeded(7) == jax.random.key(7) and seeded(jax.random.key(3)) == jax.random.key(3)
+
+
+@pytest.mark.parametrize("token", [1.0, 1.5, True, 2**31, -1, "1", None, math.nan, np.float32(1)])
+def test_tokens_are_whole_numbers(token) -> None:
+    for make in (
+        lambda: Prompt.of([[1, 2], [0, token]]),
+        lambda: Prompt.of([[1], [2]], [0, token]),
+        lambda: Stop.of([0, token]),
+        lambda: Stop.of([0], [[1, token]]),
+        lambda: whole("tokens", [0, token]),
+    ):
+        with pytest.raises(ValueError, match=r"\[\d\]=|negative id"):
+            make()
+    assert whole("tokens", np.array([1, 2])) == [1, 2]
+    mixed = Prompt.of([np.array([1, 2]), [np.int64(3)]])  # pyright: ignore[reportArgumentType]
+    assert mixed.tokens[1, 0] == 3

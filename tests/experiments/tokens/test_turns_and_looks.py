@@ -1,0 +1,200 @@
+"""The experiments on EAD, AdaDec, LUD and exact extraction: tasks, and claims that can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from algorithms.tokens.threshold import Threshold
+from experiments.tasks.task import split_of
+from experiments.tokens.adadec import findings as looks
+from experiments.tokens.adadec import measures
+from experiments.tokens.adadec.main import PRESETS as LOOKING
+from experiments.tokens.adadec.styles import Styles, written
+from experiments.tokens.ead import findings as turns
+from experiments.tokens.ead.main import PRESETS as TURNING
+from experiments.tokens.exact_extract import facts
+from experiments.tokens.exact_extract import findings as parts
+from experiments.tokens.exact_extract.main import PRESETS as EXTRACTING
+from experiments.tokens.exact_extract.setting import Config as Extracting
+from experiments.tokens.exact_extract.setting import own_world
+from experiments.tokens.lud import findings as spans
+from experiments.tokens.lud.main import PRESETS as SPANNING
+from experiments.tokens.lud.measures import common
+from jaxdecode.prompt import Prompt
+
+N = 200
+RNG = np.random.default_rng(0)
+
+
+def share(p: float) -> np.ndarray:
+    """N questions of which a share p is right, the same ones first."""
+    return (np.arange(N) < p * N).astype(float)
+
+
+def verdicts(claims) -> list[bool]:
+    return [claim.holds for claim in claims]
+
+
+def test_solutions_in_styles() -> None:
+    digits = np.array([4, 0, 2, 9, 1, 5])
+    assert [written(style, digits) for style in "SLM"] == ["1", "46561", "4161"]
+    task = Styles()
+    for example in task.sample(np.random.default_rng(0), 60, "test"):
+        assert task.extract(example.target) == example.meta["answer"]
+        assert split_of(example.prompt) == "test"
+        assert task.tokenizer().encode(example.prompt + example.target)
+    for wrong in ("", "S", "S12", "L123", "X1", "1"):
+        assert task.extract(wrong) is None
+
+
+def test_passages_and_what_is_asked_of_them() -> None:
+    rng = np.random.default_rng(0)
+    for example in facts.Facts().sample(rng, 40, "test"):
+        key = example.prompt.split()[-1]
+        assert f"{key} {example.target} ." in example.meta["passage"]
+        assert split_of(example.meta["passage"]) == "test"
+    for example in facts.Recurring().sample(rng, 40, "train"):
+        passage, key = example.prompt.split(" = ")
+        assert f"{key} {example.target} ." in passage and f"{key} _ ." in passage
+    known = [
+        f"{e.prompt.split()[-1]} {e.target}" in e.prompt
+        for e in facts.Hidden(0.3).sample(rng, 200, "train")
+    ]
+    assert 0.02 < np.mean(known) < 0.6
+    few = facts.Few(tuple(facts.Facts().sample(rng, 3, "train")))
+    assert {e.prompt for e in few.sample(rng, 50, "train")} == {e.prompt for e in few.examples}
+
+
+def test_passages_are_found_in_prompts() -> None:
+    world = own_world(Extracting(questions=12))
+    prompt = Prompt.of([item.tokens for item in world.items])
+    start, count = (np.asarray(x) for x in world.rule(prompt))
+    for row, item in enumerate(world.items):
+        tokens = item.tokens[start[row] : start[row] + count[row]]
+        assert world.source.decode(tokens) == item.passage
+
+
+def turn(right: float, of_large: float, flops: float = 0.5) -> dict:
+    return {
+        "right": share(right), "share": of_large, "flops": np.full(N, flops), "changes": 2.0,
+        "read": of_large, "small read": 1.0,
+    }  # fmt: skip
+
+
+def test_claims_on_turns_hold_and_fail() -> None:
+    config = replace(TURNING["smoke"], thresholds=(0.7, 0.2))
+    large = {"right": share(0.8), "flops": np.ones(N)}
+    small = {"right": share(0.2), "flops": np.full(N, 0.1)}
+
+    def found(right: float, chance: float) -> turns.Findings:
+        curve = [turn(right, 0.2, 0.3), turn(0.8, 0.6)]
+        others = [turn(chance, 0.2), turn(0.5, 0.6)]
+        strip = {"texts": ["a"], "bits": [0.1], "large": [False]}
+        return turns.Findings(config, 0.1, large, small, {(5, 1): curve}, others, others, 0, strip)
+
+    assert verdicts(turns.claims(found(0.8, 0.4))) == [True] * 5
+    assert verdicts(turns.claims(found(0.25, 0.25)))[:4] == [False, False, False, False]
+    rows = [turn(0.4, 0.2), turn(0.6, 0.3), turn(0.8, 0.95)]
+    assert turns.choose(rows, small, large) == 1
+    assert len(found(0.8, 0.4).table()) == 8
+
+
+def test_claims_on_looks_hold_and_fail() -> None:
+    h = RNG.exponential(0.6, 20_000)
+    first = RNG.random(len(h)) < 1 / (1 + np.exp(-(3 - 3 * h)))
+    reading = {"entropy": h, "rank": np.where(first, 1, 2 + (5 * h).astype(int))}
+    learned = measures.learned(reading, 0)
+    assert abs(learned.value - 1.0) < 0.25
+    shares = [row[1] for row in measures.calibration(reading)]
+    assert shares[0] > 0.9 > 0.5 > shares[-1]
+
+    def row(right: float, pauses: int, evaluated: float) -> dict:
+        length = np.full(N, 20)
+        return {
+            "right": share(right), "length": length, "pauses": np.full(N, pauses),
+            "evaluated": evaluated * length, "passes": length,
+        }  # fmt: skip
+
+    def found(own: float, near: Threshold = learned) -> looks.Findings:
+        rows = {
+            "greedy": row(0.5, 0, 1), "AdaDec": row(own, 2, 2), "beam search": row(0.6, 0, 3),
+            "by chance": row(0.5, 2, 2),
+        }  # fmt: skip
+        return looks.Findings.of("programs", reading, near, rows)
+
+    assert all(verdicts(looks.claims([found(0.7)])))
+    assert verdicts(looks.claims([found(0.5)]))[:3] == [False] * 3
+    off = replace(learned, value=0.1)
+    assert not verdicts(looks.claims([found(0.7, off)]))[4]
+
+
+def test_claims_on_spans_hold_and_fail() -> None:
+    assert common([1, 2, 3, 4], [2, 9, 4]) == 2 and common([], [1]) == 0
+    config = replace(SPANNING["smoke"], betas=(0.9, 0.5))
+
+    def row(passes: int, nll: float, score: float | None = None, singles: float = 0.7) -> dict:
+        rest = (1 - singles) / 3
+        made = {
+            "tokens": [[1, 2, 3]] * N, "length": np.full(N, 12), "passes": np.full(N, passes),
+            "nll": np.full(N, nll), "spans": 100 * np.array([singles, rest, rest, rest]),
+        }  # fmt: skip
+        return made if score is None else made | {"score": share(score)}
+
+    def found(name: str, fast: int, nll: float, score: float | None) -> spans.Findings:
+        base = row(12, 1.0, None if score is None else 0.8)
+        curve = [row(fast, nll, score), row(fast - 1, nll + 1, 0.0 if score else None)]
+        others = {
+            "untrained placeholder": row(12, 1.0),
+            "accepted at random": row(fast, nll + 1),
+            "exact form": row(10, 1.0),
+        }
+        return spans.Findings(
+            config, name, base, base, curve, curve, curve, base, others, {"0.9": 0.5}
+        )
+
+    good = [found("text", 8, 1.0, None), found("code", 6, 1.0, 0.8)]
+    assert all(verdicts(spans.claims(good)))
+    bad = [found("text", 11, 1.0, None), found("code", 11, 1.0, 0.5)]
+    held = verdicts(spans.claims(bad))
+    assert not held[0] and not held[4] and not held[8]
+    assert good[0].chosen == 0 and len(good[0].table()) == 2 + 4 + 3
+
+
+def test_claims_on_parts_hold_and_fail() -> None:
+    def row(greedy: float, exact: float, same: float) -> dict:
+        def method(p: float, score: float) -> dict:
+            return {"f1": share(p), "em": share(p), "part": share(p), "score": np.full(N, score)}
+
+        made = {name: method(greedy, -2.0) for name in ("greedy", "beams", "constrained")}
+        return made | {"exact": method(exact, -1.0), "same": share(same)}
+
+    costs = {
+        "rows, exact": 10, "rows, naive": 50, "tokens, exact": 1, "tokens, naive": 9,
+        "seconds, exact": 1.0, "seconds, naive": 3.0, "apart": 1e-6,
+    }  # fmt: skip
+
+    def found(zero: float, tuned: float, recurring: float) -> parts.Findings:
+        rows = {
+            (False, 0): [row(zero, 0.5, 0.2)], (False, 16): [row(tuned, 0.6, tuned + 0.35)],
+            (True, 0): [row(recurring, 0.6, 0.9)], (True, 16): [row(0.6, 0.6, 0.95)],
+        }  # fmt: skip
+        return parts.Findings(EXTRACTING["smoke"], rows, costs)
+
+    assert all(verdicts(parts.claims(found(0.1, 0.6, 0.6))))
+    held = verdicts(parts.claims(found(0.5, 0.3, 0.5)))
+    assert held == [False, False, False, False, False, True, True]
+    assert len(found(0.1, 0.6, 0.6).table()) == 5
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="thresholds="):
+        replace(TURNING["cpu"], thresholds=(0.1, 0.2))
+    with pytest.raises(ValueError, match="is none of"):
+        replace(LOOKING["cpu"], tasks=("poems",))
+    with pytest.raises(ValueError, match="needs a SQuAD file"):
+        Extracting(generator="folder")
+    with pytest.raises(ValueError, match="betas="):
+        replace(SPANNING["cpu"], betas=(0.5, 0.9))
