@@ -70,7 +70,11 @@ def study(setting: Setting) -> Report:
     every = list(grid.cells(config))
     names, examples, prompt = grid.asked(setting)
     right: dict[int, Any] = {}
-    with Resumption(config) as kept, Progress("parallelbench", len(every) + 20) as progress:
+    ideal = len(config.steps) * len(known.LISTS) + len(config.thresholds) + len(config.factors)
+    more = 3 * bool(config.squares) + (config.twin is not None)
+    lists = 0 if config.data is not None else len(config.steps) + len(MEASURED)
+    total = len(every) + ideal + more + lists
+    with Resumption(config) as kept, Progress("parallelbench", total) as progress:
 
         def row(key: str, measure: Any) -> dict[str, Any]:
             progress.advance(note=key)
