@@ -111,7 +111,7 @@ class Sight:
         batch, slots = self.key_position.shape
         return max(16, budget(self.target) // (batch * heads * slots))
 
-    def masks(self, first: Int | int, count: int) -> tuple[Array, Array | None]:
+    def masks(self, first: Int[Array, ""] | int, count: int) -> tuple[Array, Array | None]:
         """What queries first..first+count see in a full layer, and what is in the window."""
         seen = self.view.mask(self.key_position.shape[1], first, count)
         if not self.window:
@@ -143,7 +143,7 @@ def attend(
 
     # Scores are recomputed in a backward pass instead of being kept for every chunk.
     @functools.partial(jax.checkpoint, static_argnums=1)
-    def part(first: Int | int, count: int) -> Array:
+    def part(first: Int[Array, ""] | int, count: int) -> Array:
         queries = jax.lax.dynamic_slice_in_dim(q, first, count, axis=1)
         return _attend(config, queries, k, v, visible(sight.masks(first, count)))
 

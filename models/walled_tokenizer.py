@@ -133,12 +133,6 @@ class WalledTokenizer:
         request = {"decode": [list(row) for row in rows], "skip_special": skip_special_tokens}
         return self._ask(request, 8 * sum(map(len, rows)))
 
-    def get_added_tokens_decoder(self) -> dict[int, str]:
-        """Id -> token, of those that were added to the vocabulary."""
-        return {
-            entry["id"]: entry["content"] for entry in json.loads(self.to_str())["added_tokens"]
-        }
-
     def surround(self, single: Sequence[str], special_tokens: Sequence[tuple[str, int]]) -> None:
         """Put tokens around every text: a template in which `$A` is the text."""
         self._open |= {"around": (list(single), list(special_tokens))}
