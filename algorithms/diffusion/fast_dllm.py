@@ -4,7 +4,8 @@
 A pass that enters a block runs the whole canvas, stores keys and values, and decides the block's
 first tokens; the passes after it run the block against what was stored before it ("prefix", with
 everything behind the block) or on both sides of it ("dual"). Passes are counted as the later of
-the published codes makes them: none is made for a block that is finished.
+the published codes makes them: none is made for a block that is finished. The paper claims up to
+27.6x at an accuracy within 1-2 points; here it is what the other methods of canvases are held to.
 """
 
 from __future__ import annotations
@@ -13,34 +14,10 @@ from typing import Any, Literal
 
 from algorithms.diffusion.choosers import Factor, Threshold
 from jaxdecode.denoiser import Denoiser
-from jaxdecode.paper import Paper
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Float
 from jaxdecode.unmask import Unmasker
-
-PAPER = Paper(
-    slug="fast_dllm",
-    title="Fast-dLLM: Training-free Acceleration of Diffusion LLM by Enabling KV Cache and "
-    "Parallel Decoding",
-    authors=(
-        "Chengyue Wu",
-        "Hao Zhang",
-        "Shuchen Xue",
-        "Zhijian Liu",
-        "Shizhe Diao",
-        "Ligeng Zhu",
-        "Ping Luo",
-        "Song Han",
-        "Enze Xie",
-    ),
-    year=2025,
-    arxiv="2505.22618",
-    venue="arXiv",
-    claim="confidence thresholds and a block-wise cache decode up to 27.6x faster at an accuracy "
-    "within 1-2 points",
-    losslessness="approximate",
-)
 
 
 def fast_dllm(

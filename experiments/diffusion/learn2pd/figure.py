@@ -25,7 +25,7 @@ def draw(path: Path | None, found: Findings) -> None:
                 marker=marker,
                 linestyle="" if kind == "ends" else "-",
             )
-        curve.set(xlabel="passes", ylabel="right answers", ylim=(-0.03, 1.03), xscale="log")
+        curve.set(xlabel="passes", ylabel="right answers", ylim=(-0.03, 1.03))
         lengths = found.config.lengths
         for name, colour, marker in zip(("filter", "ends"), PALETTE, MARKERS, strict=False):
             each = np.array([found.gain(name, places) for places in lengths]).T

@@ -23,7 +23,7 @@ def draw(path: Path | None, found: Findings) -> None:
             for name, colour in zip(names, PALETTE, strict=False):
                 formula = [sampled_accuracy(name, config.items, int(k)) for k in every]  # type: ignore[arg-type]
                 panel.plot(every, formula, color=colour, marker="", linestyle=":")
-            panel.set(title=f"{title}, {config.items} items", ylim=(-0.03, 1.03))
+            panel.set(title=f"{title}, {config.items} items", ylim=(-0.03, 1.35))
             panel.set(xlabel="places decided in a step", ylabel="right answers")
         for name, colour, marker in zip(
             dict.fromkeys(ideal(name) for name in MEASURED), PALETTE, MARKERS, strict=False
@@ -48,6 +48,9 @@ def draw(path: Path | None, found: Findings) -> None:
             values = [np.mean(found.right[k][name]) for k in config.steps]
             label = name.replace("_", " ")
             trained.plot(config.steps, values, color=shades[name], marker=marker, label=label)
+        for panel in (known, trained):
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend(loc="upper center", ncols=2)
         place = np.arange(len(found.bits))
         once = [np.mean(row["at once"]) for row in found.bits]
         chain = [np.mean(row["one by one"]) for row in found.bits]
