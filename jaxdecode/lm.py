@@ -52,7 +52,9 @@ class View:
         slot = self.start[:, None] + jnp.arange(self.valid.shape[1])
         return jnp.where(self.valid, slot, capacity)
 
-    def mask(self, capacity: int, first: Int[Array, ""] | int = 0, count: int | None = None) -> Array:
+    def mask(
+        self, capacity: int, first: Int[Array, ""] | int = 0, count: int | None = None
+    ) -> Array:
         """bool[B, count, capacity]: the slots seen by queries first..first+count."""
         tokens = self.valid.shape[1]
         count = tokens if count is None else count
