@@ -103,6 +103,8 @@ def run(course: Course, seed: int, out: Path | None) -> Report:
         gained(f"a vote of {course.samples} is right more often than one sample",
                right(pairs, vote), one_of(pairs, tour, sums[-1])),
         gained(f"the {best.method} earns more than one sample", worth(best), worth(sentences[0])),
+        gained("beam search is right more often than one sample",
+               right(pairs, sums[-2]), one_of(pairs, tour, sums[-1])),
         Claim("speculative rejection draws fewer tokens than as many whole responses", "fewer",
               f"{rejection.tokens:.0f} against {course.width * sentences[0].tokens:.0f}",
               rejection.tokens < course.width * sentences[0].tokens),
