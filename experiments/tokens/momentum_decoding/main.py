@@ -14,7 +14,8 @@ does: people's row says how much is right. The published preference of people is
 7 minutes on two cores that twenty processes shared, which leaves the time a token unresolved.
 
 To be expected: diversity of .11 greedily, .94 with momentum, .98 by contrastive search, .66 of
-people's text; coherence of -2.1, -2.3, -2.6 and -3.4 nats a token. The preset `paper` takes GPT2-XL, OPT and Wikitext by path.
+people's text; coherence of -2.1, -2.3, -2.6 and -3.4 nats a token. The preset `paper` takes
+GPT2-XL, another GPT-2 as the judge and Wikitext by path.
 """
 
 from __future__ import annotations
