@@ -15,7 +15,7 @@ does: people's row says how much is right. The published preference of people is
 
 To be expected: diversity of .11 greedily, .94 with momentum, .98 by contrastive search, .66 of
 people's text; coherence of -2.1, -2.3, -2.6 and -3.4 nats a token. The preset `paper` takes
-GPT2-XL, OPT and Wikitext by path.
+GPT2-XL, another GPT-2 as the judge and Wikitext by path.
 """
 
 from __future__ import annotations
