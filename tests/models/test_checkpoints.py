@@ -343,7 +343,7 @@ def test_configs_that_cannot_be(name: str, changes: dict, match: str, tmp_path: 
     [
         ({"vocab_size": 2**31}, "vocab_size=2147483648 must be an integer in 1..2097152"),
         ({"num_hidden_layers": 10**6}, "layers=1000000"),
-        ({"intermediate_size": -1}, "mlp=-1"),
+        ({"intermediate_size": -1}, "intermediate_size=-1"),
         ({"vocab_size": 2**21, "hidden_size": 2**16}, r"has shape \(101, 32\), but"),
     ],
 )

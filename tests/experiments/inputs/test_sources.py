@@ -9,6 +9,7 @@ from flax import nnx
 
 from experiments.commands.decoders import Rules
 from experiments.commands.generate import main as generate
+from experiments.commands.generate import running
 from experiments.commands.generate.answers import Job
 from experiments.inputs import sources
 from models import export
@@ -54,7 +55,7 @@ def test_a_prompt_and_its_answer_are_the_text(folder: Path) -> None:
         options = generate.Options(
             str(folder), prompts=texts, rules=rules, batch=64, seed=5, stream=stream
         )
-        return generate.prepare(options)
+        return running.prepare(options, "sample")
 
     job = job_of(TEXTS)
     spaced = 0
@@ -66,4 +67,4 @@ def test_a_prompt_and_its_answer_are_the_text(folder: Path) -> None:
         spaced += record["text"] != job.codec.decode(record["tokens"])
     assert spaced, "the example has an answer that begins with a space"
     alone = job_of(TEXTS[:1], stream=True)
-    assert "".join(generate.spoken(alone)) == next(iter(job.answers([0])))["text"]
+    assert "".join(running.spoken(alone)) == next(iter(job.answers([0])))["text"]

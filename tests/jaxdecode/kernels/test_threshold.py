@@ -16,11 +16,12 @@ def test_thresholds_are_those_of_the_plain_loop(rows: int, vocab: int) -> None:
     score = rng.normal(size=(rows, vocab)).astype(np.float32)
     score[0, 5:9] = score[0].max()  # a tie
     score[1, 3:] = -np.inf  # almost nothing to choose of
-    weight = np.asarray(jax.nn.softmax(score, axis=1))
+    score = jnp.asarray(score)
+    weight = jax.nn.softmax(score, axis=1)
 
     def kept(weight, wanted):
         run = jax.jit(lambda *x: threshold(ordered(x[0]), *x[1:], interpret=True))
-        return np.asarray(ordered(score) >= run(jnp.asarray(score), weight, wanted)[:, None])
+        return np.asarray(ordered(score) >= run(score, weight, wanted)[:, None])
 
     share = jnp.full(rows, 0.7)
     np.testing.assert_array_equal(kept(weight, share), mass_threshold(score, weight, 0.7))
