@@ -179,13 +179,14 @@ def _anew(found: Findings) -> Claim:
     """At the threshold that was chosen for the published reading."""
     row = found.anew[found.chosen]
     gap, low, high = paired(found.over_chord(row), np.zeros(len(row["right"])))
+    tau, right = found.config.thresholds[found.chosen], 100 * float(np.mean(row["right"]))
     return Claim(
         "where the large model writes the small one's uncertain tokens anew, the curve lies above "
         "the line",
         "left open",
-        f"{100 * np.mean(row['right']):.1f} %, {gap:+.1f} points above it ({low:+.1f}..{high:+.1f}) "
-        f"at tau={found.config.thresholds[found.chosen]:g}, {100 * row['share']:.0f} % of tokens by "
-        f"the large model, {100 * (1 - found.flops(row)):.0f} % of FLOPs saved",
+        f"{right:.1f} %, {gap:+.1f} points above it ({low:+.1f}..{high:+.1f}) at tau={tau:g}, "
+        f"{100 * row['share']:.0f} % of tokens by the large model, "
+        f"{100 * (1 - found.flops(row)):.0f} % of FLOPs saved",
         low > 0,
         (low, high),
         0.0,
