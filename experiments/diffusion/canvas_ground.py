@@ -19,8 +19,8 @@ import numpy as np
 from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.timing import interleaved, medians
+from experiments.tasks.canvas.mixture import Mixture
 from experiments.tasks.gsm8k import Gsm8k
-from experiments.tasks.mixture import Mixture
 from experiments.tasks.task import Example, Split, Task
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser

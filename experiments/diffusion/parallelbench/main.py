@@ -13,7 +13,8 @@ step, and its divergence all at once and one by one against the bound, question 
 grid of policies on all ten operations with padded answers, greedily, with its oracle and the
 autoregressive twin, where there is one. The known laws are on their closed forms; the denoiser
 that ships was stopped early, is right on copying, inserting and removing, and fails the claims
-about what it has not learned. About 5 minutes on two cores, most of it compiling. Gaps come with 95 % bootstrap intervals over questions. The preset `paper`
+about what it has not learned. About 5 minutes on two cores, most of it compiling. Gaps come with
+95 % bootstrap intervals over questions. The preset `paper`
 takes a published denoiser and the benchmark's files by path; there the parts on lists of symbols
 are left out.
 """
