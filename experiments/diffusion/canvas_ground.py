@@ -31,7 +31,6 @@ from models.denoisers import load_denoiser
 from models.text import Tokenizer
 from models.tokenizer_files import load_tokenizer
 
-Floats = np.ndarray
 SHOTS = "Answer the question, and end with a line '#### number'.\n\n"
 
 
