@@ -24,9 +24,14 @@ from jaxdecode.whole import on_whole_rows
 class Ways(Protocol):
     """How a token is taken note of; the fields are `Generator`'s."""
 
-    transform: LogitsTransform
-    stop: StopRule
-    meter: Meter
+    @property
+    def transform(self) -> LogitsTransform: ...
+
+    @property
+    def stop(self) -> StopRule: ...
+
+    @property
+    def meter(self) -> Meter: ...
 
 
 def append(
