@@ -31,7 +31,9 @@ class Ways(Protocol):
     def stop(self) -> StopRule: ...
 
     @property
-    def meter(self) -> Meter: ...
+    def meter(self) -> Meter:
+        """What is measured of the logits that tokens are counted under."""
+        ...
 
 
 def append(
