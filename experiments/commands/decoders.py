@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.controlled_decoding import Blockwise
@@ -44,6 +43,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
 from jaxdecode.finished import LengthPenalty
 from jaxdecode.lm import LanguageModel
+from jaxdecode.plain import Autoregressive
 from jaxdecode.process_reward import ProcessReward, StepFunction
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Categorical, Greedy

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from jaxdecode import refill
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode, decode_all
 from jaxdecode.logits import FrequencyPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop

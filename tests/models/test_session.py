@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from jaxdecode.logits import TopK
+from jaxdecode.plain import Autoregressive
 from models import session
 from models.session import Session, open_session
 from tests.models.gguf.writing import convert

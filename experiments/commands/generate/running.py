@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.commands import decoders, opening
 from experiments.commands.generate import racing
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
@@ -24,6 +23,7 @@ from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from experiments.inputs.sources import Source
 from jaxdecode.distributed import initialize
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream

@@ -7,7 +7,6 @@ from typing import get_args
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.learning import Learning
 from algorithms.speculative.token_recycling import token_recycling
 from experiments.commands import decoders
@@ -15,6 +14,7 @@ from experiments.commands.decoders import Name, Rules
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Greedy
