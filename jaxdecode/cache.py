@@ -94,6 +94,12 @@ def arrays(cache: Cache, layer) -> tuple[Array, Array, Any]:
     return cache.k, cache.v, layer
 
 
+def streams(cache: Cache, target: Target) -> bool:
+    """Whether kernels take the arrays there as they are stored."""
+    k, v, _ = arrays(cache, 0)
+    return cache.layout.kernels(target, (k, v))
+
+
 def read(cache: Cache, layer) -> tuple[Array, Array]:
     """Keys [B, Kv, hd, S] and values [B, Kv, S, hd] of one layer."""
     k, v, index = arrays(cache, layer)
