@@ -179,7 +179,7 @@ class Tokenizer:
         """
         if self.vocab_size <= rows:
             return self.vocab_size
-        added = {entry["id"] for entry in json.loads(self.inner.to_str())["added_tokens"]}
+        added = self.inner.get_added_tokens_decoder()
         beyond = [index for index in _by_id(self) if index >= rows]
         if len(beyond) > SURPLUS or any(index not in added for index in beyond):
             raise ValueError(
