@@ -216,8 +216,8 @@ def spread(tree: Any, copies: int) -> Any:
 
 
 def put_rows(tree: Any, new: Any, at: Int[Array, "F"]) -> Any:
-    """A tree, as of `gather`, whose rows `at` are those of another with fewer rows; an index past
-    the end is dropped."""
+    """A tree, as of `gather` but with one row a prompt, whose rows `at` are those of another with
+    fewer rows; an index past the end is dropped."""
 
     def put_in(old: Any, new: Any) -> Any:
         if not isinstance(old, Cache):
