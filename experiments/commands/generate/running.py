@@ -7,13 +7,13 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 
 from experiments.commands import decoders, opening
 from experiments.commands.generate import racing
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
+from experiments.commands.generate.options import Options
 from experiments.commands.rules import USES, Name, Rules
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
@@ -27,9 +27,6 @@ from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream
-
-if TYPE_CHECKING:
-    from experiments.commands.generate.main import Options
 
 STREAMED = ("sample", "greedy")
 
