@@ -94,6 +94,12 @@ def arrays(cache: Cache, layer) -> tuple[Array, Array, Any]:
     return cache.k, cache.v, layer
 
 
+def streams(cache: Cache, target: Target) -> bool:
+    """Whether kernels take the arrays there as they are stored."""
+    k, v, _ = arrays(cache, 0)
+    return cache.layout.kernels(target, (k, v))
+
+
 def read(cache: Cache, layer) -> tuple[Array, Array]:
     """Keys [B, Kv, hd, S] and values [B, Kv, S, hd] of one layer."""
     k, v, index = arrays(cache, layer)
@@ -210,8 +216,8 @@ def spread(tree: Any, copies: int) -> Any:
 
 
 def put_rows(tree: Any, new: Any, at: Int[Array, "F"]) -> Any:
-    """A tree, as of `gather`, whose rows `at` are those of another with fewer rows; an index past
-    the end is dropped."""
+    """A tree, as of `gather` but with one row a prompt, whose rows `at` are those of another with
+    fewer rows; an index past the end is dropped."""
 
     def put_in(old: Any, new: Any) -> Any:
         if not isinstance(old, Cache):

@@ -1,10 +1,10 @@
 """A process of one's own for work that cannot be trusted to end, or to stay small.
 
 What comes with a checkpoint or from a model (a tokenizer, a query) is worked on in a process that
-has given up most of its rights and is ended when it overruns its time. The process reads a line of
-JSON a request from its standard input and answers with a line on its standard output; it is started
-when it is needed, and again after it was ended. A process that has lost its state says
-{"missing": ...}, and is then sent what restores it.
+is ended when it overruns its time; its program gives up what rights it can before it begins. It
+reads a line of JSON a request from its standard input and answers with a line on its standard
+output; it is started when it is needed, and again after it was ended. A process that has lost its
+state says {"missing": ...}, and is then sent what restores it.
 """
 
 from __future__ import annotations

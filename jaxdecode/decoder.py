@@ -82,12 +82,12 @@ def decode_all(
                 f"prompts[{index}] is empty: a prompt needs at least one token "
                 "(a BOS token will do)"
             )
-    return _decode_all(decoder, key, prompts, batch, ids)
+    return _decode_all(decoder, seeded(key), prompts, batch, ids)
 
 
 def _decode_all(
     decoder: Decoder,
-    key: Key[Array, ""] | int,
+    key: Key[Array, ""],
     prompts: Sequence[Sequence[int]],
     batch: int,
     ids: Sequence[int],
@@ -96,9 +96,8 @@ def _decode_all(
     for width in np.unique(widths):
         members = np.flatnonzero(widths == width)
         if isinstance(decoder, Refillable) and len(members) > batch:
-            seed = jax.random.key(key) if isinstance(key, int) else key
             texts, names = [prompts[int(i)] for i in members], [ids[int(i)] for i in members]
-            for index, result in decode_refilled(decoder, seed, batch, texts, names, int(width)):
+            for index, result in decode_refilled(decoder, key, batch, texts, names, int(width)):
                 yield int(members[index]), result
             continue
         for first in range(0, len(members), batch):

@@ -10,7 +10,8 @@ The function runs on the host, through one callback for all rows of a round, and
 every live text and for no other: rows that are done, lanes that made nothing and broken rows are
 left out, and the account (`scorer_passes`) counts exactly its calls. A call that raises, or that
 gives no finite number, makes its own text invalid; the others keep theirs, and the text and the
-error are kept in `log`. A call may come twice for one text; a function that is slow remembers.
+error are kept in `log`. A judge's first failure is a warning. A call may come twice for one text; a
+function that is slow remembers.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class HostJudge:
         Args:
           function: of the response's text, or of the prompt's and the response's, or of the
             prompt's id and both; gives a number, the higher the better.
-          tokenizer: turns ids into text by `decode`.
+          tokenizer: turns ids into text by `decode`, or by `decode_pair` where it has that.
           batched: the function takes lists and gives as many numbers, or exceptions.
           given: numbers or arrays that it takes before those.
         Raises:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -21,7 +22,11 @@ KEPT = 1000  # failures that a log keeps
 
 
 class Decodes(Protocol):
-    """A tokenizer, as far as a judge needs one."""
+    """A tokenizer, as far as a judge needs one.
+
+    One that has `decode_pair` besides, (prompt's ids, response's ids) -> both texts, is asked by
+    that: what a response says may depend on what it follows.
+    """
 
     def decode(self, ids: Any, /) -> Any: ...
 
@@ -77,9 +82,9 @@ class Host:
         if not rows.size:
             return rewards
         with self.lock:
-            texts = self._decoded(rows, tokens, lengths)
-            asked = self._decoded(rows, prompts, starts) if self.texts > 1 else [""] * len(texts)
-            columns = [np.asarray(ids)[rows].tolist(), asked, texts][-self.texts :]
+            both = zip(_cut(prompts, starts, rows), _cut(tokens, lengths, rows), strict=True)
+            asked, texts = zip(*(self._decoded(*ids) for ids in both), strict=True)
+            columns = [np.asarray(ids)[rows].tolist(), list(asked), list(texts)][-self.texts :]
             self.log.asked += len(texts)
             self.log.rounds += 1
             found = self._rewards([np.asarray(value) for value in given], columns)
@@ -88,14 +93,24 @@ class Host:
                 if error is None:
                     rewards[row] = reward
                     continue
+                if not self.log.failed:
+                    warnings.warn(
+                        f"the judge failed on {text[:60]!r} ({error}); the response counts as "
+                        "invalid, and so will others, which the judge's `log` keeps",
+                        stacklevel=2,
+                    )
                 self.log.failed += 1
                 if len(self.log.failures) < KEPT:
                     self.log.failures.append(Failure(prompt, text, error))
         return rewards
 
-    def _decoded(self, rows: Any, tokens: Any, lengths: Any) -> list[Any]:
-        tokens, lengths = np.asarray(tokens), np.asarray(lengths)
-        return [self.tokenizer.decode(tokens[row, : lengths[row]].tolist()) for row in rows]
+    def _decoded(self, prompt: list[int], response: list[int]) -> tuple[Any, Any]:
+        """Both as text, the prompt where it is asked for."""
+        pair = getattr(self.tokenizer, "decode_pair", None)
+        if pair is not None:
+            return pair(prompt, response)
+        asked = self.tokenizer.decode(prompt) if self.texts > 1 else ""
+        return asked, self.tokenizer.decode(response)
 
     def _rewards(self, given: list[Any], columns: list[list[Any]]) -> Sequence[Any]:
         """What the function gave for each, or the exception that it raised."""
@@ -116,6 +131,12 @@ class Host:
             )
             return [wrong] * count
         return found
+
+
+def _cut(tokens: Any, lengths: Any, rows: Any) -> list[list[int]]:
+    """The ids of some rows, each as long as it is."""
+    tokens, lengths = np.asarray(tokens), np.asarray(lengths)
+    return [tokens[row, : lengths[row]].tolist() for row in rows]
 
 
 def _tried(function: Callable[..., Any], *given: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxdecode import struct
-from jaxdecode.ranges import whole
+from jaxdecode.ranges import integers
 from jaxdecode.types import Array, Int
 
 
@@ -62,7 +62,7 @@ class Prompt:
             )
         tokens = np.zeros((len(sequences), width), np.int32)
         for row, sequence in enumerate(sequences):
-            tokens[row, : len(sequence)] = whole(f"sequences[{row}]", sequence)
+            tokens[row, : len(sequence)] = integers(f"sequences[{row}]", sequence)
         ids = range(len(sequences)) if ids is None else ids
         if len(ids) != len(sequences):
             raise ValueError(
@@ -71,7 +71,7 @@ class Prompt:
         return cls(
             tokens=jnp.asarray(tokens),
             length=jnp.asarray(lengths, jnp.int32),
-            id=jnp.asarray(whole("ids", ids), jnp.int32),
+            id=jnp.asarray(integers("ids", ids), jnp.int32),
         )
 
 

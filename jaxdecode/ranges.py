@@ -183,7 +183,7 @@ def _choices(owner: type, kind: str) -> tuple[Any, ...]:
     return get_args(found) if get_origin(found) is Literal else ()
 
 
-def whole(name: str, values: Iterable[Any], low: int = 0, high: int = HIGHEST) -> list[int]:
+def integers(name: str, values: Iterable[Any], low: int = 0, high: int = HIGHEST) -> list[int]:
     """Whole numbers, such as tokens or ids; what is no integer is refused and not cut to one.
 
     Raises:
@@ -211,5 +211,5 @@ def seeded(seed: Any) -> Any:
     """
     if isinstance(seed, jax.Array):
         return seed
-    (number,) = whole("key", [seed], 0, 2**32 - 1)
+    (number,) = integers("key", [seed], 0, 2**32 - 1)
     return jax.random.key(number)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.ranges import whole
+from jaxdecode.ranges import integers
 from jaxdecode.types import Array, Bool, Int
 
 
@@ -58,10 +58,10 @@ class Stop:
                 f"eos={eos} or sequences={sequences} has a negative id; leave unset ids out"
             )
         width = max((len(sequence) for sequence in sequences), default=0)
-        eos = whole("eos", eos)
+        eos = integers("eos", eos)
         padded = np.full((len(sequences), width), -1, np.int32)
         for row, sequence in enumerate(sequences):
-            padded[row, width - len(sequence) :] = whole(f"sequences[{row}]", sequence)
+            padded[row, width - len(sequence) :] = integers(f"sequences[{row}]", sequence)
         return cls(eos=jnp.asarray(eos, jnp.int32), sequences=jnp.asarray(padded))
 
     def __call__(self, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> Bool[Array, "R"]:

@@ -2,7 +2,7 @@
 
 A `Sight` is what one call's queries may see, prepared once and shared by all layers. Scores
 and softmax are in float32; keys and values are never repeated to the number of query heads.
-`form` chooses how a call is computed. In plain JAX long inputs are processed in chunks of
+`way` chooses how a call is computed. In plain JAX long inputs are processed in chunks of
 queries, so that neither the scores nor the mask of a whole prompt ever exist: the scores of a
 chunk stay below `budget()` elements.
 """
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, arrays
+from jaxdecode.cache import Cache, arrays, streams
 from jaxdecode.kernels import attention as kernel
 from jaxdecode.lm import View
 from jaxdecode.target import PARTS, ROWS, Target
@@ -26,10 +26,10 @@ from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig
 from models.layers import soft_cap
 
-Form = Literal["plain", "cudnn", "stream"]
+Way = Literal["plain", "cudnn", "stream"]
 
 
-def form(config: TransformerConfig, view: View, cache: Cache | None, dtype, target: Target) -> Form:
+def way(config: TransformerConfig, view: View, cache: Cache | None, dtype, target: Target) -> Way:
     """How the attention of a call is computed.
 
     "cudnn": a plain prefill on a GPU by cuDNN's flash attention. "stream": few queries over a
@@ -47,9 +47,8 @@ def form(config: TransformerConfig, view: View, cache: Cache | None, dtype, targ
         )
         return "cudnn" if fused else "plain"
     assert cache is not None
-    k, v, _ = arrays(cache, 0)
     fits = target.interpreted or kernel.fits(tokens, config.heads, config.kv_heads)
-    return "stream" if fits and cache.layout.kernels(target, (k, v)) else "plain"
+    return "stream" if fits and streams(cache, target) else "plain"
 
 
 def budget(target: Target) -> int:
@@ -65,7 +64,7 @@ class Sight:
       view: the call's view, with slots counted from the first key given to `attend`.
       key_position: i32[B, S].
       window: static; keys at distance >= window are hidden from sliding layers, 0 for none.
-      form: static; see `form`.
+      way: static; see `way`.
       target: static, what the program is compiled for.
       seen, near: the masks bool[B, T, S] where the call is short enough, else None.
       streamed: what the kernel is to stream, for full layers and for sliding ones.
@@ -74,7 +73,7 @@ class Sight:
     view: View
     key_position: Int[Array, "B S"]
     window: int = struct.field(pytree_node=False)
-    form: Form = struct.field(pytree_node=False)
+    way: Way = struct.field(pytree_node=False)
     target: Target = struct.field(pytree_node=False)
     seen: Bool[Array, "B T S"] | None = None
     near: Bool[Array, "B T S"] | None = None
@@ -86,12 +85,12 @@ class Sight:
     ) -> Sight:
         """Prepare a call."""
         position = view.position if cache is None else cache.position
-        how = form(config, view, cache, dtype, target)
+        how = way(config, view, cache, dtype, target)
         if view.fresh:  # the keys are the call's own tokens, not the cache
             zero = jnp.zeros_like(view.start)
             view = dataclasses.replace(view, start=zero, prefix=zero, beyond=None)
             position = view.position
-        sight = cls(view=view, key_position=position, window=config.window, form=how, target=target)
+        sight = cls(view=view, key_position=position, window=config.window, way=how, target=target)
         tokens = view.position.shape[1]
         if how == "stream":
             seen, near = sight.masks(0, tokens)

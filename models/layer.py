@@ -107,9 +107,9 @@ def _attention(
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if call.slot is not None:
         cache = write(cache, call.base + index, k, v, call.slot, call.view.fresh)
-    if call.sight.form == "cudnn":
+    if call.sight.way == "cudnn":
         out = attend_fused(c, q, k, v, local)
-    elif call.sight.form == "stream":
+    elif call.sight.way == "stream":
         assert cache is not None
         out = attend_streaming(c, call.sight, q, cache, call.base + index, local)
     elif call.view.fresh:

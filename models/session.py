@@ -200,6 +200,7 @@ class Session:
 
     def _check_room(self, index: int, tokens: Sequence[int]) -> None:
         most = self.model.config.max_positions
+        most = min(most, self.model.max_positions or most)
         if len(tokens) + self.max_tokens > most:
             raise ValueError(
                 f"prompt {index}: its {len(tokens)} tokens and max_tokens={self.max_tokens} exceed "
@@ -215,17 +216,20 @@ class Session:
 
 
 def open_session(
-    path: str | os.PathLike, dtype: str | None = None, form: Form = "scanned"
+    path: str | os.PathLike, dtype: str | None = None, form: Form = "scanned", longest: int = 0
 ) -> Session:
     """Open a published model, a folder or a .gguf file.
 
     Args:
       dtype: of the weights in memory; by default the stored one.
       form: see `models.form`; "auto" compiles for longer, and then decodes faster.
+      longest: most tokens of a prompt with its response, 0 for as many as the model reads. A model
+        whose rotation changes at a length (longrope) works twice unless texts end before it.
     Raises:
       ValueError: for anything that is missing, damaged or unsupported.
     """
     rows = checkpoints.Checkpoint(path).config.rows
     tokenizer = load_tokenizer(path).fitted(rows)
     known = tokenizer.check_rows(rows)
-    return Session(formed(checkpoints.load(path, dtype=dtype, vocab_size=known), form), tokenizer)
+    model = checkpoints.load(path, dtype=dtype, vocab_size=known, longest=longest)
+    return Session(formed(model, form), tokenizer)

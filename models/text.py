@@ -128,6 +128,10 @@ class Tokenizer:
         settled = before.rstrip(BROKEN)
         return text[len(before) if text.startswith(before) else len(settled) :]
 
+    def decode_pair(self, prompt: Sequence[int], response: Sequence[int]) -> tuple[str, str]:
+        """A prompt, its special tokens shown, and what a response adds to it, without them."""
+        return self.decode(prompt, skip_special=False), self.decode(response, after=prompt)
+
     def context(self, ids: Sequence[int]) -> list[int]:
         """As many of the last ids as decoding goes on from: some, and no half character first."""
         count = CONTEXT
@@ -175,7 +179,7 @@ class Tokenizer:
         """
         if self.vocab_size <= rows:
             return self.vocab_size
-        added = {entry["id"] for entry in json.loads(self.inner.to_str())["added_tokens"]}
+        added = self.inner.get_added_tokens_decoder()
         beyond = [index for index in _by_id(self) if index >= rows]
         if len(beyond) > SURPLUS or any(index not in added for index in beyond):
             raise ValueError(

@@ -2,8 +2,8 @@
 
 It has the methods of a `tokenizers.Tokenizer` that this project uses. `models.tokenizer_worker`
 says what its process cannot do. A text that overruns the limits is a `ValueError`, and the next one
-finds a new process. Vocabulary and canonical text are kept here, so that only encoding and decoding
-go there, at about a tenth of a millisecond a call.
+finds a new process. The vocabulary is kept here, so that little but encoding and decoding goes
+there, at about a tenth of a millisecond a call.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.harness.report import Report, run_main
 from jaxdecode.decoder import decode
+from jaxdecode.plain import Autoregressive
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.result import Status
 from jaxdecode.steps import StepSampler

@@ -73,13 +73,3 @@ def inference_win(
         sides.append((np.take_along_axis(np.asarray(values, np.float64), order, axis=1), weights))
     (one, a), (other, b) = sides
     return np.einsum("k,l,pkl->p", a, b, win(one[:, :, None], other[:, None, :]))
-
-
-def kl_estimate(policy_logprob: Floats, base_logprob: Floats) -> tuple[float, float]:
-    """D(pi || pi_ref) of whole responses drawn from pi, in nats: (mean log ratio, k3).
-
-    k3 = mean(r - 1 - ln r), r = pi_ref / pi, is unbiased too, never negative, and of lower
-    variance while the policies are close.
-    """
-    log_ratio = np.asarray(policy_logprob, np.float64) - np.asarray(base_logprob, np.float64)
-    return float(log_ratio.mean()), float(np.mean(np.expm1(-log_ratio) + log_ratio))

@@ -5,12 +5,11 @@ have some density g on [0, 1]. It is taken to be
 
     g(u) = sum_k w_k Beta(k + 1, m - k)(u),    k = 0..m-1,    w on the simplex,
 
-which for m >= N holds best-of-N and worst-of-N exactly: N u^(N-1) is Beta(N, 1). A larger m holds
-whatever a smaller one does, so that m is doubled as long as the samples become likelier by more
-than their number lets chance do. A quantile is
-known from K rollouts only, so that what is observed is binomial given C; under component k the
-number of wins is beta-binomial, and expectation-maximisation on that likelihood undoes the
-blurring by K instead of fitting it.
+which for m >= N holds best-of-N and worst-of-N exactly: N u^(N-1) is Beta(N, 1), and a larger m
+holds whatever a smaller one does. m is doubled as long as that makes n samples likelier by more
+than log n. A quantile is known from K rollouts only, so that what is observed is binomial given C;
+under component k the number of wins is beta-binomial, and expectation-maximisation on that
+likelihood undoes the blurring by K instead of fitting it.
 
 This is the law of T at the base policy. That T reweighs the quantiles of every other policy by the
 same g is what being calibrated means: true of selection by the reward, and an approximation for a

@@ -12,9 +12,9 @@ import jax
 from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop

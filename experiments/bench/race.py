@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.bench import peers
 from experiments.harness import pass_costs, timing
 from experiments.harness.environment import usable_cpus
@@ -20,6 +19,7 @@ from experiments.inputs import sources
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy, Sampler
 from jaxdecode.stop import Stop

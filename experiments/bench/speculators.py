@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
@@ -45,6 +44,7 @@ from jaxdecode.follower import CHUNK
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.ngram.counts import Counts
+from jaxdecode.plain import Autoregressive
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
 from models.transformer import Transformer

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.controlled_decoding import Blockwise
@@ -43,11 +42,13 @@ from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
 from jaxdecode.finished import LengthPenalty
+from jaxdecode.host import HostEvaluator, HostScorer
 from jaxdecode.lm import LanguageModel
-from jaxdecode.process_reward import ProcessReward, StepFunction
+from jaxdecode.plain import Autoregressive
+from jaxdecode.process_reward import ProcessReward
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Categorical, Greedy
-from jaxdecode.scoring import FunctionScorer, LikelihoodScorer, Scorer
+from jaxdecode.scoring import LikelihoodScorer, Scorer
 from jaxdecode.speculate import Speculator
 from jaxdecode.steps import StepSampler
 from jaxdecode.stop import Stop
@@ -111,10 +112,10 @@ class Made:
         return ProcessReward(self.judge, self.rules.step_tokens or 32)
 
     @property
-    def rewarded(self) -> StepFunction:
+    def rewarded(self) -> HostEvaluator:
         """The function of a completed text."""
-        assert isinstance(self.scorer, FunctionScorer)
-        return StepFunction(self.scorer.function)
+        assert isinstance(self.scorer, HostScorer)
+        return self.scorer.judge.evaluator
 
 
 def _diverse(made: Made) -> Decoder:

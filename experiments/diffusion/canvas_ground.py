@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.timing import interleaved, medians
 from experiments.tasks.canvas.mixture import Mixture
@@ -24,6 +23,7 @@ from experiments.tasks.gsm8k import Gsm8k
 from experiments.tasks.task import Example, Split, Task
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Expander
 from jaxdecode.stop import Stop

@@ -31,7 +31,7 @@ from experiments.harness.figures import figure
 from experiments.harness.files import plain, read_json, write_atomically
 from experiments.harness.resumption import Resumption
 from jaxdecode.distributed import initialize, primary
-from jaxdecode.ranges import HIGHEST, whole
+from jaxdecode.ranges import HIGHEST, integers
 
 __all__ = ["Claim", "Out", "Report", "Resumption", "Seed", "figure", "run_main", "stopping"]
 
@@ -249,7 +249,7 @@ def run_main(
     name = module.__spec__.name if module.__spec__ else run.__module__
     slug = name_of(name)
     options = parse(slug, module.__doc__ or "", presets, arguments)
-    whole("--seed", [options.seed], 0, HIGHEST)
+    integers("--seed", [options.seed], 0, HIGHEST)
     initialize()
     out = options.out or Path("out") / slug / options.preset
     config = dataclasses.replace(options.config, seed=options.seed, out=out if primary() else None)

@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.aded import ROOM, Adaptive
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
@@ -39,6 +38,7 @@ from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.ngram.counts import Counts as Trigrams
 from jaxdecode.ngram.table import Table
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.speculate import Speculator
 

@@ -23,7 +23,6 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.policies.fixed import Fixed
 from experiments import zoo
@@ -38,6 +37,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.lm import LanguageModel
 from jaxdecode.logits import Identity, LogitsTransform
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.result import Result
 from jaxdecode.sampling import Greedy, Sampler

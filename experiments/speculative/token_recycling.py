@@ -25,7 +25,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.static_trees import useful_tree
 from algorithms.speculative.drafters.token_recycling import TREE, Recycler, ranks
 from algorithms.speculative.lookahead import lookahead
@@ -41,6 +40,7 @@ from experiments.speculative.carried_learning import by_round, field_of, per_cal
 from experiments.speculative.speculation import Field, decode_field, pass_seconds
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 
 TASK = "stdlib"

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.ranked import Ranked
 from experiments.speculative.speculation import Counts, Field, counts, open_field, questioned
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.logits import Identity, LogitsTransform, Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.sampling import Categorical, Greedy, Sampler
 from jaxdecode.speculate import Speculator
 from jaxdecode.types import Array, Float, Int

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.harness.likelihood import continuations
 from experiments.inputs.sources import Codec, open_model
 from experiments.tasks.stdlib import StandardLibrary
@@ -25,6 +24,7 @@ from experiments.zoo.making import cast
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import LogitsTransform
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.rows import Expander

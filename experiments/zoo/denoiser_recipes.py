@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.tasks.batches import ExampleBatches
 from experiments.tasks.canvas.canvases import EXACT, Canvases
 from experiments.tasks.canvas.mixture import LISTS, LOOKUPS, MASK, Mixture, Spaced
@@ -21,6 +20,7 @@ from jaxdecode.choose import Top
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Greedy

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.specdec_pp import label
 from experiments.tasks.batches import WindowBatches
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical

@@ -74,7 +74,7 @@ def refuse_foreign(config: Mapping[str, Any], where: str = "config.json") -> Non
             alike = any(value == one and type(value) is not str for one in neutral)
             if value is None or alike or value in neutral:
                 continue
-            if field == "no_rope_layers" and value == [1] * len(value):
+            if field == "no_rope_layers" and isinstance(value, list) and value == [1] * len(value):
                 continue  # here a 1 says that a layer has it
             raise ValueError(
                 f"{where}: {field}={str(value)[:80]} asks for another forward pass than a "

@@ -144,9 +144,10 @@ def _rope(fields: _Prefixed) -> dict[str, Any]:
     """One rotary table; factors stored as tensors come later."""
     table: dict[str, Any] = {"rope_theta": fields.number("rope.freq_base", 1e4)}
     kind = fields.text("rope.scaling.type", "linear" if fields.has("rope.scale_linear") else "none")
-    if kind in ("none", "longrope"):  # a longrope is known by its tensors
-        if fields.has("rope.scaling.attn_factor"):
-            table["attention_factor"] = fields.number("rope.scaling.attn_factor")
+    known_by_tensors, amplitude = kind in ("none", "longrope"), "rope.scaling.attn_factor"
+    if fields.has(amplitude) and (known_by_tensors or fields.number(amplitude) != 1.0):
+        table["attention_factor"] = fields.number(amplitude)
+    if known_by_tensors:
         return {"rope_parameters": table | {"rope_type": "default"}}
     if kind not in ("linear", "yarn"):
         raise ValueError(f"{fields.where}: rope.scaling.type={kind!r} is not supported")
@@ -169,9 +170,15 @@ def rotary_sets(
     One set (rope_freqs) divides the frequencies: Llama 3's scaling, by its published parameters
     where they make the same set. Two (rope_factors) are Phi-3's, for short and long texts.
     """
+    table = dict(config.get("rope_parameters", {}))
+    amplitude = table.get("full_attention", table).get("attention_factor")
+    if amplitude not in (None, 1.0) and "rope_factors_long.weight" not in factors:
+        raise ValueError(
+            f"{where}: rope.scaling.attn_factor={amplitude} without rope_factors_long is not built"
+        )
     if not factors:
         return {}
-    table = dict(config.get("rope_parameters", {}))
+    table.pop("attention_factor", None)
     if table.get("rope_type") != "default":
         raise ValueError(f"{where}: {', '.join(factors)} beside another scaling of the positions")
     width = int(config["head_dim"] * config.get("partial_rotary_factor", 1.0))
@@ -191,9 +198,9 @@ def rotary_sets(
     context = config["max_position_embeddings"]
     trained = config.get("original_max_position_embeddings", context)
     scaling.setdefault("original_max_position_embeddings", trained)
-    amplitude = table.pop("attention_factor", None)
-    if one is None and amplitude is not None and context > trained > 1:
-        natural = math.sqrt(1 + math.log(context / trained) / math.log(trained))
+    if one is None and amplitude is not None:
+        longer = context > trained > 1
+        natural = math.sqrt(1 + math.log(context / trained) / math.log(trained)) if longer else 1.0
         if abs(amplitude - natural) > 1e-6:  # more than the rounding of what follows anyway
             scaling["attention_factor"] = amplitude
     return {"rope_parameters": table | scaling}

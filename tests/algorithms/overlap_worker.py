@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.overlap import Overlap
 from algorithms.speculative.pearl import pearl
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import RepetitionPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical, Greedy

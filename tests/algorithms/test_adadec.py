@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.triggers import Always, Chance, Uncertain
@@ -17,6 +16,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill
 from jaxdecode.logits import Identity, RepetitionPenalty
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import LikelihoodScorer

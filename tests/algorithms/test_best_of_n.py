@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode import population
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.sampling import Categorical

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.tokens.ead import EAD
 from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Turns
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill
 from jaxdecode.logits import Identity, RepetitionPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy, row_keys
 from jaxdecode.stop import Stop

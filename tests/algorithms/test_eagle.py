@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.eagle import Eagle, Foreseen
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
@@ -18,6 +17,7 @@ from jaxdecode.cache import Cache
 from jaxdecode.draft import Spent
 from jaxdecode.lm import ModelCost, prefill
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.kangaroo import Kangaroo
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
@@ -20,6 +19,7 @@ from jaxdecode.draft import Draft
 from jaxdecode.drafter import Now
 from jaxdecode.lm import ModelCost
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
 from algorithms.tokens.acceptance import ByChance, Confident
@@ -21,6 +20,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill
 from jaxdecode.logits import Identity, RepetitionPenalty
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
 from jaxdecode.sampling import Greedy

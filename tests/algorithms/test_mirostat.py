@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
@@ -18,6 +17,7 @@ from algorithms.tokens.mirostat import Mirostat, MirostatTopK, exponent, log_ran
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator, generate
 from jaxdecode.logits import Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator

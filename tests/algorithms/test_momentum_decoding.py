@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.drafters.prompt_lookup import PromptLookup
@@ -27,6 +26,7 @@ from algorithms.tokens.momentum_decoding import (
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity, LogitsTransform, NoRepeatNgram, Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.pearl import (
     Clock,
     best_in_turn,
@@ -23,6 +22,7 @@ from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import RepetitionPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain, Evidence
 from algorithms.speculative.policies.confidence import Confidence
 from algorithms.speculative.policies.cost_aware import CostAware
@@ -19,6 +18,7 @@ from algorithms.speculative.policies.heuristic import Heuristic
 from algorithms.speculative.verifiers.residual import Residual
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.speculate import Speculator

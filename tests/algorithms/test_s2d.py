@@ -12,7 +12,6 @@ import optax
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.drafters.levels import Depth, Levels, deepen
 from algorithms.speculative.drafters.nested import Nested
@@ -22,6 +21,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.draft import Spent
 from jaxdecode.lm import extend
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -11,11 +11,11 @@ import optax
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.lengths import Renewal, Work, length_of, replay
 from algorithms.speculative.specdec_pp import label, specdec_pp
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import LogitsTransform, RepetitionPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.args import args
 from algorithms.search.controlled_decoding import Blockwise, divergence_bound, monte_carlo
 from algorithms.search.transfer_q_star import direct, indirect
@@ -21,6 +20,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.guide import Candidates, Guided, tilted
 from jaxdecode.lm import extend
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prefix_values import NextValues, PrefixScores, PrefixValue
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode.autoregress import Generator
 from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.drafter import Drafter, Now, Verifier
 from jaxdecode.judge import Judge
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical, draw_many, gumbel_top_k, row_keys, step_keys

@@ -14,13 +14,13 @@ from algorithms.diffusion.fast_dllm import fast_dllm
 from algorithms.diffusion.filter import Filter
 from algorithms.diffusion.freedave import freedave
 from algorithms.diffusion.learn2pd import learn2pd
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode.choose import Top
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stop import Stop

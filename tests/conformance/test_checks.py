@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import pytest
 from jax.core import Tracer
 
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status
 from jaxdecode.sampling import Categorical

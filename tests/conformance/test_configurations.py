@@ -20,7 +20,7 @@ import pytest
 from jaxdecode import struct
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
-from jaxdecode.ranges import seeded, whole
+from jaxdecode.ranges import integers, seeded
 from jaxdecode.result import Status
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM
@@ -147,10 +147,10 @@ def test_tokens_are_whole_numbers(token) -> None:
         lambda: Prompt.of([[1], [2]], [0, token]),
         lambda: Stop.of([0, token]),
         lambda: Stop.of([0], [[1, token]]),
-        lambda: whole("tokens", [0, token]),
+        lambda: integers("tokens", [0, token]),
     ):
         with pytest.raises(ValueError, match=r"\[\d\]=|negative id"):
             make()
-    assert whole("tokens", np.array([1, 2])) == [1, 2]
+    assert integers("tokens", np.array([1, 2])) == [1, 2]
     mixed = Prompt.of([np.array([1, 2]), [np.int64(3)]])  # pyright: ignore[reportArgumentType]
     assert mixed.tokens[1, 0] == 3

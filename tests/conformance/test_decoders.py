@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import pytest
 
 from algorithms.alignment.adversary import worst_of_n
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.args import args
 from algorithms.search.beam_search import BeamSearch
@@ -41,6 +40,7 @@ from jaxdecode.logits import (
     chain,
 )
 from jaxdecode.ngram.interpolation import Interpolation
+from jaxdecode.plain import Autoregressive
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator
 from jaxdecode.lm import prefill
 from jaxdecode.logits import RepetitionPenalty, Temperature, TopP
 from jaxdecode.logits import chain as edits
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
 from jaxdecode.sampling import Categorical, Greedy

@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.verifiers.match import Match
 from jaxdecode import struct
 from jaxdecode.decoder import decode
 from jaxdecode.draft import Draft, Shape, Spent
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 
 

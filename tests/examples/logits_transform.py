@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop

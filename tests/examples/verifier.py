@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.prompt_lookup import PromptLookup
 from jaxdecode import struct, verify
 from jaxdecode.decoder import decode
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 
 

@@ -24,7 +24,6 @@ from jax.sharding import Mesh
 
 from algorithms.alignment.infalign import Plan, infalign
 from algorithms.alignment.procedures import BestOf
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from jaxdecode import autoregress
@@ -32,6 +31,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode, decode_all
 from jaxdecode.distributed import from_all, initialize, primary
 from jaxdecode.logits import Identity, Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical, Greedy

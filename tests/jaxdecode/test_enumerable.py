@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import View
 from jaxdecode.logits import NoRepeatNgram, RepetitionPenalty, Temperature, TopK, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -66,6 +66,7 @@ def test_best_of_n_is_that_of_the_same_reward_on_tokens():
     assert judge.log.failures == []
 
 
+@pytest.mark.filterwarnings("ignore:the judge failed")
 @pytest.mark.parametrize("batched", [False, True])
 def test_an_exception_spoils_its_own_text_and_is_kept(batched):
     def strict(prompt, text):
@@ -141,6 +142,26 @@ def test_ids_tokens_and_what_is_given_are_handed_over():
     assert set(seen) == {(7, (0, 1)), (8, (2,)), (9, (3, 3, 1))}
 
 
+class Following(Spelling):
+    """Decodes a response by what it follows."""
+
+    def decode_pair(self, prompt, response):
+        return f"<{self.decode(prompt)}", f"{len(prompt)}{self.decode(response)}"
+
+
+def test_a_response_is_decoded_after_its_prompt_where_that_can_be_done():
+    """The first failure is told, with the text as the function had it."""
+
+    def function(text):
+        raise LookupError(text)
+
+    judge = HostJudge.of(function, Following())
+    with pytest.warns(UserWarning, match=r"the judge failed on '3[a-e]+' \(LookupError: 3"):
+        decode(BestOfN(generator(2), judge.scorer, 2), 0, Prompt.of([[3, 3, 1]]))
+    assert judge.log.failed == 2 and {f.prompt for f in judge.log.failures} == {"<ddb"}
+
+
+@pytest.mark.filterwarnings("ignore:the judge failed")
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -158,6 +179,7 @@ def test_what_is_no_number_is_no_reward(given, complaint):
     assert judge.log.failed == 2 and re.search(complaint, judge.log.failures[0].error)
 
 
+@pytest.mark.filterwarnings("ignore:the judge failed")
 def test_as_many_rewards_as_texts():
     judge = HostJudge.of(lambda texts: [1.0], Spelling(), batched=True)
     decode(BestOfN(generator(2), judge.scorer, 2), 0, Prompt.of([[0]]))

@@ -1,15 +1,17 @@
 """Rows that have ended make room for others, and no response is another than in waves."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from jaxdecode import refill
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode, decode_all
 from jaxdecode.logits import FrequencyPenalty, Temperature, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop
@@ -54,6 +56,15 @@ def test_fewer_prompts_than_rows_are_one_wave(monkeypatch) -> None:
     monkeypatch.setattr(refill, "_segment", None)
     found = dict(decode_all(decoder("plain"), 3, PROMPTS[:4], BATCH))
     assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_seeds_are_those_of_a_single_batch() -> None:
+    seed: Any = np.int64(3)
+    numbered = dict(decode_all(decoder("plain"), seed, PROMPTS[:9], BATCH))
+    for index, result in decode_all(decoder("plain"), 3, PROMPTS[:9], BATCH):
+        np.testing.assert_array_equal(result.tokens, numbered[index].tokens)
+    with pytest.raises(ValueError, match=r"key\[0\]=8589934592 must be"):
+        decode_all(decoder("plain"), 2**33, PROMPTS[:9], BATCH)
 
 
 def test_what_is_refused_is_refused_when_it_comes_up() -> None:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.verifiers.residual import Residual
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK
@@ -30,6 +29,7 @@ from jaxdecode.logits import (
 )
 from jaxdecode.logits.transform import noted
 from jaxdecode.ngram.suffix import Suffix
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.speculate import Speculator

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.verifiers.match import Match
@@ -19,6 +18,7 @@ from jaxdecode.autoregress import Generator, generate
 from jaxdecode.cache import gather
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer

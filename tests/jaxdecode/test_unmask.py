@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator
 from jaxdecode.choose import Ancestral, Even, Everything, Fixed, Top
@@ -19,6 +18,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.ending import EndOfText, Whole
 from jaxdecode.logits import Identity, Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.remask import Lowest, Rework
 from jaxdecode.result import Status

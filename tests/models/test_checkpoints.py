@@ -305,6 +305,7 @@ def test_damaged_configs(text: str, match: str, tmp_path: Path):
         ),
         ("llama", {"residual_multiplier": 0.22}, "residual_multiplier=0.22 asks for another"),
         ("llama", {"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers=.* asks for another"),
+        ("llama", {"no_rope_layers": 4}, "no_rope_layers=4 asks for another"),
         ("mistral", {"num_local_experts": 8}, "num_local_experts=8 asks for another"),
         ("gpt2", {"alibi": True}, "alibi=True asks for another"),
         ("llama", {"architectures": ["LlamaBiModel"]}, "LlamaBiModel, which sees both ways"),

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import truncate
 from jaxdecode.decoder import decode
 from jaxdecode.lm import View, extend
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.prompt_lookup import prompt_lookup
 from jaxdecode.logits import TopK
+from jaxdecode.plain import Autoregressive
 from models import session
 from models.session import Session, open_session
 from tests.models.gguf.writing import convert
@@ -121,6 +121,17 @@ def test_settings_change_what_is_drawn(lm: Session):
     text = lm.complete("the cat").text
     cut = lm.using(stops=(text[3:5],)).complete("the cat")
     assert cut.text == text[: text.index(text[3:5])] and cut.status == "eos"
+
+
+def test_texts_that_end_before_the_rotation_changes_are_worked_on_once(tmp_path: Path):
+    path = convert("phi3_longrope", tmp_path / "long.gguf")
+    twice = open_session(path).using(max_tokens=4)
+    crossing = twice.model.config.crossing
+    once = open_session(path, longest=crossing).using(max_tokens=4)
+    assert 2 * once.model.cost.parameters == twice.model.cost.parameters
+    assert once.complete("the").text == twice.complete("the").text
+    with pytest.raises(ValueError, match=f"exceed the {crossing} positions"):
+        once.using(max_tokens=crossing).complete("the")
 
 
 def test_citations_are_those_of_the_method(lm: Session):

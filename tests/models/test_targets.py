@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.speculative.token_recycling import token_recycling
 from jaxdecode.autoregress import Generator
@@ -15,6 +14,7 @@ from jaxdecode.cache import arrays, read, truncate
 from jaxdecode.decoder import decode
 from jaxdecode.lm import View, extend
 from jaxdecode.logits import Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

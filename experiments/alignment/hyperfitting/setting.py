@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms.alignment.hyperfitting import Hyperfitting
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.alignment.hyperfitting.predictions import RANKS, predict_all
 from experiments.alignment.hyperfitting.repetition import (
     diversity,
@@ -31,6 +30,7 @@ from experiments.zoo.making import cast
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity, LogitsTransform, MinimumLength, Temperature, TopP, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
@@ -22,6 +21,7 @@ from experiments.inputs.sources import Source
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
 from jaxdecode.logits import Identity, Temperature
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
 from jaxdecode.sampling import Categorical, Greedy

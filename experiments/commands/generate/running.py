@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.commands import decoders, opening
 from experiments.commands.generate import racing
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
@@ -24,6 +23,7 @@ from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from experiments.inputs.sources import Source
 from jaxdecode.distributed import initialize
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream

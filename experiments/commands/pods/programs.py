@@ -18,7 +18,6 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.particles import Particles
 from algorithms.selection.speculative_rejection import SpeculativeRejection
@@ -26,6 +25,7 @@ from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.token_recycling import token_recycling
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity, Temperature, TopP, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy

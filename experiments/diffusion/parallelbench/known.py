@@ -17,12 +17,12 @@ from algorithms.diffusion.parallelbench import (
     sampled_accuracy,
     threshold_accuracy,
 )
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.diffusion.parallelbench.setting import Config
 from jaxdecode.choose import Fixed, Top
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.guess import Chooser
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy, Sampler
 from jaxdecode.stop import Stop

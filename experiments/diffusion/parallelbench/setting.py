@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments import zoo
 from experiments.harness.report import Out, Seed
 from experiments.tasks.canvas.lists import OPERATIONS, Lists
@@ -21,6 +20,7 @@ from experiments.tasks.task import Example
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.guess import Chooser, Order
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy, Sampler
 from jaxdecode.stop import Stop

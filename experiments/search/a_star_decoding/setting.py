@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from algorithms.search.a_star_decoding import AStar
 from algorithms.search.particles import Particles
@@ -32,10 +31,12 @@ from jaxdecode.arena import Evaluator
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache
 from jaxdecode.decoder import Decoder, decode
+from jaxdecode.host import HostEvaluator, HostJudge
+from jaxdecode.host_calls import Tokens
 from jaxdecode.lm import View
 from jaxdecode.logits import Temperature
 from jaxdecode.nodes import start
-from jaxdecode.process_reward import ProcessReward, StepFunction
+from jaxdecode.process_reward import ProcessReward
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer
@@ -119,36 +120,31 @@ class Bench:
         growing = replace(self.sampler.generator, cache_growth=2)
         return BestOfN(growing, RewardScorer(self.judge), count)
 
-    def oracle(self, noise: float) -> StepFunction:
+    def oracle(self, noise: float) -> HostEvaluator:
         """A reward of a known quality: +-3 and normal noise of deviation `noise`, as a logit."""
-        return StepFunction(Partial(partial(_noisy, self.noisy), jnp.float32(noise)))
+        return replace(self.asking, given=(jnp.float32(noise),)).evaluator
 
     @cached_property
-    def noisy(self) -> Callable[..., np.ndarray]:
-        """Rewards of many texts at once, on the host."""
-        text, eos = self.codec.text, set(self.codec.text.eos)
-        bos = self.codec.text.bos
+    def asking(self) -> HostJudge:
+        """One judge, so that every noise shares its programs."""
+        return HostJudge.of(self.worth, Tokens(), given=(0.0,))
 
-        def score(prompts, starts, tokens, lengths, noise) -> np.ndarray:
-            found = np.zeros(len(tokens), np.float32)
-            for row, (ids, count) in enumerate(zip(tokens, lengths, strict=True)):
-                asked = [t for t in prompts[row, : starts[row]].tolist() if t != bos]
-                said = ids[:count].tolist()
-                ended = bool(said) and said[-1] in eos
-                fine = right_so_far(text.decode(asked), text.decode(said), ended)
-                sign = 3.0 if not fine or fine[-1] else -3.0
-                digest = zlib.crc32(np.asarray([*asked, -1, *said], np.int32).tobytes())
-                normal = np.random.Generator(np.random.Philox(digest)).standard_normal()
-                found[row] = 1 / (1 + np.exp(-(sign + float(noise) * normal)))
-            return found
-
-        return score
+    def worth(self, noise: Any, prompt: Sequence[int], said: Sequence[int]) -> float:
+        """The reward of what was said so far, by tokens; its noise is the text's own."""
+        text = self.codec.text
+        asked = [t for t in prompt if t != text.bos]
+        ended = bool(said) and said[-1] in text.eos
+        fine = right_so_far(text.decode(asked), text.decode(said), ended)
+        sign = 3.0 if not fine or fine[-1] else -3.0
+        digest = zlib.crc32(np.asarray([*asked, -1, *said], np.int32).tobytes())
+        normal = np.random.Generator(np.random.Philox(digest)).standard_normal()
+        return 1 / (1 + np.exp(-(sign + float(noise) * normal)))
 
     def exactly(self, question: str, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The exact rewards of complete answers to one question."""
-        ids = np.asarray(self.codec.prompt(question), np.int32)
-        asked = np.broadcast_to(ids, (len(tokens), len(ids)))
-        return self.noisy(asked, np.full(len(tokens), len(ids)), tokens, lengths, 0.0)
+        asked, rows = self.codec.prompt(question), zip(tokens, lengths, strict=True)
+        found = [self.worth(0.0, asked, row[:count].tolist()) for row, count in rows]
+        return np.array(found, np.float32)
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -260,10 +256,3 @@ def _models_alone(search: AStar, prompt: Prompt, calls: Any, rounds: Any) -> Any
     spoken = run(steps.model, arena.cache, lanes, calls)
     assert state.cache is not None
     return spoken, run(judge.model, state.cache, lanes * steps.width, rounds)
-
-
-def _noisy(score, noise, prompt, prompt_length, tokens, length):
-    """`score` behind a callback, called once for all rows."""
-    shape = jax.ShapeDtypeStruct(length.shape, jnp.float32)
-    given = (prompt, prompt_length, tokens, length, noise)
-    return jax.pure_callback(score, shape, *given, vmap_method="sequential")

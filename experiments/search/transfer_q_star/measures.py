@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.alignment.estimators import win
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.args import args
 from algorithms.search.controlled_decoding import (
     Blockwise,
@@ -27,6 +26,7 @@ from algorithms.selection.best_of_n import BestOfN
 from experiments.search.transfer_q_star.setting import DIALOG, Config, World
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.guide import Guidance
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prefix_values import PrefixValue
 from jaxdecode.prompt import Prompt
 from jaxdecode.responses import judge

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.selection.self_certainty import SelfCertainty
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Codec, open_model
@@ -23,6 +22,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.certainty import MEASURES, CertaintyMeter, score_certainty
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity, Temperature, TopP, chain
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.heads import DraftHeads, Heads
 from algorithms.speculative.drafters.nucleus import Nucleus
 from algorithms.speculative.verifiers.match import Match
@@ -12,6 +11,7 @@ from experiments.harness.report import Resumption
 from experiments.speculative.clover.setting import LESSON, Config
 from experiments.speculative.speculation import Field, agreement, decode_field, pass_seconds
 from experiments.speculative.trained_heads import score
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.kangaroo import kangaroo
 from experiments.harness.report import Out, Seed
 from experiments.speculative.speculation import Counts, Field, agreement, decode_field
@@ -19,6 +18,7 @@ from experiments.speculative.trained_heads import (
     library,
     windows,
 )
+from jaxdecode.plain import Autoregressive
 from jaxdecode.train.frozen import read
 from models.heads.kangaroo import Kangaroo
 

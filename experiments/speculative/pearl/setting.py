@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.pearl import pearl
 from algorithms.speculative.policies.fixed import Fixed
@@ -18,6 +17,7 @@ from experiments.harness.report import Out, Seed
 from experiments.speculative.speculation import counts
 from experiments.speculative.trees import Pair, field_of
 from jaxdecode.decoder import decode
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 from models.transformer import Transformer, arrays_of
 

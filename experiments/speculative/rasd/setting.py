@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.retrieval import Datastore, Retrieval, Source, Within
 from algorithms.speculative.eagle import eagle2
 from algorithms.speculative.rasd import rasd
@@ -22,6 +21,7 @@ from experiments.speculative.trained_heads import HeadTraining, field_of, librar
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.task import Split
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 from jaxdecode.train.frozen import Lesson
 from models.heads.eagle import Eagle

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.chain import Chain
 from algorithms.speculative.lengths import Work
 from algorithms.speculative.specdec_pp import Lesson, label, specdec_pp
@@ -23,6 +22,7 @@ from experiments.speculative.speculation import library
 from experiments.speculative.trees import Pair, field_of
 from experiments.zoo import load
 from jaxdecode.decoder import decode
+from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
 from jaxdecode.train.fit import fit
 from jaxdecode.train.foresight import acceptance

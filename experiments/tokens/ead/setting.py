@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.tokens.ead import EAD
 from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Switch
 from experiments.harness.report import Out, Seed
@@ -18,6 +17,7 @@ from experiments.tasks.task import Split
 from experiments.tokens.exam import Exam, arithmetic_or
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.sampling import Greedy
 from models.text import check_same_tokenizer
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens.exact_extract import ExactExtract
 from experiments.harness.likelihood import continuations
@@ -21,6 +20,7 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.logits import Identity
 from jaxdecode.logits.quotation import Quotation
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop

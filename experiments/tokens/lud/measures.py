@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
 from algorithms.tokens.acceptance import Acceptance, ByChance
@@ -21,6 +20,7 @@ from experiments.tokens.lud.setting import Row, Subject
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.speculate import Speculator

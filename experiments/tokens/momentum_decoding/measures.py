@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.tokens.contrastive_search import ContrastiveSearch
 from algorithms.tokens.dola import Dola
 from algorithms.tokens.momentum_decoding import (
@@ -25,6 +24,7 @@ from experiments.inputs.sources import Source, open_model
 from experiments.tokens.open_texts import OpenTexts, Tokens, diversity, pooled_diversity, repeated
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity, RepetitionPenalty, TopP
+from jaxdecode.plain import Autoregressive
 from jaxdecode.rows import Expander
 from models.text import check_same_tokenizer
 

@@ -17,11 +17,11 @@ from algorithms.diffusion.parallelbench import (
     sampled_accuracy,
     threshold_accuracy,
 )
-from algorithms.sampling.autoregressive import Autoregressive
 from jaxdecode.choose import Fixed, Top
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.guess import Chooser
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop

@@ -198,8 +198,11 @@ def test_every_decoder_can_be_asked_for(folders, base, tmp_path: Path, options) 
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
     assert 4 in (record["settings"].get("samples"), record["settings"].get("beams"))
     assert record["usage"]["emitted"] > len(record["tokens"]) > 0
-    # A judge reads every response; the likelihood reads the prompt, whose part it cannot know.
-    assert (record["usage"]["scorer_tokens"] > 0) == ("--reward" in options)
+    # A judge reads every response; the likelihood reads the prompt, whose part it cannot know; a
+    # function is called for every response, and reads no tokens.
+    usage, function = record["usage"], any(option.endswith("py:worth") for option in options)
+    assert (usage["scorer_passes"] > 0) == ("--reward" in options)
+    assert (usage["scorer_tokens"] > 0) == ("--reward" in options and not function)
 
 
 def named(options: list[str], folders: dict[str, Path], folder: Path) -> list[str]:

@@ -7,18 +7,19 @@ from typing import get_args
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.learning import Learning
 from algorithms.speculative.token_recycling import token_recycling
 from experiments.commands import decoders
 from experiments.commands.decoders import Name, Rules
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
+from jaxdecode.host import HostJudge
+from jaxdecode.host_calls import Tokens
 from jaxdecode.logits import Identity
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import check_start
 from jaxdecode.sampling import Greedy
-from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stop import Stop
 from jaxdecode.stream import stream
 from jaxdecode.testing.enumerable import EnumerableLM
@@ -54,7 +55,7 @@ def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
         rules,
         LEARNED,
         STOP,
-        scorer=FunctionScorer(lambda *given: given[3]) if judged else None,
+        scorer=HostJudge.of(len, Tokens()).scorer if judged else None,
         piece=lambda text: [198],
         judge=REWARD if name in decoders.STEPWISE else None,
     )

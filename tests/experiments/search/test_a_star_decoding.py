@@ -45,35 +45,30 @@ def tiny() -> Bench:
     return Bench(model, judge, Codec(text, strict), TASK, questions, "\n", 3, 4, 9, 0.8, 2, 0)
 
 
-def test_an_exact_reward_is_asked_for_all_lanes_at_once() -> None:
+def test_an_exact_reward_is_asked_once_for_every_step() -> None:
     here = tiny()
-    asked = []
-    scored = here.noisy
-
-    def counted(*given):
-        asked.append(len(given[3]))
-        return scored(*given)
-
-    here.__dict__["noisy"] = counted
     search = here.a_star(2, here.oracle(0.0), expansions=3)
     part = here.run(search, 0)
-    rounds = int(part["trace"].rounds.max())
-    assert asked == [4] * len(asked) and rounds <= len(asked) <= rounds + 1
-    rewards = part["trace"].reward[0, 1:3]
+    trace, log = part["trace"], here.asking.log
+    assert log.asked == (trace.nodes - 1).sum() and log.failed == 0
+    assert 1 <= log.rounds <= int(trace.rounds.max()) + 1
+    rewards = trace.reward[0, 1:3]
     assert np.isclose(rewards[:, None], [0.047426, 0.952574], atol=1e-5).any(1).all()
-    np.testing.assert_array_equal(part["passes"], part["trace"].nodes - 1)
+    np.testing.assert_array_equal(part["passes"], trace.nodes - 1)
 
 
 def test_noise_is_a_texts_own_and_of_the_stated_deviation() -> None:
     here = tiny()
-    prompts = np.array([[1, *here.codec.piece("1+2=")]] * 400, np.int32)
+    prompt = [1, *here.codec.piece("1+2=")]
     steps = [here.codec.piece(f"{n % 10}+{n // 10 % 10}") for n in range(400)]
-    tokens = np.array([(step + [0] * 9)[:9] for step in steps], np.int32)
-    full = np.full(400, 5), tokens, np.full(400, 3)
-    clean, noisy = (here.noisy(prompts, *full, noise) for noise in (0.0, 2.0))
+
+    def worth(noise: float) -> np.ndarray:
+        return np.array([here.worth(noise, prompt, step) for step in steps])
+
+    clean, noisy = worth(0.0), worth(2.0)
     right = np.array([n % 100 == 21 for n in range(400)])
     np.testing.assert_allclose(clean, np.where(right, 0.952574, 0.047426), rtol=1e-4)
-    np.testing.assert_array_equal(noisy, here.noisy(prompts, *full, 2.0))
+    np.testing.assert_array_equal(noisy, worth(2.0))
     shift = (np.log(noisy) - np.log1p(-noisy) - np.where(right, 3, -3))[:100]
     assert abs(shift.mean()) < 0.8 and 1.5 < shift.std() < 2.5
 

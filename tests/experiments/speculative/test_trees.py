@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from algorithms.sampling.autoregressive import Autoregressive
 from algorithms.speculative.dyspec import dyspec_threshold
 from experiments.harness.report import Report
 from experiments.speculative import spectr
@@ -19,6 +18,7 @@ from experiments.speculative.rsd import main as rsd
 from experiments.speculative.rsd.setting import at_budget
 from experiments.speculative.speculation import Field
 from experiments.speculative.trees import Pair, field_of, laws, rising, speed_up, spread
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from models.presets import LLAMA_2_7B, TINYLLAMA_1B, small
 from models.transformer import Transformer, abstract

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 
-from algorithms.sampling.autoregressive import Autoregressive
 from experiments.tokens.mirostat.findings import Findings, claims
 from experiments.tokens.mirostat.main import PRESETS, run
 from experiments.tokens.mirostat.measures import EIGHTHS, GRAMS, Config, samplers
@@ -20,6 +19,7 @@ from experiments.tokens.open_texts import (
     pooled_diversity,
     repeated,
 )
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from models.presets import GPT2
 from models.transformer import abstract

@@ -111,6 +111,7 @@ CHANGES = [
     ({"llama.block_count": 3}, "is missing"),
     ({"llama.embedding_length": 64}, "asks for"),
     ({"llama.rope.scaling.type": "magic"}, "'magic' is not supported"),
+    ({"llama.rope.scaling.attn_factor": 1.19}, "attn_factor=1.19 without rope_factors_long"),
     ({"llama.rope.freq_base": float("nan")}, "finite"),
     ({"llama.rope.dimension_count": 4}, "partial_rotary_factor"),
 ]

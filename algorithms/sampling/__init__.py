@@ -1,1 +1,0 @@
-"""One token after the other."""
