@@ -37,7 +37,8 @@ class Config:
       max_tokens: of an answer.
       thresholds: in bits, falling: the large model's share rises.
       windows: tokens that the entropy is averaged over, and tokens between changes; the first
-        pair is judged, the others are shown.
+        pair is judged, the others are shown. The published number between changes is not at
+        hand; answers here are short, so that 1 is judged, by which no model has to stay.
       routed: tokens by whose mean entropy a question is routed once and for all.
     """
 
@@ -148,8 +149,7 @@ class Setting:
         return self.turns(Coin(enter, leave), split)
 
     def strip(self, threshold: float, window: tuple[int, int]) -> Row:
-        """An answer token by token: texts, entropies, who wrote; of the questions of the first
-        batch the one in which most changes."""
+        """An answer token by token: texts, entropies, who wrote; the one in which most changes."""
         exam = self.exams["test"]
         decoder = EAD(
             self.generator(self.large, exam), self.small.model, RollingEntropy(threshold, *window)

@@ -89,17 +89,35 @@ def test_claims_on_turns_hold_and_fail() -> None:
     large = {"right": share(0.8), "flops": np.ones(N)}
     small = {"right": share(0.2), "flops": np.full(N, 0.1)}
 
-    def found(right: float, chance: float) -> turns.Findings:
-        curve = [turn(right, 0.2, 0.3), turn(0.8, 0.6)]
-        others = [turn(chance, 0.2), turn(0.5, 0.6)]
+    def found(right: float, chance: float, share: float = 0.2, before: float = 0.8):
+        curve, tried = (
+            [turn(right, share, 0.3), turn(0.8, 0.6)],
+            [turn(before, 0.2), turn(0.8, 0.6)],
+        )
+        others = [turn(chance, share), turn(0.5, 0.6)]
         strip = {"texts": ["a"], "bits": [0.1], "large": [False]}
-        return turns.Findings(config, 0.1, large, small, {(5, 1): curve}, others, others, 0, strip)
+        curves = {(5, 1): curve}
+        return turns.Findings(
+            config, 0.1, large, small, curves, others, others, 0, strip, tried, others
+        )
 
-    assert verdicts(turns.claims(found(0.8, 0.4))) == [True] * 5
+    good = turns.claims(found(0.8, 0.4))
+    assert verdicts(good) == [True] * 6
+    ours = [claim for claim in good if claim.claim.startswith("ours")]
+    assert ours == [good[4]] and ours[0].paper.startswith("not measured")
+    assert not any(claim.headline for claim in good[1:])  # the first one stands for the paper
     assert verdicts(turns.claims(found(0.25, 0.25)))[:4] == [False, False, False, False]
+    # What saves enough on validation questions alone does not count,
+    assert verdicts(turns.claims(found(0.8, 0.4, share=0.6)))[:2] == [False, False]
+    # nor does the threshold that is the best on test questions only.
+    assert found(0.8, 0.4, before=0.3).thrifty(0.3) == 1
+    assert found(0.8, 0.4).thrifty(0.3) == 0 and found(0.8, 0.4).thrifty(0.9) is None
+    # Of equal scores, the one that took more of the large model is the worse.
+    dear = replace(found(0.6, 0.6), chance=[turn(0.6, 0.3), turn(0.5, 0.6)])
+    assert turns.claims(dear)[3].holds and not turns.claims(found(0.6, 0.6))[3].holds
     rows = [turn(0.4, 0.2), turn(0.6, 0.3), turn(0.8, 0.95)]
     assert turns.choose(rows, small, large) == 1
-    assert len(found(0.8, 0.4).table()) == 8
+    assert len(found(0.8, 0.4).table()) == 10
 
 
 def test_claims_on_looks_hold_and_fail() -> None:
