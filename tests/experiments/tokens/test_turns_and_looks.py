@@ -147,6 +147,8 @@ def test_claims_on_looks_hold_and_fail() -> None:
     assert verdicts(looks.claims([found(0.5)]))[:3] == [False] * 3
     off = replace(learned, value=0.1)
     assert not verdicts(looks.claims([found(0.7, off)]))[4]
+    none = replace(learned, value=50.0)  # where no token is, nothing is shown
+    assert looks.claims([found(0.7, none)])[4].verdict == "not resolved"
 
 
 def test_claims_on_spans_hold_and_fail() -> None:
