@@ -34,6 +34,7 @@ from jaxdecode.draft import Draft, Shape, Spent, Verdict, at
 from jaxdecode.emission import emit
 from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel, ModelOutput, extend, prefill
+from jaxdecode.logits import noted
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -232,7 +233,8 @@ class LUD:
             elif not self.first_free:
                 going &= sure
             accepted = going | (place == 0)
-            state = self.generator.transform.observe(state, jnp.maximum(token, 0), accepted)
+            spoken = jnp.maximum(token, 0)
+            state = noted(self.generator.transform, state, logits[:, place], spoken, accepted)
             said.append(token)
             before = token
         return jnp.stack(said, axis=1), count

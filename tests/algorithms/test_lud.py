@@ -16,6 +16,7 @@ from algorithms.speculative.verifiers.match import Match
 from algorithms.tokens.acceptance import ByChance, Confident
 from algorithms.tokens.lexical_units import Loss, Placing, packed, units
 from algorithms.tokens.lud import LUD
+from algorithms.tokens.mirostat import Mirostat
 from algorithms.tokens.stutter import Extends, Nothing, Same
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
@@ -23,7 +24,7 @@ from jaxdecode.lm import prefill
 from jaxdecode.logits import Identity, RepetitionPenalty
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
-from jaxdecode.sampling import Greedy
+from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM, next_probs, sequence_logprob
@@ -153,12 +154,13 @@ def test_it_does_what_the_reference_does(longest, first_free) -> None:
 
 def test_beyond_one_or_a_token_a_pass_it_is_plain_decoding() -> None:
     """Also under a law that remembers; the first token of a pass always is."""
-    edited = Generator(MODEL, RepetitionPenalty(1.4, 6), Greedy(), Stop.of(EOS), LENGTH)
-    expected = run(Autoregressive(edited))
-    for decoder in (LUD(edited, PAD, 4, Confident(1.5)), LUD(edited, PAD, 1, Confident(0.0))):
-        found = run(decoder)
-        np.testing.assert_array_equal(found.tokens, expected.tokens)
-        np.testing.assert_allclose(found.logprob, expected.logprob, 1e-4, 1e-4)
+    for edit, sampler in ((RepetitionPenalty(1.4, 6), Greedy()), (Mirostat(1.5), Categorical())):
+        edited = Generator(MODEL, edit, sampler, Stop.of(EOS), LENGTH)
+        expected = run(Autoregressive(edited))
+        for decoder in (LUD(edited, PAD, 4, Confident(1.5)), LUD(edited, PAD, 1, Confident(0.0))):
+            found = run(decoder)
+            np.testing.assert_array_equal(found.tokens, expected.tokens)
+            np.testing.assert_allclose(found.logprob, expected.logprob, 1e-4, 1e-4)
 
 
 def test_where_placeholders_know_what_comes_it_is_said_four_at_a_time() -> None:
