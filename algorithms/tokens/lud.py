@@ -225,7 +225,9 @@ class LUD:
             token = self.generator.sampler(step_keys(rows.key, rows.length + place), edited)
             law = jax.nn.softmax(edited)
             sure = jnp.take_along_axis(law, jnp.maximum(token, 0)[:, None], axis=1)[:, 0]
-            keys = step_keys(stream(rows.key, ACCEPT), rows.length + place)
+            # A place may come up in several passes, each of which asks anew.
+            ask = rows.length * self.longest + place
+            keys = step_keys(stream(rows.key, ACCEPT), ask)
             sure = self.accept(keys, sure) & (token >= 0)
             if place:
                 going &= sure & ~self.stutter(before, token)

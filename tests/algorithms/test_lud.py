@@ -152,6 +152,17 @@ def test_it_does_what_the_reference_does(longest, first_free) -> None:
     assert several >= 10
 
 
+def test_chance_is_asked_anew_in_every_pass() -> None:
+    """By rate r spans of n tokens and more, the first of which has to be accepted too, come with
+    r^n; a toss that ended a span does not decide on the next one."""
+    endless, rate = Generator(MODEL, Identity(), Greedy(), Stop.of(()), 24), 0.7
+    prompt = Prompt.of([[2, 1]] * 64, ids=range(64), width=4)
+    found = run(LUD(endless, PAD, 4, ByChance(rate), Nothing(), rescored=False), prompt)
+    spans = found.usage.histogram.sum(axis=0) / found.usage.histogram.sum()
+    wanted = [1 - rate**2, rate**2 - rate**3, rate**3 - rate**4, rate**4]
+    np.testing.assert_allclose(spans, wanted, atol=0.06)
+
+
 def test_beyond_one_or_a_token_a_pass_it_is_plain_decoding() -> None:
     """Also under a law that remembers; the first token of a pass always is."""
     for edit, sampler in ((RepetitionPenalty(1.4, 6), Greedy()), (Mirostat(1.5), Categorical())):
