@@ -180,6 +180,8 @@ def test_claims_on_spans_hold_and_fail() -> None:
     bad = [found("text", 11, 1.0, None), found("code", 11, 1.0, 0.5)]
     held = verdicts(spans.claims(bad))
     assert not held[0] and not held[4] and not held[8]
+    good[0].others["accepted at random"] = row(6, 2.0)  # faster: no control of the same speed
+    assert spans.claims(good)[2].verdict == "not measurable here"
     assert good[0].chosen == 0 and len(good[0].table()) == 2 + 4 + 3
 
 
