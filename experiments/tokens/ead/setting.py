@@ -15,7 +15,7 @@ from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Switch
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Source, open_model
 from experiments.tasks.task import Split
-from experiments.tokens.exam import Exam, arithmetic_or
+from experiments.tokens.exam import INSTRUCTION, Exam, arithmetic_or
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.sampling import Greedy
@@ -87,7 +87,7 @@ class Setting:
             return float(task.extract(text) == example.meta["answer"])
 
         codec, batch = self.large.codec, min(config.batch, count)
-        return Exam(codec, task, grade, split, count, batch, config.seed)
+        return Exam(codec, task, grade, split, count, batch, config.seed, INSTRUCTION)
 
     @cached_property
     def exams(self) -> dict[Split, Exam]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from algorithms.tokens.threshold import Threshold
-from experiments.tasks.task import split_of
+from experiments.tasks.task import Example, split_of
 from experiments.tokens.adadec import findings as looks
 from experiments.tokens.adadec import measures
 from experiments.tokens.adadec.main import PRESETS as LOOKING
@@ -20,6 +22,7 @@ from experiments.tokens.exact_extract import findings as parts
 from experiments.tokens.exact_extract.main import PRESETS as EXTRACTING
 from experiments.tokens.exact_extract.setting import Config as Extracting
 from experiments.tokens.exact_extract.setting import own_world
+from experiments.tokens.exam import Exam
 from experiments.tokens.lud import findings as spans
 from experiments.tokens.lud.main import PRESETS as SPANNING
 from experiments.tokens.lud.measures import common
@@ -75,6 +78,22 @@ def test_passages_are_found_in_prompts() -> None:
     for row, item in enumerate(world.items):
         tokens = item.tokens[start[row] : start[row] + count[row]]
         assert world.source.decode(tokens) == item.passage
+
+
+def test_a_chat_is_told_how_to_answer_by_its_task_alone() -> None:
+    """Programs do not end with a number; and a model without chats is told nothing."""
+    heard: list = []
+    codec: Any = SimpleNamespace(
+        strict=None, text=SimpleNamespace(template="a chat's"), prompt=heard.append
+    )
+    programs = Exam(codec, facts.Facts(), lambda *_: 0.0, "test", 1, 1, 0)
+    example = Example("def f():\n", "    return 1", {})
+    for exam in (programs, replace(programs, instruction="Write.")):
+        exam.tokens(example)
+    assert [chat[0]["content"] for chat in heard] == ["def f():\n", "def f():\n\n\nWrite."]
+    codec.text.template = None
+    exam.tokens(example)
+    assert heard[-1] == example.prompt
 
 
 def turn(right: float, of_large: float, flops: float = 0.5) -> dict:
