@@ -10,10 +10,14 @@ import jax.numpy as jnp
 from jaxdecode.types import Array, Float, Int
 
 
-def nats(logits: Float[Array, "... V"]) -> Float[Array, "..."]:
-    """-sum p ln p of the softmax, float32; 0 ln 0 is 0. NaN where no token can be drawn."""
-    logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+def of(logp: Float[Array, "... V"]) -> Float[Array, "..."]:
+    """-sum p ln p, in nats, from ln p; 0 ln 0 is 0."""
     return -jnp.sum(jnp.where(jnp.isneginf(logp), 0.0, jnp.exp(logp) * logp), axis=-1)
+
+
+def nats(logits: Float[Array, "... V"]) -> Float[Array, "..."]:
+    """Of the softmax, float32. NaN where no token can be drawn."""
+    return of(jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1))
 
 
 def bits(logits: Float[Array, "... V"]) -> Float[Array, "..."]:

@@ -195,7 +195,7 @@ class AdaDec:
         look = Lookahead(generator, self.line, self.width, self.ahead)
         found = jax.lax.cond(
             jnp.any(pause),
-            lambda: look(rows, cache, edited, pause),
+            lambda: look(rows, cache, raw, edited, pause),
             lambda: Look(drawn, zero > 0, raw, cache, zero, zero, zero.astype(jnp.float32)),
         )
         place = jnp.where(active, rows.length, rows.tokens.shape[1])[:, None]

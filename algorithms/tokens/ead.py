@@ -195,7 +195,8 @@ class EAD:
         one, two = law(self.model, rows.cache, big), law(self.small, memory.cache, ~big)
         raw = jnp.where(big[:, None], one.logits, two.logits)
         bits = entropy.bits(raw)
-        keys = step_keys(stream(rows.key, TURN), rows.length)
+        # A token that is written anew is observed twice, by either writer once.
+        keys = step_keys(stream(rows.key, TURN), 2 * rows.length + big)
         switch = self.switch.observe(memory.switch, keys, bits, active)
         next_big = self.switch.large(switch)
         again = active & ~big & next_big & self.regenerate

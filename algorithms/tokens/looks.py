@@ -15,6 +15,7 @@ from jaxdecode import struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.cache import Cache, put, spread
 from jaxdecode.lanes import Lanes
+from jaxdecode.logits import noted
 from jaxdecode.rows import Rows
 from jaxdecode.sampling import argmax
 from jaxdecode.stop import StopRule
@@ -66,7 +67,12 @@ class Lookahead:
     ahead: int = struct.field(pytree_node=False)
 
     def __call__(
-        self, rows: Rows, cache: Cache, edited: Float[Array, "R V"], pause: Bool[Array, "R"]
+        self,
+        rows: Rows,
+        cache: Cache,
+        raw: Float[Array, "R V"],
+        edited: Float[Array, "R V"],
+        pause: Bool[Array, "R"],
     ) -> Look:
         """Continue the candidates of the rows that pause, whose roots `cache` holds."""
         count, (batch, vocab) = self.branch, edited.shape
@@ -74,7 +80,7 @@ class Lookahead:
         logp = jnp.take_along_axis(jax.nn.log_softmax(edited), candidate, axis=1)
         usable = jnp.isfinite(value) & pause[:, None]
         token = candidate.reshape(-1)
-        text, length, edits = spread((rows.tokens, rows.length, rows.transform), count)
+        text, length, edits, said = spread((rows.tokens, rows.length, rows.transform, raw), count)
         text = jnp.pad(text, ((0, 0), (0, self.ahead + 1)))
         text = put(text, length[:, None], token[:, None])
         here = _Ahead(
@@ -83,7 +89,7 @@ class Lookahead:
             token=token,
             text=text,
             length=length + 1,
-            edits=self.generator.transform.observe(edits, token, usable.reshape(-1)),
+            edits=noted(self.generator.transform, edits, said, token, usable.reshape(-1)),
             done=self._ended(text, length + 1) | ~usable.reshape(-1),
             total=logp.reshape(-1),
             count=jnp.zeros((batch * count,), jnp.int32),
@@ -119,8 +125,8 @@ class Lookahead:
         logits, lanes = here.lanes.run(
             self.generator.model, here.token.reshape(shape), going.reshape(shape)
         )
-        raw = logits[:, :, 0]
-        edited = self.generator.transform.apply(here.edits, raw.reshape(-1, vocab))
+        raw = logits[:, :, 0].reshape(-1, vocab)
+        edited = self.generator.transform.apply(here.edits, raw)
         token = argmax(edited)
         gain = jnp.take_along_axis(jax.nn.log_softmax(edited), token[:, None], axis=1)[:, 0]
         text = put(
@@ -133,9 +139,9 @@ class Lookahead:
             token=token,
             text=text,
             length=length,
-            edits=self.generator.transform.observe(here.edits, token, going),
+            edits=noted(self.generator.transform, here.edits, raw, token, going),
             done=here.done | self._ended(text, length),
             total=here.total + jnp.where(going, jnp.where(token < 0, jnp.nan, gain), 0.0),
             count=here.count + going,
-            first=jnp.where(here.step == 0, raw, here.first),
+            first=jnp.where(here.step == 0, logits[:, :, 0], here.first),
         )

@@ -34,6 +34,7 @@ from jaxdecode.draft import Draft, Shape, Spent, Verdict, at
 from jaxdecode.emission import emit
 from jaxdecode.judge import stream
 from jaxdecode.lm import LanguageModel, ModelOutput, extend, prefill
+from jaxdecode.logits import noted
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -224,7 +225,9 @@ class LUD:
             token = self.generator.sampler(step_keys(rows.key, rows.length + place), edited)
             law = jax.nn.softmax(edited)
             sure = jnp.take_along_axis(law, jnp.maximum(token, 0)[:, None], axis=1)[:, 0]
-            keys = step_keys(stream(rows.key, ACCEPT), rows.length + place)
+            # A place may come up in several passes, each of which asks anew.
+            ask = rows.length * self.longest + place
+            keys = step_keys(stream(rows.key, ACCEPT), ask)
             sure = self.accept(keys, sure) & (token >= 0)
             if place:
                 going &= sure & ~self.stutter(before, token)
@@ -232,7 +235,8 @@ class LUD:
             elif not self.first_free:
                 going &= sure
             accepted = going | (place == 0)
-            state = self.generator.transform.observe(state, jnp.maximum(token, 0), accepted)
+            spoken = jnp.maximum(token, 0)
+            state = noted(self.generator.transform, state, logits[:, place], spoken, accepted)
             said.append(token)
             before = token
         return jnp.stack(said, axis=1), count

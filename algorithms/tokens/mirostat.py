@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.logits.filters import keep
+from jaxdecode.logits.masking import keep
 from jaxdecode.logits.threshold import rank_threshold
 from jaxdecode.logits.transform import check_number
 from jaxdecode.paper import Paper

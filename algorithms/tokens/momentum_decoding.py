@@ -7,9 +7,10 @@ the circuit that v would close: the length, at most M, of the longest n-gram end
 the text already; 0 for a token that is new. f is the resistance. p is the probability over the
 whole vocabulary, not its logarithm. Source: Lan et al. 2022, arXiv 2212.02175.
 
-The published program ends with the table of an ablation in place; `PUBLISHED` is the one of the
-day of the paper. Its step is deterministic, so that the edited law is certain of one token: any
-sampler draws it, and a verifier asks for it at every node of a draft.
+The published program ends with the table of an ablation in place; `PUBLISHED` is the one that it
+had on the day of the paper, whose own table is not at hand. The step is deterministic, so that the
+edited law is certain of one token: any sampler draws it, and a verifier asks for it at every node
+of a draft.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Momentum:
         k: int = 5,
         ignored: Sequence[int] = (),
     ) -> Momentum:
-        """With the numbers published."""
+        """With the numbers of the published program."""
         table = np.minimum(np.asarray(resistance, np.float64), MOST)
         if table.ndim != 1 or len(table) < 2 or table[0] != 0 or not (np.diff(table) >= 0).all():
             raise ValueError(

@@ -39,7 +39,7 @@ class Threshold:
     """A threshold and how it was found.
 
     Attributes:
-      value: h, in nats.
+      value: h, in nats; 0 where it would be less, as of a model that is always more likely wrong.
       weight, bias: w and c.
       cut: t.
       first: share of the tokens that were the model's first choice.
@@ -155,6 +155,6 @@ def learn(
     p = 1 / (1 + np.exp(-(bias + weight * x[held])))
     accuracy = [np.mean((p >= cut) == y[held]) for cut in CUTS]
     cut = float(CUTS[int(np.argmax(accuracy))])
-    value = at(cut, weight, bias)
+    value = max(at(cut, weight, bias), 0.0)
     share: dict[str, Any] = {"first": float(y.mean()), "above": float(np.mean(x >= value))}
     return Threshold(value, weight, bias, cut, **share, tokens=len(x), model=model)

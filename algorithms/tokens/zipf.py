@@ -5,7 +5,8 @@
 The theory behind Mirostat (Basu et al. 2021, arXiv 2007.14966): the cross-entropy of a
 truncated law to the whole grows like log k in top-k, near a straight line in the p of top-p,
 so that no fixed k or p holds the surprise of texts whose laws differ. All in bits, in float64 on
-the host; `*_bound` are the paper's closed forms, beside the exact sums that they approximate.
+the host; `*_closed` are the closed forms of the published program, beside the exact sums that
+they approximate and do not bound.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ __all__ = [
     "rank_at",
     "surprise",
     "tempered_cross_entropy",
-    "top_k_bound",
+    "top_k_closed",
     "top_k_cross_entropy",
-    "top_p_bound",
+    "top_p_closed",
     "top_p_cross_entropy",
     "weights",
 ]
@@ -106,8 +107,8 @@ def tempered_cross_entropy(temperature: float, vocab: int, s: float) -> float:
     return cross_entropy(weights(vocab, s / temperature), vocab, s)
 
 
-def top_k_bound(k: float, vocab: int, s: float) -> float:
-    """The paper's closed form for top-k, s > 1."""
+def top_k_closed(k: float, vocab: int, s: float) -> float:
+    """The closed form for top-k, s > 1: above the exact value at small k, below it at large k."""
     e = s - 1
     if e <= 0:
         raise ValueError(f"s={s}: the closed form needs an exponent above 1")
@@ -118,8 +119,8 @@ def top_k_bound(k: float, vocab: int, s: float) -> float:
     return e / c * (b1 - inner) + math.log2(harmonic(vocab, s))
 
 
-def top_p_bound(p: float, vocab: int, s: float) -> float:
-    """The paper's closed form for top-p: near a line, and above the exact value. It takes s near
-    1 and p away from 1."""
+def top_p_closed(p: float, vocab: int, s: float) -> float:
+    """The closed form for top-p: near a line, and above the exact value. It takes s near 1 and p
+    away from 1."""
     e, total = s - 1, harmonic(vocab, s)
     return s * (p * total + e * (p * total) ** 2) / (2 * math.log(2)) + math.log2(total)

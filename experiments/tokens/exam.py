@@ -47,6 +47,8 @@ class Exam:
       task: asks.
       grade: (example, what was written) -> 1 for right.
       count: questions.
+      instruction: what models that take chats are told behind each question, of how to answer;
+        "" for nothing.
     """
 
     codec: Codec
@@ -56,6 +58,7 @@ class Exam:
     count: int
     batch: int
     seed: int
+    instruction: str = ""
 
     @cached_property
     def questions(self) -> list[Example]:
@@ -67,9 +70,9 @@ class Exam:
         return sorted(list(found.values())[: self.count], key=lambda e: (len(e.prompt), e.prompt))
 
     def tokens(self, example: Example) -> list[int]:
-        """A question as the model expects it, with an instruction where it takes chats."""
+        """A question as the model expects it, with the instruction where it takes chats."""
         if self.codec.strict is None and self.codec.text.template is not None:
-            text = f"{example.prompt}\n\n{INSTRUCTION}"
+            text = example.prompt + (f"\n\n{self.instruction}" if self.instruction else "")
             return self.codec.prompt([{"role": "user", "content": text}])
         return self.codec.prompt(example.prompt)
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode import struct
+from jaxdecode import entropy, struct
 from jaxdecode.logits.masking import keep
 from jaxdecode.logits.threshold import mass_threshold, rank_threshold
 from jaxdecode.logits.transform import check_number, no_state, unchanged
@@ -23,12 +23,6 @@ def relative(logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
     """Probabilities divided by the row's largest."""
     top = jnp.max(logits, axis=1, keepdims=True)
     return jnp.exp(logits - jnp.where(jnp.isneginf(top), 0.0, top))
-
-
-def entropy(logprob: Float[Array, "R V"]) -> Float[Array, "R 1"]:
-    """Entropy of every row in nats; a token of probability zero adds nothing."""
-    terms = jnp.exp(logprob) * logprob
-    return -jnp.sum(jnp.where(jnp.isneginf(logprob), 0.0, terms), axis=1, keepdims=True)
 
 
 def best(logits: Float[Array, "R V"]) -> Bool[Array, "R V"]:
@@ -137,7 +131,7 @@ class Typical:
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         logprob = jax.nn.log_softmax(logits, axis=1)
-        distance = jnp.abs(logprob + entropy(logprob))
+        distance = jnp.abs(logprob + entropy.of(logprob)[:, None])
         kept = mass_threshold(-distance, relative(logits), self.mass)
         return keep(kept | (jnp.asarray(self.mass) >= 1.0), logits)
 
@@ -178,6 +172,6 @@ class Eta:
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         logprob = jax.nn.log_softmax(logits, axis=1)
-        adapted = jnp.sqrt(self.epsilon) * jnp.exp(-entropy(logprob))
+        adapted = jnp.sqrt(self.epsilon) * jnp.exp(-entropy.of(logprob)[:, None])
         cut = jnp.minimum(self.epsilon, adapted)
         return keep((jnp.exp(logprob) >= cut) | best(logits), logits)

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdecode import struct
-from jaxdecode.logits.filters import entropy, keep
+from jaxdecode import entropy, struct
+from jaxdecode.logits.masking import keep
 from jaxdecode.logits.transform import (
     Identity,
     LogitsTransform,
@@ -127,7 +127,7 @@ class DynamicTemperature:
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         count = jnp.sum(~jnp.isneginf(logits), axis=1, keepdims=True)
         most = jnp.log(jnp.maximum(count, 2).astype(jnp.float32))
-        share = jnp.clip(entropy(jax.nn.log_softmax(logits, axis=1)) / most, 0.0, 1.0)
+        share = jnp.clip(entropy.nats(logits)[:, None] / most, 0.0, 1.0)
         bent = self.low + (self.high - self.low) * jnp.power(share, self.exponent)
         return jnp.where(count > 1, logits / bent, logits)
 

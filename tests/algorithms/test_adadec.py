@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.tokens.adadec import AdaDec
+from algorithms.tokens.mirostat import Mirostat
 from algorithms.tokens.triggers import Always, Chance, Uncertain
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
@@ -118,6 +120,29 @@ def test_the_cache_is_that_of_a_fresh_prefill() -> None:
             for mine, other in ((rows.cache.k[0, row], fresh.k[0, 0]),):
                 np.testing.assert_allclose(mine[..., :held], other[..., :held], 1e-6)
             np.testing.assert_array_equal(rows.cache.position[row, :held], fresh.position[0, :held])
+
+
+def controlled(prompt, text) -> np.ndarray:
+    """Mirostat's law after a text, for a target of 1.2 bits; 1e-30 for what it excludes."""
+    mu = 2 * 1.2
+    for place in range(len(prompt), len(text)):
+        mu -= -np.log2(LAW(text[:place])[text[place]]) - 1.2
+    p = LAW(text)
+    within = -np.log2(p) <= mu
+    kept = within if within.any() else np.arange(len(p)) == p.argmax()
+    return np.where(kept, p / p[kept].sum(), 1e-30)
+
+
+def test_an_edit_that_hears_how_probable_tokens_were_goes_along() -> None:
+    looking = AdaDec(replace(GREEDY, transform=Mirostat(1.2)), Always(), 3, 4)
+    found, moved = run(looking), 0
+    for row, prompt in enumerate(PROMPTS):
+        law = partial(controlled, prompt)
+        how = {"pauses": lambda *_: True, "branch": 3, "ahead": 4}
+        tokens, _, _ = naive.decode(law, prompt, LENGTH, [EOS], **how)
+        assert found.tokens[row, : found.length[row]].tolist() == tokens
+        moved += tokens != naive.decode(LAW, prompt, LENGTH, [EOS], **how)[0]
+    assert moved >= 1
 
 
 def test_it_edits_and_selects_as_a_generator_does() -> None:

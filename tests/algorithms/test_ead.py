@@ -176,6 +176,20 @@ def test_switches_are_what_they_say() -> None:
         assert found == expected
 
 
+def test_a_token_written_anew_tosses_two_coins() -> None:
+    """The toss that calls the large model is not the one that lets it go, by which it would
+    write a share of `enter` = 0.3 and never stay."""
+    endless = Generator(LARGE, Identity(), Greedy(), Stop.of(()), LENGTH)
+    prompt = Prompt.of([[2, 1]] * 64, ids=range(64), width=4)
+    found = run(EAD(endless, SMALL, Coin(0.3, 0.3), regenerate=True, stride=4), prompt)
+    large, share = np.zeros(64), []
+    for _ in range(LENGTH):  # a small model's token, and then a large one's, is tossed for
+        large = large + (1 - large) * 0.3
+        share.append(large.mean())
+        large = large * 0.7
+    assert abs(found.trace.large.mean() - np.mean(share)) < 0.06
+
+
 def fold(step, key):
     return jax.random.fold_in(key, step)
 

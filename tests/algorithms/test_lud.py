@@ -15,6 +15,7 @@ from algorithms.speculative.verifiers.match import Match
 from algorithms.tokens.acceptance import ByChance, Confident
 from algorithms.tokens.lexical_units import Loss, Placing, packed, units
 from algorithms.tokens.lud import LUD
+from algorithms.tokens.mirostat import Mirostat
 from algorithms.tokens.stutter import Extends, Nothing, Same
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
@@ -23,7 +24,7 @@ from jaxdecode.logits import Identity, RepetitionPenalty
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Status
-from jaxdecode.sampling import Greedy
+from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM, next_probs, sequence_logprob
@@ -151,14 +152,26 @@ def test_it_does_what_the_reference_does(longest, first_free) -> None:
     assert several >= 10
 
 
+def test_chance_is_asked_anew_in_every_pass() -> None:
+    """By rate r spans of n tokens and more, the first of which has to be accepted too, come with
+    r^n; a toss that ended a span does not decide on the next one."""
+    endless, rate = Generator(MODEL, Identity(), Greedy(), Stop.of(()), 24), 0.7
+    prompt = Prompt.of([[2, 1]] * 64, ids=range(64), width=4)
+    found = run(LUD(endless, PAD, 4, ByChance(rate), Nothing(), rescored=False), prompt)
+    spans = found.usage.histogram.sum(axis=0) / found.usage.histogram.sum()
+    wanted = [1 - rate**2, rate**2 - rate**3, rate**3 - rate**4, rate**4]
+    np.testing.assert_allclose(spans, wanted, atol=0.06)
+
+
 def test_beyond_one_or_a_token_a_pass_it_is_plain_decoding() -> None:
     """Also under a law that remembers; the first token of a pass always is."""
-    edited = Generator(MODEL, RepetitionPenalty(1.4, 6), Greedy(), Stop.of(EOS), LENGTH)
-    expected = run(Autoregressive(edited))
-    for decoder in (LUD(edited, PAD, 4, Confident(1.5)), LUD(edited, PAD, 1, Confident(0.0))):
-        found = run(decoder)
-        np.testing.assert_array_equal(found.tokens, expected.tokens)
-        np.testing.assert_allclose(found.logprob, expected.logprob, 1e-4, 1e-4)
+    for edit, sampler in ((RepetitionPenalty(1.4, 6), Greedy()), (Mirostat(1.5), Categorical())):
+        edited = Generator(MODEL, edit, sampler, Stop.of(EOS), LENGTH)
+        expected = run(Autoregressive(edited))
+        for decoder in (LUD(edited, PAD, 4, Confident(1.5)), LUD(edited, PAD, 1, Confident(0.0))):
+            found = run(decoder)
+            np.testing.assert_array_equal(found.tokens, expected.tokens)
+            np.testing.assert_allclose(found.logprob, expected.logprob, 1e-4, 1e-4)
 
 
 def test_where_placeholders_know_what_comes_it_is_said_four_at_a_time() -> None:

@@ -271,7 +271,7 @@ def test_zipf_tables() -> None:
     by_p = [zipf.top_p_cross_entropy(p, vocab, s) for p in shares]
     np.testing.assert_allclose(by_p, [2.8474, 3.8698, 5.0644, 6.5563, 8.3132, 9.3266], atol=1e-4)
     np.testing.assert_allclose(
-        [zipf.top_p_bound(p, vocab, s) for p in (0.1, 0.5, 0.9)], [3.4595, 6.7302, 11.3160], 1e-4
+        [zipf.top_p_closed(p, vocab, s) for p in (0.1, 0.5, 0.9)], [3.4595, 6.7302, 11.3160], 1e-4
     )
     heat = [zipf.tempered_cross_entropy(t, vocab, s) for t in (0.5, 0.7, 1, 1.3)]
     np.testing.assert_allclose(heat, [3.5225, 4.8282, 9.3266, 13.4970], 1e-4)
@@ -279,9 +279,10 @@ def test_zipf_tables() -> None:
         p = np.linspace(0.1, 1, 10)
         y = np.array([zipf.top_p_cross_entropy(x, vocab, exponent_) for x in p])
         assert abs(np.corrcoef(p, y)[0, 1] ** 2 - fit) < 0.01
-    # The closed form for top-k is within a tenth of a bit from k = 10 on.
-    bound = [zipf.top_k_bound(k, vocab, s) for k in (10, 100, 1000, vocab)]
-    np.testing.assert_allclose(bound, by_k[1:], atol=0.1)
+    # The closed form for top-k is within a tenth of a bit from k = 10 on, and on both sides.
+    near = [zipf.top_k_closed(k, vocab, s) for k in (10, 100, 1000, vocab)]
+    np.testing.assert_allclose(near, by_k[1:], atol=0.1)
+    assert near[0] > by_k[1] and near[1] < by_k[2]
     kept_ = [sum(zipf.surprise(i, vocab, s) <= mu for i in range(1, 101)) for mu in (4, 6, 8, 10)]
     assert kept_ == [2, 7, 25, 90]
 
@@ -294,7 +295,7 @@ def test_zipf_tables() -> None:
         (lambda: zipf.top_k_cross_entropy(11, 10, 1.1), "k=11"),
         (lambda: zipf.nucleus(0.0, 10, 1.1), "p=0.0"),
         (lambda: zipf.surprise(0, 10, 1.1), "rank=0"),
-        (lambda: zipf.top_k_bound(3, 10, 1.0), "s=1.0"),
+        (lambda: zipf.top_k_closed(3, 10, 1.0), "s=1.0"),
         (lambda: zipf.tempered_cross_entropy(0.0, 10, 1.0), "temperature=0.0"),
     ],
 )

@@ -9,6 +9,7 @@ from flax import nnx
 
 from algorithms.tokens import threshold
 from algorithms.tokens.threshold import Threshold, at, learn, logistic
+from algorithms.tokens.triggers import Uncertain
 from jaxdecode import entropy
 from jaxdecode.testing.enumerable import EnumerableLM, next_probs
 from models.presets import small
@@ -35,6 +36,16 @@ def test_a_known_law_is_found_again() -> None:
     np.testing.assert_allclose(found.value, 1.0, atol=0.06)
     assert found.balanced < 0.5 < found.value  # the tempting cut at 1/2 pauses far more often
     assert np.mean(h >= found.balanced) > 3 * found.above
+
+
+def test_a_model_that_is_always_more_likely_wrong_always_pauses() -> None:
+    """No entropy is negative, and no trigger takes such a threshold."""
+    rng = np.random.default_rng(0)
+    entropies = rng.exponential(0.5, 20_000)
+    first = rng.random(len(entropies)) < 1 / (1 + np.exp(0.3 + entropies))
+    found = learn(entropies, first)
+    assert at(found.cut, found.weight, found.bias) < 0
+    assert found.value == 0 and found.above == 1 and Uncertain(found.value).threshold == 0
 
 
 def test_the_curve_is_the_maximum_of_likelihood() -> None:

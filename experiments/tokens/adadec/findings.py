@@ -14,6 +14,7 @@ from experiments.harness.statistics import paired
 from experiments.tokens.adadec.measures import NEAR, Row, about, calibration, per_token
 
 PAUSED = (0.03, 0.12)  # of all tokens; published are 5 to 11 %, 7.15 on average
+HALF = 0.1  # from 1/2, that count as half
 LEAST = -1.0  # points that may be lost to a beam search and count as no worse
 
 
@@ -109,13 +110,17 @@ def claims(found: list[Findings]) -> list[Claim]:
         )
         n, k = one.near["near"], one.near["first"]
         low, high = (float(x) for x in interval(k, n))
+        away = (max(low - 0.5, 0.5 - high, 0.0), max(high - 0.5, 0.5 - low))
         stated.append(
             Claim(
-                f"{task}: at the learned threshold the first choice is as likely wrong as right",
+                f"{task}: at the learned threshold the first choice is as likely wrong as right, "
+                f"to {100 * HALF:g} points",
                 "P(first) crosses 1/2 at the threshold (published logs)",
                 f"{100 * k / max(n, 1):.0f} % of {n} tokens within {NEAR} nats of "
                 f"{one.threshold.value:.2f} ({100 * low:.0f}..{100 * high:.0f})",
-                low <= 0.5 <= high,
+                away[1] <= HALF,
+                away,
+                HALF,
             )
         )
         stated.append(

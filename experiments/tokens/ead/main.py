@@ -17,8 +17,9 @@ To expect: failing claims. In 192 questions of one to three operations the small
 11 %, the large one in 77 %, and switching by entropy lies 27 points and more below the line between
 them, 9 below the coin: in a solution the hard token is one digit, which as published the model that
 finds it hard still writes, and the large one comes for the easy ones behind it. Where it writes
-such tokens anew (an open point; a window of one) 67 % are right with 41 % of the tokens, and all
-its score with half of them. Short runs save no FLOPs: both models read nearly everything.
+such tokens anew (ours, tried after that: an open point, and a window of one) 67 % are right with
+41 % of the tokens, and all its score with half of them. Short runs save no FLOPs: both models read
+nearly everything.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def study(setting: Setting) -> Report:
         routed,
         chosen,
         strip,
+        tried,
         anew,
     )
     if config.out is not None:

@@ -14,7 +14,7 @@ from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Switch
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Source, open_model
 from experiments.tasks.task import Split
-from experiments.tokens.exam import Exam, arithmetic_or
+from experiments.tokens.exam import INSTRUCTION, Exam, arithmetic_or
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.plain import Autoregressive
@@ -37,7 +37,8 @@ class Config:
       max_tokens: of an answer.
       thresholds: in bits, falling: the large model's share rises.
       windows: tokens that the entropy is averaged over, and tokens between changes; the first
-        pair is judged, the others are shown.
+        pair is judged, the others are shown. The published number between changes is not at
+        hand; answers here are short, so that 1 is judged, by which no model has to stay.
       routed: tokens by whose mean entropy a question is routed once and for all.
     """
 
@@ -86,7 +87,7 @@ class Setting:
             return float(task.extract(text) == example.meta["answer"])
 
         codec, batch = self.large.codec, min(config.batch, count)
-        return Exam(codec, task, grade, split, count, batch, config.seed)
+        return Exam(codec, task, grade, split, count, batch, config.seed, INSTRUCTION)
 
     @cached_property
     def exams(self) -> dict[Split, Exam]:
@@ -148,8 +149,7 @@ class Setting:
         return self.turns(Coin(enter, leave), split)
 
     def strip(self, threshold: float, window: tuple[int, int]) -> Row:
-        """An answer token by token: texts, entropies, who wrote; of the questions of the first
-        batch the one in which most changes."""
+        """An answer token by token: texts, entropies, who wrote; the one in which most changes."""
         exam = self.exams["test"]
         decoder = EAD(
             self.generator(self.large, exam), self.small.model, RollingEntropy(threshold, *window)

@@ -74,12 +74,20 @@ def claims(found: Findings) -> list[Claim]:
     """The paper's claims, by rules fixed before measuring."""
     own, other, config = "momentum", "contrastive search", found.config
 
-    def compared(claim: str, paper: str, one: str, two: str, name: str, least: float) -> Claim:
+    def compared(
+        claim: str,
+        paper: str,
+        one: str,
+        two: str,
+        name: str,
+        least: float,
+        headline: bool = False,
+    ) -> Claim:
         """The interval of a difference over contexts lies above `least`."""
         gap = found.gap(one, two, name)
         values = f"{found.mean(one, name):.3f} against {found.mean(two, name):.3f}"
         measured = f"{values}: {shown(gap, '+.3f')}"
-        return Claim(claim, paper, measured, gap[1] > least, gap[1:], least)
+        return Claim(claim, paper, measured, gap[1] > least, gap[1:], least, headline=headline)
 
     twice = interval(found.values(own, "rep-4"))
     passes = {name: found.rows[name]["passes"] for name in ("greedy", own, other)}
@@ -109,6 +117,7 @@ def claims(found: Findings) -> list[Claim]:
             other,
             "diversity",
             0.0,
+            headline=True,
         ),
         Claim(
             "hardly a 4-gram is repeated (at most 0.02 %)",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from algorithms.tokens.threshold import Threshold
-from experiments.tasks.task import split_of
+from experiments.tasks.task import Example, split_of
 from experiments.tokens.adadec import findings as looks
 from experiments.tokens.adadec import measures
 from experiments.tokens.adadec.main import PRESETS as LOOKING
@@ -20,6 +22,7 @@ from experiments.tokens.exact_extract import findings as parts
 from experiments.tokens.exact_extract.main import PRESETS as EXTRACTING
 from experiments.tokens.exact_extract.setting import Config as Extracting
 from experiments.tokens.exact_extract.setting import own_world
+from experiments.tokens.exam import Exam
 from experiments.tokens.lud import findings as spans
 from experiments.tokens.lud.main import PRESETS as SPANNING
 from experiments.tokens.lud.measures import common
@@ -77,6 +80,22 @@ def test_passages_are_found_in_prompts() -> None:
         assert world.source.decode(tokens) == item.passage
 
 
+def test_a_chat_is_told_how_to_answer_by_its_task_alone() -> None:
+    """Programs do not end with a number; and a model without chats is told nothing."""
+    heard: list = []
+    codec: Any = SimpleNamespace(
+        strict=None, text=SimpleNamespace(template="a chat's"), prompt=heard.append
+    )
+    programs = Exam(codec, facts.Facts(), lambda *_: 0.0, "test", 1, 1, 0)
+    example = Example("def f():\n", "    return 1", {})
+    for exam in (programs, replace(programs, instruction="Write.")):
+        exam.tokens(example)
+    assert [chat[0]["content"] for chat in heard] == ["def f():\n", "def f():\n\n\nWrite."]
+    codec.text.template = None
+    exam.tokens(example)
+    assert heard[-1] == example.prompt
+
+
 def turn(right: float, of_large: float, flops: float = 0.5) -> dict:
     return {
         "right": share(right), "share": of_large, "flops": np.full(N, flops), "changes": 2.0,
@@ -89,17 +108,35 @@ def test_claims_on_turns_hold_and_fail() -> None:
     large = {"right": share(0.8), "flops": np.ones(N)}
     small = {"right": share(0.2), "flops": np.full(N, 0.1)}
 
-    def found(right: float, chance: float) -> turns.Findings:
-        curve = [turn(right, 0.2, 0.3), turn(0.8, 0.6)]
-        others = [turn(chance, 0.2), turn(0.5, 0.6)]
+    def found(right: float, chance: float, share: float = 0.2, before: float = 0.8):
+        curve, tried = (
+            [turn(right, share, 0.3), turn(0.8, 0.6)],
+            [turn(before, 0.2), turn(0.8, 0.6)],
+        )
+        others = [turn(chance, share), turn(0.5, 0.6)]
         strip = {"texts": ["a"], "bits": [0.1], "large": [False]}
-        return turns.Findings(config, 0.1, large, small, {(5, 1): curve}, others, others, 0, strip)
+        curves = {(5, 1): curve}
+        return turns.Findings(
+            config, 0.1, large, small, curves, others, others, 0, strip, tried, others
+        )
 
-    assert verdicts(turns.claims(found(0.8, 0.4))) == [True] * 5
+    good = turns.claims(found(0.8, 0.4))
+    assert verdicts(good) == [True] * 6
+    ours = [claim for claim in good if claim.claim.startswith("ours")]
+    assert ours == [good[4]] and ours[0].paper.startswith("not measured")
+    assert not any(claim.headline for claim in good[1:])  # the first one stands for the paper
     assert verdicts(turns.claims(found(0.25, 0.25)))[:4] == [False, False, False, False]
+    # What saves enough on validation questions alone does not count,
+    assert verdicts(turns.claims(found(0.8, 0.4, share=0.6)))[:2] == [False, False]
+    # nor does the threshold that is the best on test questions only.
+    assert found(0.8, 0.4, before=0.3).thrifty(0.3) == 1
+    assert found(0.8, 0.4).thrifty(0.3) == 0 and found(0.8, 0.4).thrifty(0.9) is None
+    # Of equal scores, the one that took more of the large model is the worse.
+    dear = replace(found(0.6, 0.6), chance=[turn(0.6, 0.3), turn(0.5, 0.6)])
+    assert turns.claims(dear)[3].holds and not turns.claims(found(0.6, 0.6))[3].holds
     rows = [turn(0.4, 0.2), turn(0.6, 0.3), turn(0.8, 0.95)]
     assert turns.choose(rows, small, large) == 1
-    assert len(found(0.8, 0.4).table()) == 8
+    assert len(found(0.8, 0.4).table()) == 10
 
 
 def test_claims_on_looks_hold_and_fail() -> None:
@@ -129,6 +166,8 @@ def test_claims_on_looks_hold_and_fail() -> None:
     assert verdicts(looks.claims([found(0.5)]))[:3] == [False] * 3
     off = replace(learned, value=0.1)
     assert not verdicts(looks.claims([found(0.7, off)]))[4]
+    none = replace(learned, value=50.0)  # where no token is, nothing is shown
+    assert looks.claims([found(0.7, none)])[4].verdict == "not resolved"
 
 
 def test_claims_on_spans_hold_and_fail() -> None:
@@ -160,6 +199,8 @@ def test_claims_on_spans_hold_and_fail() -> None:
     bad = [found("text", 11, 1.0, None), found("code", 11, 1.0, 0.5)]
     held = verdicts(spans.claims(bad))
     assert not held[0] and not held[4] and not held[8]
+    good[0].others["accepted at random"] = row(6, 2.0)  # faster: no control of the same speed
+    assert spans.claims(good)[2].verdict == "not measurable here"
     assert good[0].chosen == 0 and len(good[0].table()) == 2 + 4 + 3
 
 
