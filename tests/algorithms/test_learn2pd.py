@@ -91,6 +91,22 @@ def test_equals_the_loop(mode) -> None:
     assert (cuts > 0) == (mode != "whole")
 
 
+def test_what_was_decided_behind_a_cut_is_padding() -> None:
+    """A pass decides places behind the end that it cuts at; to the filter they are nothing, as
+    the loop has it, whatever the denoiser would say there."""
+    keen = jax.tree.map(lambda x: 6 * x, Filter.random(24, BLOCK))
+    prompts = [[3, 4, 3], [2, 1, 1], [4, 4, 0], [1], [0, 2], [4]]
+    rows = run(learn2pd(DENOISER, keen, ENDS, NEW, 0.5), Prompt.of(prompts, width=8))
+    behind = rows.speculation.fill & (rows.speculation.decided >= 0) & ~rows.speculation.done
+    assert behind[:3].any(axis=1).all()
+    for row, prompt in enumerate(prompts):
+        accepts = by_filter(keen, 0.5)
+        want = unmasking.learned(double, prompt, MASK, NEW, BLOCK, accepts, [3])
+        length = int(rows.length[row])
+        assert rows.tokens[row, :length].tolist() == want.tokens[:length]
+        assert int(rows.usage.target_passes[row]) == len(want.limits)
+
+
 def test_a_filter_that_looks_at_one_place_is_a_threshold() -> None:
     choosers = Learned(Filter.threshold(BLOCK, 0.7), 0.5), Threshold(0.7)
     ones = [run(unmasker(OneOf(which, choosers)), PROMPT) for which in range(2)]
