@@ -226,6 +226,11 @@ def test_sizes_and_padding() -> None:
     assert Filter.random(0, 32, depth=4).parameters == 2 * 2112
 
 
+def loss_by_place(filter: Filter, lesson: Lesson) -> Any:
+    z = filter(lesson.confidence)
+    return jnp.mean(jnp.logaddexp(0, z) - z * lesson.label, axis=0)
+
+
 def test_training_on_a_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random((400, 8)).astype(np.float32)
@@ -234,11 +239,18 @@ def test_training_on_a_threshold() -> None:
     np.testing.assert_allclose(loss(zero, lesson), np.log(2), 1e-5)
     seen, held = lesson.of_prompts(range(30)), lesson.of_prompts(range(30, 40))
     assert len(seen.label) == 300 and len(held.label) == 100
-    filter, losses = train(Filter.random(1, 8), seen, steps=5000)
-    # Confidences that tell nothing of each other are the hardest lesson for so few units.
-    assert losses[-1] < 0.25 < losses[0]
+    filter, losses = train(Filter.random(2, 8), seen, steps=5000)
+    assert losses[-1] < 0.15 < losses[0]
     judged = quality(filter, held, 0.9)
-    assert judged.false < 0.03 and judged.recall > 0.3
+    assert judged.false < 0.02 and judged.recall > 0.5
+    # Eight confidences that tell nothing of each other need a unit each. Where a start loses
+    # some for good, as many places stay at what is known without looking: H(0.2) = 0.5 nats.
+    lame, losses = train(Filter.random(1, 8), seen, steps=5000)
+    (weight, bias), _ = lame.layers
+    dead = int((jax.nn.relu(seen.confidence @ weight.T + bias).max(axis=0) == 0).sum())
+    per_place = np.asarray(loss_by_place(lame, seen))
+    assert dead > 0 and (per_place > 0.4).sum() == dead
+    assert losses[-1] == pytest.approx(per_place.mean(), abs=5e-3)
     with pytest.raises(ValueError, match="the filter learns from"):
         train(Filter.random(1, 4), seen)
 
