@@ -191,6 +191,8 @@ class EndsLast:
 class InTurn:
     """Another chooser that is shown the first sub-block with an open place and none behind it.
 
+    Steps are counted in the block and not in the sub-block: choosers that count them are refused.
+
     Attributes:
       size: static, places of a sub-block.
     """
@@ -201,6 +203,12 @@ class InTurn:
     def __post_init__(self):
         if self.size < 1:
             raise ValueError(f"size={self.size}: at least one place")
+        parts = self.chooser, getattr(self.chooser, "schedule", None)
+        if any(hasattr(part, "steps") for part in parts):
+            raise ValueError(
+                f"chooser={self.chooser}: it goes by the steps of its block, and those of a "
+                "sub-block are others; use Top(Fixed(k)), or a rule that looks at guesses alone"
+            )
 
     def init(self, rows: int, block: int) -> Any:
         return self.chooser.init(rows, block)
