@@ -3,9 +3,10 @@
 The reference is the denoiser's own decoding, one place a pass. In every pass all open places
 whose guess is the reference's are decided at once; where a block's guesses are those of the pass
 before and something is open, the oracle is stuck and the reference is written into the block. The
-text is the reference, and the number of passes is what no rule that decides right guesses alone
-can beat. What it met on the way, guesses that were right and guesses that were not, is what a
-filter is trained on.
+text is the reference, and the number of passes is what a filter is measured by: of all rules that
+decide right guesses alone it takes most in every pass, which is rarely but possibly not the fewest
+passes, since what is decided moves the guesses to come. What it met on the way, guesses that were
+right and guesses that were not, is what a filter is trained on.
 """
 
 from __future__ import annotations
