@@ -69,14 +69,15 @@ class Oracle:
         right = guess == wanted
         stuck = (sight.step > 0) & jnp.all(guess == state.before, axis=1)
         accept = sight.open & (right | stuck[:, None])
+        there = sight.open | sight.done  # what the filter will be shown, see `Learned`
         here = (jnp.arange(state.label.shape[1]) == state.count[:, None])[:, :, None]
 
         def noted(before: Array, now: Array) -> Array:
             return jnp.where(here, now[:, None], before)
 
         state = Records(
-            confidence=noted(state.confidence, sight.guess.confidence),
-            label=noted(state.label, right),
+            confidence=noted(state.confidence, jnp.where(there, sight.guess.confidence, 0.0)),
+            label=noted(state.label, right & there),
             open=noted(state.open, sight.open),
             count=state.count + 1,
             before=guess,

@@ -216,6 +216,26 @@ def test_labels_of_a_script() -> None:
     assert state.open[0, :3].sum(axis=1).tolist() == [4, 2, 1]
 
 
+def test_a_prompt_in_the_block_is_padding_to_the_oracle_as_to_the_filter() -> None:
+    """Blocks of a causal denoiser may begin with the end of a prompt, which is neither right nor
+    sure; what is decided is."""
+    chooser, key = Oracle(jnp.array([[7, 3]])), jax.random.split(jax.random.key(0), 1)
+    law = jnp.log(jnp.full((1, 4, 8), 1 / 8))
+    seen = Sight(
+        Guess(jnp.array([[7, 7, 7, 4]]), law),
+        open=jnp.array([[False, False, False, True]]),
+        done=jnp.array([[False, False, True, False]]),
+        place=jnp.array([-2]),
+        step=jnp.array([1]),
+        entered=jnp.array([2]),
+        key=key,
+        coin=key,
+    )
+    _, state = chooser(chooser.init(1, 4), seen)
+    np.testing.assert_allclose(state.confidence[0, 0], [0, 0, 1 / 8, 1 / 8], 1e-6)
+    assert state.label[0, 0].tolist() == [False, False, True, False]
+
+
 # The filter.
 
 
