@@ -28,8 +28,10 @@ quick: $(VENV)/.installed
 	  tests/test_architecture.py tests/test_examples.py tests/jaxdecode
 
 # The engines and the decoders again, with every optimisation of the compiler.
+ENGINES := autoregress speculate population arena unmask cache extend verify sampling refill
 optimized: $(VENV)/.installed
-	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal tests/jaxdecode tests/conformance/test_decoders.py
+	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal \
+	  $(ENGINES:%=tests/jaxdecode/test_%.py) tests/conformance/test_decoders.py
 
 # The real model is a wheel that holds one file; without it the demo shows the shipped models.
 demo: $(VENV)/.installed

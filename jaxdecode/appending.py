@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 
 from jaxdecode.cache import put
-from jaxdecode.logits import noted
-from jaxdecode.meter import measure
+from jaxdecode.logits import LogitsTransform, noted
+from jaxdecode.meter import Meter, measure
 from jaxdecode.result import Status
 from jaxdecode.rows import Rows
+from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Float, Int
 from jaxdecode.whole import on_whole_rows
 
-if TYPE_CHECKING:
-    from jaxdecode.autoregress import Generator
+
+class Ways(Protocol):
+    """How a token is taken note of; the fields are `Generator`'s."""
+
+    @property
+    def transform(self) -> LogitsTransform: ...
+
+    @property
+    def stop(self) -> StopRule: ...
+
+    @property
+    def meter(self) -> Meter:
+        """What is measured of the logits that tokens are counted under."""
+        ...
 
 
 def append(
-    generator: Generator,
+    generator: Ways,
     rows: Rows,
     active: Bool[Array, "R"],
     raw: Float[Array, "R V"],

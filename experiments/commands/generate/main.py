@@ -14,87 +14,14 @@ A response depends on the seed and on its prompt's id, never on the batch it was
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, get_type_hints
 
-import tyro
-
-from experiments.commands.rules import DRAFTS, GROUPS, Form, Name, Rules, helps
-
-
-@dataclass(frozen=True)
-class Options:
-    """Generate text from any model by any decoder."""
-
-    model: Annotated[str, tyro.conf.arg(metavar="NAME|PATH")]
-    """A zoo name, the folder of a published checkpoint, or a .gguf file."""
-    decoder: Annotated[tuple[Name, ...], tyro.conf.UseAppendAction] = ()
-    """How responses are found ("sample" if not given); several are raced."""
-    prompts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
-    """Prompts as they are."""
-    input: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Prompts from a file: one a line (.txt), or JSON lines (.jsonl)."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """JSON lines; without it, text on the terminal."""
-    rules: Rules = field(default_factory=Rules)
-    listed: Annotated[int, tyro.conf.arg(name="return", metavar="N")] = 1
-    """How many responses to give, the best first, where a method has several."""
-    stop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
-    """Texts that end a response, and are cut off."""
-    chat: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put plain prompts into the model's chat template, as the user's words."""
-    seed: int = 0
-    """Of every random draw."""
-    batch: int = 8
-    """Prompts decoded together."""
-    form: Form = "auto"
-    """The model's layers: scanned compiles at once, written (out) runs up to twice as fast."""
-    stream: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print one response as it is being written."""
-    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Share the prompts with the other processes of this job (JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what a cluster says of itself)."""
-
-
-def shown() -> type[Any]:
-    """The options as a command line shows them: those of decoding in groups."""
-    hints, said = get_type_hints(Rules, include_extras=True), dict(helps())
-    said["draft"] += f" Ways: {', '.join(DRAFTS)}."
-    defaults = {entry.name: entry.default for entry in dataclasses.fields(Rules)}
-    fields: list[tuple[str, Any, Any]] = []
-    for entry in dataclasses.fields(Options):
-        if entry.name != "rules":
-            kept = {} if entry.default is dataclasses.MISSING else {"default": entry.default}
-            hint = get_type_hints(Options, include_extras=True)[entry.name]
-            told = Annotated[hint, tyro.conf.arg(help=helps(Options)[entry.name])]
-            fields.append((entry.name, told, field(**kept)))
-    for group, names in GROUPS.items():
-        members = [
-            (name, Annotated[hints[name], tyro.conf.arg(help=said[name])], defaults[name])
-            for name in names
-        ]
-        made = dataclasses.make_dataclass(group, members, frozen=True)
-        fields.append((group, tyro.conf.OmitArgPrefixes[made], field(default_factory=made)))
-    return dataclasses.make_dataclass("generate", fields, frozen=True)
-
-
-def parsed(arguments: list[str] | None) -> Options:
-    """The options of a command line."""
-    given = vars(
-        tyro.cli(
-            shown(), prog="python -m experiments generate", description=__doc__, args=arguments
-        )
-    )
-    rules = {name: value for group in GROUPS for name, value in vars(given.pop(group)).items()}
-    return Options(**given, rules=Rules(**rules))
+from experiments.commands.generate.options import parsed
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    options = parsed(arguments)
+    options = parsed(arguments, __doc__ or "")
     # Deferred: help and a mistyped option should not wait for JAX.
     from experiments.commands.generate import running
     from experiments.harness.environment import keep_compiled

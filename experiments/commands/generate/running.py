@@ -7,7 +7,6 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 
@@ -15,6 +14,7 @@ from algorithms.sampling.autoregressive import Autoregressive
 from experiments.commands import decoders, opening
 from experiments.commands.generate import racing
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
+from experiments.commands.generate.options import Options
 from experiments.commands.rules import USES, Name, Rules
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
@@ -27,9 +27,6 @@ from jaxdecode.distributed import initialize
 from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream
-
-if TYPE_CHECKING:
-    from experiments.commands.generate.main import Options
 
 STREAMED = ("sample", "greedy")
 

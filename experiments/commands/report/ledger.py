@@ -17,7 +17,7 @@ from experiments.harness.report import Claim, Report, markdown
 README = ROOT / "README.md"
 LEDGER = STORED / "README.md"
 BEGIN, END = "<!-- papers:begin -->", "<!-- papers:end -->"
-LONGEST = 64  # characters of a cell of the short table
+LONGEST = 40  # characters of a cell of the short table
 
 
 def headlines(known: dict[str, Known], folder: Path = STORED) -> str:

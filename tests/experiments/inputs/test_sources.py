@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from experiments.commands.decoders import Rules
-from experiments.commands.generate import main as generate
 from experiments.commands.generate import running
 from experiments.commands.generate.answers import Job
+from experiments.commands.generate.options import Options
 from experiments.inputs import sources
 from models import export
 from models.presets import small
@@ -52,9 +52,7 @@ def test_a_prompt_and_its_answer_are_the_text(folder: Path) -> None:
 
     def job_of(texts: tuple[str, ...], stream: bool = False) -> Job:
         rules = Rules(max_tokens=8)
-        options = generate.Options(
-            str(folder), prompts=texts, rules=rules, batch=64, seed=5, stream=stream
-        )
+        options = Options(str(folder), prompts=texts, rules=rules, batch=64, seed=5, stream=stream)
         return running.prepare(options, "sample")
 
     job = job_of(TEXTS)
