@@ -115,8 +115,16 @@ class Canvas:
     @property
     def open(self) -> Bool[Array, "R C"]:
         """Places that are still to be decided."""
-        inside = jnp.arange(self.width) < self.limit[:, None]
-        return self.fill & (self.decided < 0) & inside
+        return self._inside & (self.decided < 0)
+
+    @property
+    def done(self) -> Bool[Array, "R C"]:
+        """Places that were decided and not cut off since."""
+        return self._inside & (self.decided >= 0)
+
+    @property
+    def _inside(self) -> Bool[Array, "R C"]:
+        return self.fill & (jnp.arange(self.width) < self.limit[:, None])
 
     def entering(self, block: int, active: Bool[Array, "R"]) -> Canvas:
         """The canvas with the block of the first open place as the one that is worked on."""

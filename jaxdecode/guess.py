@@ -61,7 +61,8 @@ class Sight:
     Attributes:
       guess: of its T places.
       open: bool[R, T], the places that can be decided.
-      done: bool[R, T], the places that were decided in earlier steps; the prompt is neither.
+      done: bool[R, T], the places that were decided in earlier steps; neither the prompt nor what
+        was cut off is one of them.
       place: i32[R], the first place of the block, counted from the first after the prompt.
       step: i32[R], steps made in this block before this one.
       entered: i32[R], places that were open when the block was entered.

@@ -227,7 +227,7 @@ def pass_over(un: Unmasker, rows: Rows, active: Bool[Array, "R"]) -> tuple[Rows,
     sight = Sight(
         guess=read(un, rows, canvas, seen.hidden, at),
         open=canvas.window(canvas.open, at),
-        done=canvas.window(canvas.fill & (canvas.decided >= 0), at),
+        done=canvas.window(canvas.done, at),
         place=canvas.first - rows.prompt_length,
         step=canvas.step,
         entered=canvas.entered,

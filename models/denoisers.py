@@ -102,7 +102,8 @@ def save_denoiser(
     if denoiser.causal_blocks is not None and family in BLOCKS:
         fields[BLOCKS[family]] = denoiser.causal_blocks
     if kind.canvas is None:
-        raise ValueError(f"family={family!r} is causal; a denoiser is one of llada, Dream, sdar")
+        known = ", ".join(("llada", "Dream", *BLOCKS))
+        raise ValueError(f"family={family!r} is causal; a denoiser is one of {known}")
     written = kind.canvas(Fields(fields))
     for name in ("mask_id", "shift", "causal_blocks"):
         if getattr(wanted, name) != getattr(written, name):

@@ -157,8 +157,8 @@ class EndsLast:
     """Another chooser that is shown ends as less confident than any other guess (LLaDA).
 
     Padding with ends in training makes ends the surest guess everywhere; ranked last they are
-    still chosen, in their own order, once nothing else is open. Scores by entropy do not look at
-    the guess and are refused.
+    still chosen, in their own order, once nothing else is open. Choosers that rank by what does
+    not depend on the guess, and bounds on the entropy of what is decided, are refused.
 
     Attributes:
       eos: i32[E], the ends.
@@ -168,9 +168,15 @@ class EndsLast:
     eos: Int[Array, "E"]
 
     def __post_init__(self):
-        order = getattr(self.chooser, "order", getattr(self.chooser, "proxy", "confidence"))
-        if order == "entropy":
-            raise ValueError("chooser: it ranks by entropy, which does not see what is guessed")
+        inner = self.chooser
+        while isinstance(inner, InTurn | EndsLast):
+            inner = inner.chooser
+        order = "entropy" if isinstance(inner, EntropyBounded) else getattr(inner, "order", "")
+        if order in ("entropy", "random", "left"):
+            raise ValueError(
+                f"chooser: {type(inner).__name__} goes by {order}, which does not see what is "
+                "guessed; use one that ranks by confidence or margin"
+            )
 
     def init(self, rows: int, block: int) -> Any:
         return self.chooser.init(rows, block)
@@ -185,6 +191,8 @@ class EndsLast:
 class InTurn:
     """Another chooser that is shown the first sub-block with an open place and none behind it.
 
+    Steps are counted in the block and not in the sub-block: choosers that count them are refused.
+
     Attributes:
       size: static, places of a sub-block.
     """
@@ -195,6 +203,12 @@ class InTurn:
     def __post_init__(self):
         if self.size < 1:
             raise ValueError(f"size={self.size}: at least one place")
+        parts = self.chooser, getattr(self.chooser, "schedule", None)
+        if any(hasattr(part, "steps") for part in parts):
+            raise ValueError(
+                f"chooser={self.chooser}: it goes by the steps of its block, and those of a "
+                "sub-block are others; use Top(Fixed(k)), or a rule that looks at guesses alone"
+            )
 
     def init(self, rows: int, block: int) -> Any:
         return self.chooser.init(rows, block)

@@ -62,7 +62,7 @@ def judge(
         sight = Sight(
             guess=guess,
             open=after.window(after.open, at) & ~decided,
-            done=after.window(after.fill & (after.decided >= 0), at) | decided,
+            done=after.window(after.done, at) | decided,
             place=after.first - many.prompt_length,
             step=after.step + step,
             entered=after.entered,

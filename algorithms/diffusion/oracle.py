@@ -3,9 +3,10 @@
 The reference is the denoiser's own decoding, one place a pass. In every pass all open places
 whose guess is the reference's are decided at once; where a block's guesses are those of the pass
 before and something is open, the oracle is stuck and the reference is written into the block. The
-text is the reference, and the number of passes is what no rule that decides right guesses alone
-can beat. What it met on the way, guesses that were right and guesses that were not, is what a
-filter is trained on.
+text is the reference, and the number of passes is what a filter is measured by: of all rules that
+decide right guesses alone it takes most in every pass, which is rarely but possibly not the fewest
+passes, since what is decided moves the guesses to come. What it met on the way, guesses that were
+right and guesses that were not, is what a filter is trained on.
 """
 
 from __future__ import annotations
@@ -68,14 +69,15 @@ class Oracle:
         right = guess == wanted
         stuck = (sight.step > 0) & jnp.all(guess == state.before, axis=1)
         accept = sight.open & (right | stuck[:, None])
+        there = sight.open | sight.done  # what the filter will be shown, see `Learned`
         here = (jnp.arange(state.label.shape[1]) == state.count[:, None])[:, :, None]
 
         def noted(before: Array, now: Array) -> Array:
             return jnp.where(here, now[:, None], before)
 
         state = Records(
-            confidence=noted(state.confidence, sight.guess.confidence),
-            label=noted(state.label, right),
+            confidence=noted(state.confidence, jnp.where(there, sight.guess.confidence, 0.0)),
+            label=noted(state.label, right & there),
             open=noted(state.open, sight.open),
             count=state.count + 1,
             before=guess,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, allocate, place, write
+from jaxdecode.cache import Cache, allocate, place, read, write
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Float, Int
@@ -69,7 +69,7 @@ class Hashed:
         cache = place(cache, view.position, slot)
         held = tokens[:, :, None, None].astype(jnp.float32)
         cache = write(cache, 0, held, held, slot)
-        token = cache.k[0, :, 0, 0].astype(jnp.int32)
+        token = read(cache, 0)[0][:, 0, 0].astype(jnp.int32)
         said = says(cache.position, token)[:, None, :]
         seen = view.mask(cache.capacity)
         zero = jnp.uint32(0)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, allocate, place, write
+from jaxdecode.cache import Cache, allocate, place, read, write
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Float, Int, Key
@@ -100,7 +100,7 @@ class Joint:
         cache = place(cache, view.position, slot)
         held = tokens[:, :, None, None].astype(jnp.float32)
         cache = write(cache, 0, held, held, slot)
-        token, at = cache.k[0, :, 0, 0], cache.position - self.first  # [B, S]
+        token, at = read(cache, 0)[0][:, 0, 0], cache.position - self.first  # [B, S]
         seen = view.mask(cache.capacity)[:, :, None, :]  # [B, T, 1, S]
         here = seen & (at[:, None, None, :] == jnp.arange(self.places)[:, None])
         state = jnp.max(jnp.where(here, token[:, None, None, :], -1.0), axis=3)

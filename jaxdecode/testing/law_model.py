@@ -16,7 +16,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxdecode import struct
-from jaxdecode.cache import Cache, allocate, place, write
+from jaxdecode.cache import Cache, allocate, place, read, write
 from jaxdecode.finite_law import FiniteLaw
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Bool, Float, Int
@@ -110,7 +110,8 @@ class LawModel:
         even = jnp.arange(self.width) % 2 == 0  # both halves of the cache are put to use
         k, v = jnp.where(even, added, 0.0), jnp.where(even, 0.0, added)
         cache = write(cache, 0, k[:, :, None], v[:, :, None], slot)
-        held = jnp.swapaxes(cache.k[0, :, 0], 1, 2) + cache.v[0, :, 0]  # [B, S, D]
+        k, v = read(cache, 0)
+        held = jnp.swapaxes(k[:, 0], 1, 2) + v[:, 0]  # [B, S, D]
         seen = view.mask(cache.capacity)[..., None]
         total = jnp.sum(jnp.where(seen, held[:, None], 0.0), axis=2)
         hidden = total.at[..., -1].set(view.position.astype(jnp.float32))

@@ -120,8 +120,16 @@ def test_ends_come_last() -> None:
     assert decided(EndsLast(Threshold(0.8), ends), sight(law)) == [3]
     only = sight(law, open=[True, True, False, False])
     assert decided(EndsLast(Top(), ends), only) == [1]
-    with pytest.raises(ValueError, match="ranks by entropy"):
+    with pytest.raises(ValueError, match="goes by entropy"):
         EndsLast(Top(order="entropy"), ends)
+    # Ends of no entropy would all be within the bound; a random order ranks them as any other.
+    for blind in (
+        EntropyBounded(proxy="confidence"),
+        Top(order="random"),
+        InTurn(Top(order="left"), 2),
+    ):
+        with pytest.raises(ValueError, match="does not see what is guessed"):
+            EndsLast(blind, ends)
 
 
 def test_in_turn() -> None:

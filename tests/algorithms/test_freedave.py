@@ -165,6 +165,9 @@ def test_eager_drafts_reach_into_the_next_block() -> None:
     assert (across.usage.target_passes == 2).all()
     with pytest.raises(ValueError, match="causal_blocks"):
         eager(static())
+    # In a window of two blocks the first step would decide half of both: other steps than static.
+    with pytest.raises(ValueError, match="steps of its block"):
+        eager(static(Top(Even(2)), block=3, causal=3))
 
 
 def test_passes_of_guesses_that_never_change() -> None:

@@ -91,6 +91,22 @@ def test_equals_the_loop(mode) -> None:
     assert (cuts > 0) == (mode != "whole")
 
 
+def test_what_was_decided_behind_a_cut_is_padding() -> None:
+    """A pass decides places behind the end that it cuts at; to the filter they are nothing, as
+    the loop has it, whatever the denoiser would say there."""
+    keen = jax.tree.map(lambda x: 6 * x, Filter.random(24, BLOCK))
+    prompts = [[3, 4, 3], [2, 1, 1], [4, 4, 0], [1], [0, 2], [4]]
+    rows = run(learn2pd(DENOISER, keen, ENDS, NEW, 0.5), Prompt.of(prompts, width=8))
+    behind = rows.speculation.fill & (rows.speculation.decided >= 0) & ~rows.speculation.done
+    assert behind[:3].any(axis=1).all()
+    for row, prompt in enumerate(prompts):
+        accepts = by_filter(keen, 0.5)
+        want = unmasking.learned(double, prompt, MASK, NEW, BLOCK, accepts, [3])
+        length = int(rows.length[row])
+        assert rows.tokens[row, :length].tolist() == want.tokens[:length]
+        assert int(rows.usage.target_passes[row]) == len(want.limits)
+
+
 def test_a_filter_that_looks_at_one_place_is_a_threshold() -> None:
     choosers = Learned(Filter.threshold(BLOCK, 0.7), 0.5), Threshold(0.7)
     ones = [run(unmasker(OneOf(which, choosers)), PROMPT) for which in range(2)]
@@ -200,6 +216,26 @@ def test_labels_of_a_script() -> None:
     assert state.open[0, :3].sum(axis=1).tolist() == [4, 2, 1]
 
 
+def test_a_prompt_in_the_block_is_padding_to_the_oracle_as_to_the_filter() -> None:
+    """Blocks of a causal denoiser may begin with the end of a prompt, which is neither right nor
+    sure; what is decided is."""
+    chooser, key = Oracle(jnp.array([[7, 3]])), jax.random.split(jax.random.key(0), 1)
+    law = jnp.log(jnp.full((1, 4, 8), 1 / 8))
+    seen = Sight(
+        Guess(jnp.array([[7, 7, 7, 4]]), law),
+        open=jnp.array([[False, False, False, True]]),
+        done=jnp.array([[False, False, True, False]]),
+        place=jnp.array([-2]),
+        step=jnp.array([1]),
+        entered=jnp.array([2]),
+        key=key,
+        coin=key,
+    )
+    _, state = chooser(chooser.init(1, 4), seen)
+    np.testing.assert_allclose(state.confidence[0, 0], [0, 0, 1 / 8, 1 / 8], 1e-6)
+    assert state.label[0, 0].tolist() == [False, False, True, False]
+
+
 # The filter.
 
 
@@ -210,6 +246,11 @@ def test_sizes_and_padding() -> None:
     assert Filter.random(0, 32, depth=4).parameters == 2 * 2112
 
 
+def loss_by_place(filter: Filter, lesson: Lesson) -> Any:
+    z = filter(lesson.confidence)
+    return jnp.mean(jnp.logaddexp(0, z) - z * lesson.label, axis=0)
+
+
 def test_training_on_a_threshold() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random((400, 8)).astype(np.float32)
@@ -218,11 +259,18 @@ def test_training_on_a_threshold() -> None:
     np.testing.assert_allclose(loss(zero, lesson), np.log(2), 1e-5)
     seen, held = lesson.of_prompts(range(30)), lesson.of_prompts(range(30, 40))
     assert len(seen.label) == 300 and len(held.label) == 100
-    filter, losses = train(Filter.random(1, 8), seen, steps=5000)
-    # Confidences that tell nothing of each other are the hardest lesson for so few units.
-    assert losses[-1] < 0.25 < losses[0]
+    filter, losses = train(Filter.random(2, 8), seen, steps=5000)
+    assert losses[-1] < 0.15 < losses[0]
     judged = quality(filter, held, 0.9)
-    assert judged.false < 0.03 and judged.recall > 0.3
+    assert judged.false < 0.02 and judged.recall > 0.5
+    # Eight confidences that tell nothing of each other need a unit each. Where a start loses
+    # some for good, as many places stay at what is known without looking: H(0.2) = 0.5 nats.
+    lame, losses = train(Filter.random(1, 8), seen, steps=5000)
+    (weight, bias), _ = lame.layers
+    dead = int((jax.nn.relu(seen.confidence @ weight.T + bias).max(axis=0) == 0).sum())
+    per_place = np.asarray(loss_by_place(lame, seen))
+    assert dead > 0 and (per_place > 0.4).sum() == dead
+    assert losses[-1] == pytest.approx(per_place.mean(), abs=5e-3)
     with pytest.raises(ValueError, match="the filter learns from"):
         train(Filter.random(1, 4), seen)
 

@@ -13,7 +13,8 @@ from experiments.harness.report import Claim
 from experiments.harness.statistics import paired
 
 PAPER = 3.78
-"""Times fewer passes or higher throughput that the paper's second version claims."""
+"""Times the throughput of static decoding, in the paper's second version. A pass of drafts takes
+no less time than a pass, so that as many times fewer passes are the least that this needs."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def claims(found: Findings) -> list[Claim]:
 def _speed(found: Findings) -> Claim:
     fewer, low, high = found.fewer(found.fastest)
     return Claim(
-        f"static decoding's text in {PAPER} times fewer passes",
+        f"static decoding's text in {PAPER} times fewer passes, which the throughput needs",
         f"up to {PAPER}x (throughput, abstract of v2); 2.83x in v3",
         f"{found.fastest}: {fewer:.2f} ({low:.2f}..{high:.2f}), "
         f"texts equal {found.same(found.fastest):.3f}",
@@ -151,7 +152,7 @@ def _plus(found: Findings) -> list[Claim]:
                 "LLaDA: 2.6-3.3 tokens a pass become 4.4-5.3, accuracy within noise",
                 f"{fewer:.2f} times fewer ({low:.2f}..{high:.2f}); {mean:+.1f} points "
                 f"({worst:+.1f}..{best:+.1f}); texts equal {found.same(name):.2f}",
-                low > 1 and mean >= -2,
+                low > 1 and worst >= -2,
                 interval=(low, high),
                 mark=1.0,
             )

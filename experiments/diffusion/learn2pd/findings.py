@@ -15,6 +15,10 @@ from experiments.harness.statistics import paired
 
 ENDS, DUAL, ALONE = 22.58, 57.51, 12.21
 """Speedups of the paper at 1,024 places: filter and ends, with a dual cache, the filter alone."""
+LOST = 77.60 - 74.00
+"""Points that the paper's dual cache costs."""
+AS_GOOD = 1.0
+"""Points by which two may differ and still count as equally good: those of the tuning."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,11 @@ def _dual(found: Findings) -> Claim:
     gain, low, high = found.gain("ends, dual", places)
     mean, worst, best = _points(found, "ends, dual", places)
     return Claim(
-        f"with a dual cache {DUAL} times, at a loss of some points",
+        f"with a dual cache {DUAL} times, at a loss of no more than {LOST:.1f} points",
         f"{DUAL}x at 1,024 places, 77.60 to 74.00",
         f"{places} places: {gain:.1f} times fewer tokens run ({low:.1f}..{high:.1f}); "
         f"{mean:+.1f} points ({worst:+.1f}..{best:+.1f})",
-        gain >= DUAL,
+        gain >= DUAL and mean >= -LOST,
         interval=(low, high),
         mark=DUAL,
     )
@@ -163,21 +167,19 @@ def _depth(found: Findings) -> list[Claim]:
     if not others:
         return []
     two = found.test(found.tuned["filter"])
-    said, lows = [], []
+    said, lows, lost = [], [], []
     for name in others:
         other = found.test(name)
         fewer, low, high = ratio(other["passes"], two["passes"])
         lows.append(low)
-        said.append(
-            f"{name[3:]} {fewer:.2f} ({low:.2f}..{high:.2f}) at "
-            f"{100 * (other['right'].mean() - two['right'].mean()):+.1f} points"
-        )
+        lost.append(100 * (other["right"].mean() - two["right"].mean()))
+        said.append(f"{name[3:]} {fewer:.2f} ({low:.2f}..{high:.2f}) at {lost[-1]:+.1f} points")
     return [
         Claim(
-            "two layers are faster than one and than four",
+            "two layers are faster than one and than four, and answer as much",
             "2.57x / 4.13x / 3.35x for 1 / 2 / 4 layers at equal accuracy",
             "passes over those of two layers: " + "; ".join(said),
-            min(lows) > 1,
+            min(lows) > 1 and max(lost) <= AS_GOOD,
         )
     ]
 
@@ -191,13 +193,18 @@ def _transfer(found: Findings) -> list[Claim]:
     own, other = found.test(found.tuned["filter"]), found.test("by of lists")
     mean, worst, best = paired(other["right"][elsewhere], own["right"][elsewhere])
     more, low, high = ratio(other["passes"][elsewhere], own["passes"][elsewhere])
+    # One that accepts nothing answers as static decoding does, and saves nothing.
+    static = found.test("static")["passes"][elsewhere]
+    saved = ratio(static, other["passes"][elsewhere])
     return [
         Claim(
-            "a filter taught on one task decodes the others as well, within 2 points",
+            "a filter taught on one task decodes the others faster than one place a pass and as "
+            "well as one taught on all, within 2 points",
             "one filter, taught on 66 task categories, serves all benchmarks",
             f"taught on lists, asked elsewhere: {mean:+.1f} points ({worst:+.1f}..{best:+.1f}), "
-            f"{more:.2f} times the passes ({low:.2f}..{high:.2f})",
-            worst >= -2,
+            f"{more:.2f} times the passes ({low:.2f}..{high:.2f}), {saved[0]:.2f} times fewer than "
+            f"static ({saved[1]:.2f}..{saved[2]:.2f})",
+            worst >= -2 and saved[1] > 1,
             interval=(worst, best),
             mark=-2.0,
         )

@@ -41,7 +41,8 @@ class Config:
       tuning: validation questions on which thresholds are chosen.
       questions: test questions.
       long: test questions asked on the canvases of several lengths.
-      taus, thresholds, factors, counts: what is chosen from, or compared with.
+      taus, thresholds, factors, counts: what is chosen from, or compared with; thresholds reach
+        below the lowest tau, so that the end of their range is not what the filter gains by.
       depths: layers of the filter; two is the method's.
       steps: of training.
       caches: beside none.
@@ -57,7 +58,7 @@ class Config:
     questions: int = 64
     long: int = 24
     taus: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.96)
-    thresholds: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
     factors: tuple[float, ...] = (0.7, 1.0, 1.3)
     counts: tuple[int, ...] = (2, 4)
     depths: tuple[int, ...] = (1, 2, 4)

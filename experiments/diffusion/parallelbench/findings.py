@@ -19,6 +19,7 @@ from experiments.tasks.canvas.lists import OPERATIONS
 SURE = 0.01  # of a known law's rows together, that chance alone makes one of them stand out
 EQUAL = 10.0  # points within which the interval of a gap must lie for two to be as good
 NEAR = 0.1  # bits, and a tenth, by which a divergence may miss its bound
+LEARNED = 0.5  # right answers one place at a time, without which there is nothing to lose
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ def _closed_forms(found: Findings) -> Claim:
     drawn = [row for row in found.known if "p" in row]
     exact = [row for row in found.known if row["policy"] in ("threshold", "factor")]
     least = min(drawn, key=lambda row: row["p"])
-    off = [row for row in exact if row["accuracy"] != row["closed form"]]
+    off = [
+        row
+        for row in exact
+        if row["accuracy"] != row["closed form"]
+        or row["passes"] != row.get("steps by formula", row["passes"])
+    ]
     return Claim(
         "an ideal model decoded k places a step, by a threshold or by the factor rule is right as "
-        "often as the closed forms say",
+        "often as the closed forms say, and the factor rule in as many steps",
         "table of list operations; (1 - 1/n)^(n-1) and n!/n^n in one step",
         f"{len(drawn)} drawn cells, least p {least['p']:.3f} ({least['task']}, k={least['k']}); "
         f"{len(exact) - len(off)} of {len(exact)} greedy cells equal",
@@ -74,7 +80,7 @@ def _bound(found: Findings) -> Claim:
         gap = np.asarray(row["at once"]) - np.asarray(row["one by one"])
         mean, low, high = (value / 100 for value in paired(gap, np.zeros_like(gap)))
         slack = NEAR + 0.1 * row["bound"]
-        holds &= low <= row["bound"] + slack and high >= row["bound"] - slack
+        holds &= row["bound"] - slack <= low and high <= row["bound"] + slack
         holds &= min(row["at once"]) >= row["bound"] - 1e-3
         said.append(f"{row['task']} {mean:.2f} ({low:.2f}..{high:.2f}) of {row['bound']:.2f}")
     return Claim(
@@ -88,40 +94,53 @@ def _bound(found: Findings) -> Claim:
 def _operations(found: Findings) -> list[Claim]:
     last = found.config.steps[-1]
 
-    def more(claim: str, paper: str, one: Floats, other: Floats) -> Claim:
-        mean, low, high = paired(one, other)
-        measured = f"{100 * one.mean():.1f} against {100 * other.mean():.1f}: {mean:+.1f}"
-        return Claim(claim, paper, f"{measured} ({low:+.1f}..{high:+.1f})", low > 0)
-
     one, all_ = (
         {name: found.at(k, name) for name in MEASURED} for k in (found.config.steps[0], last)
     )
+
+    def learned(*names: str) -> bool:
+        return all(one[name].mean() >= LEARNED for name in names)
+
+    def more(claim: str, paper: str, ahead: Floats, behind: Floats, *names: str) -> Claim:
+        mean, low, high = paired(ahead, behind)
+        measured = f"{100 * ahead.mean():.1f} against {100 * behind.mean():.1f}: {mean:+.1f}"
+        holds = low > 0 and learned(*names)
+        return Claim(claim, paper, f"{measured} ({low:+.1f}..{high:+.1f})", holds)
+
     mean, low, high = paired(one["replace_index"], one["replace_random"])
     return [
         Claim(
-            "one place at a time replace_random is as well answered as replace_index",
+            "one place at a time replace_random is as well answered as replace_index, both mostly "
+            "rightly",
             "equal at one token per step (figure)",
             f"{100 * one['replace_random'].mean():.1f} against "
             f"{100 * one['replace_index'].mean():.1f}: {-mean:+.1f} ({-high:+.1f}..{-low:+.1f})",
-            low >= -EQUAL and high <= EQUAL,
+            low >= -EQUAL and high <= EQUAL and learned("replace_index", "replace_random"),
         ),
         more(
             f"with {last} places at once replace_random falls behind replace_index",
             "Random collapses with parallelism, Index stays (figure)",
             all_["replace_index"],
             all_["replace_random"],
+            "replace_index",
+            "replace_random",
         ),
         more(
             f"with {last} places at once shuffle falls below replace_random",
             "shuffle steepest: near-perfect to 0 (figure)",
             all_["replace_random"],
             all_["shuffle"],
+            "replace_random",
+            "shuffle",
         ),
         more(
             "copying and replacing at an index lose less than a third of what shuffling loses",
             "tasks without correlation do not degrade",
             (one["shuffle"] - all_["shuffle"]) / 3,
             (one["copy"] - all_["copy"] + one["replace_index"] - all_["replace_index"]) / 2,
+            "copy",
+            "replace_index",
+            "shuffle",
         ),
     ]
 
@@ -134,14 +153,23 @@ def _policies(found: Findings) -> list[Claim]:
     given = float(grid.speed[at].mean())
     rival = mixed(grid, grid.of_policy("threshold", whole), given)
     mean, low, high = paired(rival, grid.right[at].astype(float))
-    mean_speed, accuracy = grid.oracle()
-    best = max(
-        float(mixed(grid, grid.of_policy(name, block), given).mean())
+    policies = [
+        chosen
         for name in (*ADAPTIVE, *(f"top k, {order}" for order in found.config.orders))
         for block in found.config.blocks
-        if grid.of_policy(name, block)
-    )
-    ideal = float(accuracy[np.flatnonzero(mean_speed >= given - 1e-9)[:1]].sum())
+        if (chosen := grid.of_policy(name, block))
+    ]
+
+    def both(grid: Grid) -> tuple[float, float]:
+        mean_speed, accuracy = grid.oracle()
+        ideal = float(accuracy[np.flatnonzero(mean_speed >= given - 1e-9)[:1]].sum())
+        return ideal, max(float(mixed(grid, chosen, given).mean()) for chosen in policies)
+
+    ideal, best = both(grid)
+    count = grid.right.shape[1]
+    drawn = np.random.default_rng(0).integers(count, size=(500, count))
+    gaps = [np.subtract(*both(grid.of_questions(rows))) for rows in drawn]
+    least, most = (float(x) for x in np.percentile(gaps, [2.5, 97.5]))
     return [
         Claim(
             f"at {given:.1f} tokens a step a threshold answers more than a fixed number does",
@@ -153,8 +181,11 @@ def _policies(found: Findings) -> list[Claim]:
         Claim(
             f"at {given:.1f} tokens a step every policy is far below the oracle",
             "all policies far below the per-sample oracle (figure)",
-            f"oracle {100 * ideal:.1f}, best policy {100 * best:.1f}",
-            ideal - best > 0.1,
+            f"oracle {100 * ideal:.1f}, best policy {100 * best:.1f}: {100 * (ideal - best):+.1f} "
+            f"({100 * least:+.1f}..{100 * most:+.1f})",
+            ideal - best > EQUAL / 100,
+            interval=(least, most),
+            mark=EQUAL / 100,
         ),
     ]
 
@@ -178,19 +209,22 @@ def mixed(grid: Grid, chosen: Sequence[int], speed: float) -> Floats:
 
 
 def _nobody_best(found: Findings) -> Claim:
+    """A cell counts as best on a task within EQUAL points of the best cell there."""
     grid = found.grid
     fast = [i for i in range(len(grid.cells)) if grid.speed[i].mean() >= 2]
-    best: dict[str, set[int]] = {}
-    for name in OPERATIONS:
-        accuracy = grid.right[fast][:, grid.names == name].mean(axis=1)
-        best[name] = {fast[i] for i in np.flatnonzero(accuracy == accuracy.max())}
-    common = set.intersection(*best.values())
-    shown = sorted(grid.cells[i].key for i in common)
+    accuracy = np.array(
+        [grid.right[fast][:, grid.names == name].mean(axis=1) for name in OPERATIONS]
+    )
+    behind = accuracy.max(axis=1, keepdims=True) - accuracy  # [operations, cells]
+    worst = behind.max(axis=0)
+    at = int(worst.argmin())
+    where = OPERATIONS[int(behind[:, at].argmax())]
     return Claim(
-        "from two tokens a step on, no policy with one parameter is best on all tasks",
+        "from two tokens a step on, no policy with one parameter is near the best on all tasks",
         "no policy or parameter is best on all tasks",
-        f"best on all ten: {', '.join(shown) or 'none'}",
-        not common,
+        f"{grid.cells[fast[at]].key} comes nearest, and is {100 * worst[at]:.1f} points behind "
+        f"the best on {where}",
+        float(worst[at]) > EQUAL / 100,
     )
 
 

@@ -141,6 +141,11 @@ class Grid:
         """Places of the canvas in a pass, the paper's tokens per step, of every question."""
         return self.places / np.maximum(self.passes, 1)
 
+    def of_questions(self, chosen: NDArray[np.int64]) -> Grid:
+        """The same cells on some of the questions."""
+        right, passes = self.right[:, chosen], self.passes[:, chosen]
+        return Grid(self.cells, right, passes, self.places, self.used[chosen], self.names[chosen])
+
     def of_policy(self, policy: str, block: int) -> list[int]:
         return [i for i, c in enumerate(self.cells) if (c.policy, c.block) == (policy, block)]
 

@@ -19,6 +19,7 @@ from experiments.tasks.canvas.parallel_bench import ParallelBench
 from experiments.tasks.task import Example
 from jaxdecode.decoder import decode
 from jaxdecode.denoiser import Denoiser
+from jaxdecode.ending import Whole
 from jaxdecode.guess import Chooser, Order
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
@@ -154,9 +155,13 @@ class Setting:
     def unmasker(
         self, chooser: Chooser, places: int, block: int, sampler: Sampler | None = None
     ) -> Unmasker:
-        """Fills `places`; they are all of the answer where no end token may stop it."""
+        """Fills `places` to the last; they are all of the answer where no end token may stop it.
+
+        A row that left off at its end would seem to fill its canvas in fewer passes than it makes.
+        """
         stop = Stop.of(self.text.eos if places == self.config.canvas else ())
-        return Unmasker(self.denoiser, chooser, sampler or Greedy(), stop, places, block)
+        drawn = sampler or Greedy()
+        return Unmasker(self.denoiser, chooser, drawn, stop, places, block, ending=Whole())
 
     def answers(self, un: Any, prompt: Prompt, seed: int = 0) -> tuple[list[str], np.ndarray]:
         """Texts, and the passes of each row."""

@@ -3,7 +3,7 @@
     prompt   replace_index Q 2 | A B C D :
     target   A B Q D
 
-Half of them have one right answer (copy, reverse, sort and the three at an index) and the others
+Six of them have one right answer (copy, reverse, sort and the three at an index) and the others
 several: which of these a sample shows is drawn afresh, so that a model learns the whole law. What
 is right is judged by the rule, never by the one target. Source: arXiv 2510.04767, which writes
 full names where symbols stand here; the rules of `right` are those of its scorers, and

@@ -58,6 +58,7 @@ def test_freedave_holds() -> None:
         ({"drafts, dual": made(120, 500)}, 2),  # more passes than static decoding
         ({"fixed 4": made(25, 250, right=0.8)}, 3),  # the unverified is no worse
         ({"plus 0.9": made(50, 600)}, 4),  # slower than what it wraps
+        ({"plus 0.9": made(20, 600, right=0.4)}, 4),  # and no worse
         ({"drafts 8": made(20, 1900)}, 5),  # drafts that are not free
     ],
 )
@@ -99,10 +100,13 @@ def test_learn2pd_holds() -> None:
     [
         ({"ends, 64 places": made(9, 900)}, 0),  # not as fast
         ({"ends, dual, 64 places": made(7, 300)}, 1),
+        ({"ends, dual, 64 places": made(7, 140, right=0.3)}, 1),  # as fast, and wrong
         ({"ends, 64 places": made(20, 2000), "ends, 16 places": made(5, 200)}, 2),  # no growth
         ({"filter 0.9": made(14, 1400)}, 4),  # a threshold does better
         ({"by 4 layers": made(6, 600)}, 5),
+        ({"by 4 layers": made(10, 1000, right=0.6)}, 5),  # slower, and better
         ({"by of lists": made(9, 900, right=0.2)}, 6),
+        ({"by of lists": made(32, 3000)}, 6),  # accepts nothing
     ],
 )
 def test_learn2pd_fails(changed, place) -> None:
