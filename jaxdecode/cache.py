@@ -219,13 +219,20 @@ def put_rows(tree: Any, new: Any, at: Int[Array, "F"]) -> Any:
     """A tree, as of `gather` but with one row a prompt, whose rows `at` are those of another with
     fewer rows; an index past the end is dropped."""
 
+    def layers(old: Any, new: Any) -> Any:
+        if isinstance(old, tuple) and not isinstance(new, tuple):  # a cache of one row is whole
+            new = tuple(new[layer : layer + 1] for layer in range(len(old)))
+        elif isinstance(new, tuple) and not isinstance(old, tuple):
+            new = jnp.concatenate(new)
+        return jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old, new)
+
     def put_in(old: Any, new: Any) -> Any:
         if not isinstance(old, Cache):
             return old.at[at].set(new, mode="drop")
         return replace(
             old,
-            k=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.k, new.k),
-            v=jax.tree.map(lambda a, b: a.at[:, at].set(b, mode="drop"), old.v, new.v),
+            k=layers(old.k, new.k),
+            v=layers(old.v, new.v),
             position=put_in(old.position, new.position),
             length=put_in(old.length, new.length),
         )

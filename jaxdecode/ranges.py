@@ -52,6 +52,11 @@ _PROTOCOLS = {
 }  # fmt: skip
 
 
+def _told(number: float) -> str:
+    """A bound as people write it."""
+    return str(int(number)) if number == number // 1 and abs(number) < 1e15 else f"{number:g}"
+
+
 def fault(
     owner: type, name: str, annotation: str, static: bool, range: Range | None, value: Any
 ) -> tuple[str | None, str | None]:
@@ -121,7 +126,7 @@ def _whole(value: Any, range: Range) -> tuple[str | None, str | None]:
     if not -(2**31) <= number <= max(HIGHEST, range[1] or 0):
         return f"must fit in 32 bits, -2^31 to {HIGHEST}", None
     low, high = range[0], HIGHEST if range[1] is None else range[1]
-    return None, None if low <= number <= high else f"must be in {low:g}..{high:g}"
+    return None, None if low <= number <= high else f"must be in {_told(low)}..{_told(high)}"
 
 
 def _is_float(value: Any) -> bool:
@@ -157,7 +162,7 @@ def _sized(value: Any, range: Range | None) -> str | None:
     if range is None:
         return None
     low, high = range[0], math.inf if range[1] is None else range[1]
-    return None if low <= number <= high else f"must be in {low:g}..{high:g}"
+    return None if low <= number <= high else f"must be in {_told(low)}..{_told(high)}"
 
 
 def _readable(value: Any) -> bool:

@@ -175,7 +175,8 @@ class Report:
 
 def _interval(claim: dict[str, Any]) -> dict[str, Any]:
     """An interval as it was before JSON made it a list."""
-    return {"interval": tuple(claim["interval"])} if claim.get("interval") else {}
+    found = claim.get("interval") if isinstance(claim, dict) else None
+    return {"interval": tuple(found)} if found else {}
 
 
 _KINDS = {

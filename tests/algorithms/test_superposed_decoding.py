@@ -177,7 +177,7 @@ def test_a_draft_that_no_ngram_knows_a_token_for_is_penalised_whole() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="beams=0"):
+    with pytest.raises(ValueError, match="drafts=0"):
         SuperposedDecoding(FREE, 0)
     with pytest.raises(ValueError, match="kept=2"):
         SuperposedDecoding(FREE, 3, 2)

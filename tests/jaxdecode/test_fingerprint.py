@@ -39,7 +39,7 @@ PLAIN = """
 WEIGHT = 2.0
 def helper(x):
     return x * WEIGHT
-def reward(tokens, length):
+def reward(prompt, prompt_length, tokens, length):
     "What it is for."
     return helper(length)
 """

@@ -61,6 +61,9 @@ def check(
     unknown = set(only) - set(programs.PROGRAMS)
     if unknown:
         raise ValueError(f"--only {sorted(unknown)[0]!r}: choose of {', '.join(programs.PROGRAMS)}")
+    if not programs.available():
+        print("pods: nothing is compiled: libtpu is a wheel for 64-bit x86 Linux and not installed")
+        return
     held = json.loads(budget.read_text()) if budget.exists() else {}
     over = []
     for name in only or programs.PROGRAMS:
@@ -83,9 +86,6 @@ def check(
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     programs.setting()
-    if not programs.available():
-        print("pods: nothing is compiled: libtpu is a wheel for 64-bit x86 Linux and not installed")
-        return
     try:
         tyro.cli(check, prog="python -m experiments pods", args=arguments)
     except ValueError as error:

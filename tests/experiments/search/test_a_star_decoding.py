@@ -140,5 +140,5 @@ def test_refusals(tmp_path) -> None:
     for wrong, message in wrongs:
         with pytest.raises(ValueError, match=message):
             Config(**wrong)
-    with pytest.raises(ValueError, match="neither a folder nor in the zoo"):
+    with pytest.raises(ValueError, match="is neither a folder"):
         bench(Config(generator="no such model"))

@@ -190,5 +190,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="keep="):
         superposed.Config(keep=(1, 2))
     for module in (diverse, superposed):
-        with pytest.raises(ValueError, match="neither a folder nor in the zoo"):
+        with pytest.raises(ValueError, match="is neither a folder"):
             module.run(module.PRESETS["paper"])

@@ -14,7 +14,7 @@ ARRAY = RANDOM.integers(0, 99, (3, 7, 2, 2)).astype(np.int32)
 
 @pytest.fixture(params=[True, False], ids=["slices", "at once"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "alone", lambda: request.param)
+    monkeypatch.setattr(slots, "alone", lambda *arrays: request.param)
 
 
 @pytest.mark.usefixtures("form")
