@@ -42,7 +42,10 @@ def test_dialogues_are_split_before_the_last_turn(tmp_path) -> None:
     ("line", "message"),
     [
         ("", r"pairs.jsonl:2: no JSON .* expected an object with text under"),
-        ('{"chosen": "x"', r":2: no JSON \(Expecting ',' delimiter"),
+        (
+            '{"chosen": "x"',
+            r":2: no JSON \(Expecting ',' delimiter: line 1 column 15 \(char 14\)\)",
+        ),
         ([1], r":2: found a list; expected an object"),
         ({"chosen": "x"}, r':2: "rejected" is None; expected an object'),
         ({"chosen": " ", "rejected": "x"}, r""":2: "chosen" is ' '; expected"""),

@@ -140,5 +140,5 @@ def test_refusals(tmp_path) -> None:
     for wrong, message in wrongs:
         with pytest.raises(ValueError, match=message):
             Config(**wrong)
-    with pytest.raises(ValueError, match="is neither a folder"):
+    with pytest.raises(ValueError, match=r"is neither a folder, nor a \.gguf file, nor in the zoo"):
         bench(Config(generator="no such model"))

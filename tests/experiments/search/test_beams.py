@@ -190,5 +190,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="keep="):
         superposed.Config(keep=(1, 2))
     for module in (diverse, superposed):
-        with pytest.raises(ValueError, match="is neither a folder"):
+        with pytest.raises(
+            ValueError, match=r"is neither a folder, nor a \.gguf file, nor in the zoo"
+        ):
             module.run(module.PRESETS["paper"])

@@ -148,5 +148,5 @@ def test_refusals(tmp_path) -> None:
     for sizes in ((1, 4), (1, 4, 32), (4, 1, 64), (0, 1, 64)):
         with pytest.raises(ValueError, match="sizes="):
             Config(sizes=sizes)
-    with pytest.raises(ValueError, match="is neither a folder"):
+    with pytest.raises(ValueError, match=r"is neither a folder, nor a \.gguf file, nor in the zoo"):
         Setting.of(Config(generator="no such model"))
