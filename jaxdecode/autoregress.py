@@ -7,10 +7,10 @@ A row's draws depend on the seed, its example id, its sample id and the step alo
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxdecode import struct
@@ -22,7 +22,7 @@ from jaxdecode.logits import LogitsTransform
 from jaxdecode.meter import Meter, NoMeter, measure
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
-from jaxdecode.rows import Expander, Rows
+from jaxdecode.rows import Expander, Rows, run_until
 from jaxdecode.sampling import Sampler, row_keys, step_keys
 from jaxdecode.stop import StopRule
 from jaxdecode.types import Array, Bool, Int, Key
@@ -93,14 +93,7 @@ class Generator:
         """
         until = jnp.minimum(until, rows.cache.capacity)
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)),
-            lambda rows: step(self, rows, active(rows)),
-            rows,
-        )
+        return run_until(rows, until, functools.partial(step, self))
 
 
 def fork(

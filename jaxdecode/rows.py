@@ -8,6 +8,7 @@ seen, the newest of which, the root, has not been run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -59,6 +60,20 @@ def where_rows(condition: Bool[Array, "B"], yes: Any, no: Any) -> Any:
     """Row by row one of two trees, whose leaves lead with the rows."""
     return jax.tree.map(
         lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )
+
+
+def run_until(
+    rows: Rows, until: Int[Array, "R"], step: Callable[[Rows, Bool[Array, "R"]], Rows]
+) -> Rows:
+    """Rows that `step` runs on, given which of them take part, until each has ended or has
+    `until` tokens, its prompt's included."""
+
+    def active(rows: Rows) -> Bool[Array, "R"]:
+        return rows.running & (rows.total < until)
+
+    return jax.lax.while_loop(
+        lambda rows: jnp.any(active(rows)), lambda rows: step(rows, active(rows)), rows
     )
 
 

@@ -16,6 +16,7 @@ same guesses.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Literal
 
@@ -36,7 +37,7 @@ from jaxdecode.look import Frame, Looker, Seen
 from jaxdecode.prompt import Prompt
 from jaxdecode.remask import Keep
 from jaxdecode.result import Status, Usage
-from jaxdecode.rows import Rows, where_rows
+from jaxdecode.rows import Rows, run_until, where_rows
 from jaxdecode.sampling import Sampler, row_keys, step_keys
 from jaxdecode.settle import settle
 from jaxdecode.stop import StopRule
@@ -151,14 +152,7 @@ class Unmasker:
     def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows:
         """Run until every row has ended, or has decided all places below `until`."""
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)),
-            lambda rows: turn(self, rows, active(rows)),
-            rows,
-        )
+        return run_until(rows, until, functools.partial(turn, self))
 
 
 def turn(un: Unmasker, rows: Rows, active: Bool[Array, "R"]) -> Rows:

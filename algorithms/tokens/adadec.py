@@ -39,7 +39,7 @@ from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.rows import Rows, check_start
+from jaxdecode.rows import Rows, check_start, run_until
 from jaxdecode.sampling import step_keys
 from jaxdecode.stop import Stop, StopRule
 from jaxdecode.types import Array, Bool, Float, Int, Key
@@ -169,12 +169,7 @@ class AdaDec:
         """See `Generator.advance`."""
         until = jnp.minimum(until, rows.cache.capacity - self.slack)
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)), lambda rows: self._step(rows, active(rows)), rows
-        )
+        return run_until(rows, until, self._step)
 
     def _step(self, rows: Rows, active: Bool[Array, "R"]) -> Rows:
         """Emit one token on every active row."""

@@ -22,7 +22,7 @@ from jaxdecode.cache import keep, put, resize, spread, truncate
 from jaxdecode.lm import LanguageModel, ModelOutput, extend, prefill
 from jaxdecode.logits.transform import check_number
 from jaxdecode.prompt import Prompt
-from jaxdecode.rows import Rows
+from jaxdecode.rows import Rows, run_until
 from jaxdecode.sampling import Greedy
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
@@ -133,14 +133,7 @@ class ContrastiveSearch:
         """See `Generator.advance`."""
         until = jnp.minimum(until, rows.cache.capacity - self.k)
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)),
-            lambda rows: self.step(rows, active(rows)),
-            rows,
-        )
+        return run_until(rows, until, self.step)
 
     def step(self, rows: Rows, active: Bool[Array, "R"]) -> Rows:
         """Emit one token on every active row; the others do not change."""

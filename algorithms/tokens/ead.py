@@ -22,7 +22,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from algorithms.tokens.switches import Switch
@@ -36,7 +35,7 @@ from jaxdecode.lm import LanguageModel, Prefill
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Usage
-from jaxdecode.rows import Rows, check_start
+from jaxdecode.rows import Rows, check_start, run_until
 from jaxdecode.sampling import step_keys
 from jaxdecode.text import Text
 from jaxdecode.types import Array, Bool, Float, Int, Key
@@ -175,12 +174,7 @@ class EAD:
         """See `Generator.advance`."""
         until = jnp.minimum(until, rows.cache.capacity - self.stride)
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)), lambda rows: self._step(rows, active(rows)), rows
-        )
+        return run_until(rows, until, self._step)
 
     def _step(self, rows: Rows, active: Bool[Array, "R"]) -> Rows:
         """A token on every active row, unless it is to be written anew."""

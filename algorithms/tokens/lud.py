@@ -19,6 +19,7 @@ scorer's.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ from jaxdecode.logits import noted
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
-from jaxdecode.rows import Rows, check_start
+from jaxdecode.rows import Rows, check_start, run_until
 from jaxdecode.sampling import step_keys
 from jaxdecode.speculate import hear
 from jaxdecode.types import Array, Bool, Float, Int, Key
@@ -159,14 +160,7 @@ class LUD:
         """See `Generator.advance`."""
         until = jnp.minimum(until, rows.cache.capacity - self.slack)
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
-
-        return jax.lax.while_loop(
-            lambda rows: jnp.any(active(rows)),
-            lambda rows: self._step(rows, active(rows), until),
-            rows,
-        )
+        return run_until(rows, until, functools.partial(self._step, until=until))
 
     def _step(self, rows: Rows, active: Bool[Array, "R"], until: Int[Array, "R"]) -> Rows:
         """A span on every active row."""
