@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -21,6 +21,7 @@ from jaxdecode.types import Array, Bool, Float, Int
 from jaxdecode.whole import on_whole_rows
 
 
+@runtime_checkable
 class Ways(Protocol):
     """How a token is taken note of; the fields are `Generator`'s."""
 

@@ -13,7 +13,7 @@ members are nodes (particles, beams over steps) differ in their strategy only.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ class Choice(NamedTuple):
     order: Any = ()
 
 
+@runtime_checkable
 class Expander(Protocol):
     """Grows children; `width` bounds the tokens of one, `depth` the pieces of a response."""
 
@@ -69,6 +70,7 @@ class Expander(Protocol):
     def grow(self, key: Key[Array, ""], arena: Arena, choice: Choice) -> tuple[Arena, Fresh]: ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Rewards pieces; what is not finite makes a piece invalid. What it says of lanes that are not
     `alive`, or whose text is empty, is not looked at."""
@@ -82,6 +84,7 @@ class Evaluator(Protocol):
     ) -> tuple[Float[Array, "B K"], Any, Spent]: ...
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """Selection and backup. A note is a pytree whose leaves lead with B."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jaxdecode.result import Result
 from jaxdecode.types import Array, Key
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """A frozen pytree dataclass: models, heads and numbers are leaves, sizes are static.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -60,6 +60,7 @@ class Outcome:
     judge: Judge
 
 
+@runtime_checkable
 class Drafter(Protocol):
     """Guesses what the target will say. State is a pytree whose leaves lead with the rows, or
     are caches, or `Shared`."""
@@ -111,6 +112,7 @@ class Drafter(Protocol):
         ...
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Decides how much of a draft holds."""
 
@@ -123,6 +125,7 @@ class Verifier(Protocol):
     ) -> Verdict: ...
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Bounds the depth of drafts from round to round. State leads with the rows."""
 

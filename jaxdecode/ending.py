@@ -7,7 +7,7 @@ A canvas has a place for every token that a response may have, and most response
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -15,6 +15,7 @@ from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Ending(Protocol):
     """Says when a row needs no further pass.
 

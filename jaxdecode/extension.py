@@ -6,7 +6,7 @@ in the same step, and the best of them are its candidates.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,7 @@ class Front:
     candidates: int = struct.field(pytree_node=False)
 
 
+@runtime_checkable
 class Ranker(Protocol):
     """Scores every extension of every hypothesis of a group; NaN and -inf are never taken."""
 

@@ -7,7 +7,7 @@ rule everywhere: falling score, and of equal scores the first place first.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +122,7 @@ class Choice:
         return cls(accept, sight.guess.token, sure)
 
 
+@runtime_checkable
 class Chooser(Protocol):
     """Decides places of the block; its state's leaves lead with the rows."""
 
@@ -130,6 +131,7 @@ class Chooser(Protocol):
     def __call__(self, state: Any, sight: Sight) -> tuple[Choice, Any]: ...
 
 
+@runtime_checkable
 class Remasker(Protocol):
     """Opens decided places of the block again; its state's leaves lead with the rows."""
 
@@ -145,6 +147,7 @@ class Remasker(Protocol):
         ...
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How many places of a block a step decides, at least; what is open bounds it."""
 

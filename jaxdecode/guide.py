@@ -13,7 +13,7 @@ candidates is left ends invalid. A row's draws depend on seed, example and step 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ class Candidates(NamedTuple):
     logprob: Float[Array, "B k"]
 
 
+@runtime_checkable
 class Valuer(Protocol):
     """Gives every candidate a value. What it returns as usage is of the B rows; its peak counts
     the slots of forks."""

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from jaxdecode.ranges import in_32_bits
 KEPT = 1000  # failures that a log keeps
 
 
+@runtime_checkable
 class Decodes(Protocol):
     """A tokenizer, as far as a judge needs one.
 

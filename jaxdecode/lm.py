@@ -9,7 +9,7 @@ without an algorithm knowing; `View.mask` spells it out for models that do not c
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import chex
 import jax
@@ -96,6 +96,7 @@ class ModelCost:
     cache_bytes: int = struct.field(pytree_node=False, range=(0, 2**63))
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Anything that runs tokens against a cache; an implementation is itself a pytree."""
 
@@ -106,6 +107,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class LanguageModel(Backbone, Protocol):
     """A causal model over `vocab_size` tokens."""
 
@@ -125,6 +127,7 @@ class LanguageModel(Backbone, Protocol):
         ...
 
 
+@runtime_checkable
 class LayeredModel(LanguageModel, Protocol):
     """A model whose layers can be run in parts."""
 

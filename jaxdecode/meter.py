@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Meter(Protocol):
     """Reads every step's raw logits and accumulates statistics; leaves lead with R."""
 

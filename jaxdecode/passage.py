@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -19,6 +19,7 @@ class Passage(NamedTuple):
     count: Int[Array, "B"]
 
 
+@runtime_checkable
 class PassageRule(Protocol):
     """Finds the passages of prompts."""
 

@@ -9,7 +9,7 @@ seen, the newest of which, the root, has not been run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,7 @@ def run_until(
     )
 
 
+@runtime_checkable
 class Expander(Protocol):
     """What emits the tokens of rows: a `Generator`, or one that speculates.
 

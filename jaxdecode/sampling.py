@@ -11,7 +11,7 @@ its distribution is all zero, so that an engine can mark the row instead of emit
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import chex
 import jax
@@ -38,6 +38,7 @@ def step_keys(keys: Key[Array, "R"], step: Int[Array, "R"]) -> Key[Array, "R"]:
     return jax.vmap(jax.random.fold_in)(keys, step)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws one token per row."""
 

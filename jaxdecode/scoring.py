@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class Spent:
         return cls((tokens > 0).astype(jnp.int32), tokens, flops.astype(jnp.float32))
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores R = B * K rows, K for every prompt, prompt by prompt."""
 
@@ -61,6 +62,7 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
 class RewardModel(Backbone, Protocol):
     """A backbone with a head: `logits` are its C outputs at every token."""
 

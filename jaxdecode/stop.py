@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from jaxdecode.ranges import integers
 from jaxdecode.types import Array, Bool, Int
 
 
+@runtime_checkable
 class StopRule(Protocol):
     """Says which rows end with their newest token; see `Stop`."""
 

@@ -19,7 +19,7 @@ from jaxdecode.target import PARTS, ROWS, target_of
 from jaxdecode.types import Array, Float
 
 
-def whole(logits: Float[Array, "B T V"]) -> Float[Array, "B T V"]:
+def whole(logits: Float[Array, "*rows V"]) -> Float[Array, "*rows V"]:
     """Logits of which every device of a model holds all: for few rows, and for trees of them."""
     target, (batch, *between, vocab) = target_of(logits), logits.shape
     if target.size(PARTS) == 1:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_j
 from models.config import TransformerConfig, parameters
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
-from models.safetensors import Entry
+from models.safetensors import Tensors
 from models.transformer import Transformer
 from models.tying import other_head
 
@@ -35,19 +35,6 @@ __all__ = ["CONFIG", "INDEX", "WEIGHTS", "Backbone", "Checkpoint", "load", "load
 
 # Ends of the names of published classes whose head gives something else than words.
 OTHER_HEADS = r"For\w*(Classification|Answering|Choice|RewardModel|PrmModel)$"
-
-
-class Tensors(Protocol):
-    """Stored tensors by name, as `models.safetensors.Reader` gives them."""
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """What there is, by name."""
-        ...
-
-    def read(self, name: str) -> np.ndarray:
-        """One of them."""
-        ...
 
 
 class Checkpoint:

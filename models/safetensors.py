@@ -51,6 +51,20 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+@runtime_checkable
+class Tensors(Protocol):
+    """Stored tensors by name, as `Reader` gives them."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """What there is, by name."""
+        ...
+
+    def read(self, name: str) -> np.ndarray:
+        """One of them."""
+        ...
+
+
 class Reader:
     """One memory-mapped file: `entries` by tensor name, `read(name)` as a read-only view."""
 

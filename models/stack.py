@@ -5,7 +5,7 @@ The weights are stacked and scanned, or written out; the cache is in the loop's 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,24 @@ from flax import nnx
 
 from jaxdecode.cache import Cache
 from jaxdecode.lm import View
-from models.layer import Call, Hidden, attention_half, mlp_half
+from models.config import TransformerConfig
+from models.layer import Call, Hidden, Weights, attention_half, mlp_half
 
-if TYPE_CHECKING:
-    from models.transformer import Transformer
+
+@runtime_checkable
+class Layered(Protocol):
+    """What is run: the weights of layers, stacked in one `nnx.Dict` or each in its own."""
+
+    config: TransformerConfig
+    layers: Any
+
+    def layer(self, index: int) -> Weights:
+        """The weights of one layer."""
+        ...
 
 
 def run(
-    model: Transformer, hidden: Hidden, call: Call, cache: Cache | None, first: int, last: int
+    model: Layered, hidden: Hidden, call: Call, cache: Cache | None, first: int, last: int
 ) -> tuple[Hidden, Cache | None]:
     """Layers first..last-1."""
     c = model.config
@@ -60,7 +70,7 @@ def run(
 
 
 def run_both(
-    model: Transformer, hidden: Hidden, cache: Cache | None, view: View
+    model: Layered, hidden: Hidden, cache: Cache | None, view: View
 ) -> tuple[Hidden, Cache | None]:
     """All layers of a model whose rotation changes at a length, where rows may cross it.
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ CONTEXT = 8  # ids at least of a prompt's end that a response is decoded after
 SURPLUS = 64  # added tokens at most that a model may have no embedding for
 
 
+@runtime_checkable
 class HasVocabulary(Protocol):
     """Any wrapper of a `tokenizers.Tokenizer`."""
 

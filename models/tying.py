@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from models.checkpoints import Tensors
+from models.safetensors import Tensors
 
 BLOCK = 2**22  # elements compared at a time
 

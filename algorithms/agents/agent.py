@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 INVALID = -math.inf
 
@@ -62,6 +62,7 @@ class Reply:
     written: int = 0
 
 
+@runtime_checkable
 class Agent(Protocol):
     """A policy that can only be sampled."""
 
@@ -76,6 +77,7 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Scores an answer, higher is better; what it raises makes the answer invalid."""
 

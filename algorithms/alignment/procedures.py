@@ -14,9 +14,10 @@ The functions take and give arrays of NumPy or JAX.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Procedure(Protocol):
     """A calibrated procedure."""
 

@@ -16,7 +16,7 @@ All take and give arrays of NumPy or JAX.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +25,7 @@ from jaxdecode import struct
 from jaxdecode.types import Array, Float
 
 
+@runtime_checkable
 class Transform(Protocol):
     """An increasing function of quantiles, and the logarithm of what it is to be multiplied by."""
 

@@ -6,7 +6,7 @@ earlier groups, which are one token ahead.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -17,6 +17,7 @@ from jaxdecode.logits.transform import check_number
 from jaxdecode.types import Array, Float, Int
 
 
+@runtime_checkable
 class Diversity(Protocol):
     """A measure of likeness. One with an attribute `nonnegative` that is true never is below 0,
     so that it only lowers scores; one that does not say may be. Cosines are."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -94,6 +94,7 @@ def schedule(budget: int, width: int, alpha: float, longest: int, rule: Rule) ->
         width = survivors
 
 
+@runtime_checkable
 class Caching(Protocol):
     """Whatever keeps a cache: a language model, a reward model."""
 

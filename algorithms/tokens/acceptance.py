@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -11,6 +11,7 @@ from jaxdecode.logits.transform import check_number
 from jaxdecode.types import Array, Bool, Float, Key
 
 
+@runtime_checkable
 class Acceptance(Protocol):
     """Says of a token whether it is accepted if all before it are."""
 

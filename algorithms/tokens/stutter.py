@@ -6,7 +6,7 @@ Places that do not see one another tend to say one thing twice, or a word and th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from jaxdecode import struct
 from jaxdecode.types import Array, Bool, Int
 
 
+@runtime_checkable
 class Stutter(Protocol):
     """Says which tokens repeat those before them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxdecode.logits.transform import check_number
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 
+@runtime_checkable
 class Switch(Protocol):
     """Decides token by token; the leaves of its state lead with the rows."""
 

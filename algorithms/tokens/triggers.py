@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxdecode.logits.transform import check_number
 from jaxdecode.types import Array, Bool, Float, Key
 
 
+@runtime_checkable
 class Trigger(Protocol):
     """Says which rows pause before their next token."""
 

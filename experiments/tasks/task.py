@@ -8,7 +8,7 @@ prompts apart: a prompt's split is a function of its text alone, so no two setti
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Task(Protocol):
     """A source of examples that knows how to score any completion of its prompts."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from jaxdecode.stop import Stop
 INSTRUCTION = "Reason step by step. End with a line that holds '#### ' and the number alone."
 
 
+@runtime_checkable
 class Asks(Protocol):
     """What asks the questions: a task."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxdecode.ranges import as_float, in_32_bits
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class LogitsTransform(Protocol):
     """Edits the logits of R rows before a token is drawn from them.
 
@@ -45,6 +46,7 @@ def rises(transform: Any) -> bool | Bool[Array, ""]:
     return getattr(transform, "rises", True)
 
 
+@runtime_checkable
 class Hearing(LogitsTransform, Protocol):
     """A transform that remembers how probable what was drawn had been.
 

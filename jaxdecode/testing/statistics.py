@@ -26,7 +26,7 @@ POOL = 5.0
 Cells = Mapping[Any, float]
 
 
-def tally(samples: np.ndarray | Iterable[Hashable]) -> Counter:
+def tally(samples: ArrayLike | Iterable[Hashable]) -> Counter:
     """How often each cell occurs: integers, rows of an array as tuples, or what is given."""
     if not isinstance(samples, np.ndarray) and not hasattr(samples, "__array__"):
         return Counter(samples)
@@ -53,7 +53,7 @@ def law(probs: Cells | np.ndarray) -> dict[Hashable, float]:
     return {index: float(p) for index, p in np.ndenumerate(array)}
 
 
-def p_value(samples: np.ndarray | Iterable[Hashable], probs: Cells | np.ndarray) -> float:
+def p_value(samples: ArrayLike | Iterable[Hashable], probs: Cells | np.ndarray) -> float:
     """Probability of a fit this bad if the law is true; 0 if something impossible occurred."""
     expected, counts = law(probs), tally(samples)
     if abs(sum(expected.values()) - 1) > 1e-4:
@@ -92,14 +92,14 @@ def power(
 
 
 def rejects(
-    samples: np.ndarray | Iterable[Hashable], probs: Cells | np.ndarray, alpha: float = ALPHA
+    samples: ArrayLike | Iterable[Hashable], probs: Cells | np.ndarray, alpha: float = ALPHA
 ) -> bool:
     """Whether the samples refute the law."""
     return p_value(samples, probs) < alpha
 
 
 def assert_distribution(
-    samples: np.ndarray | Iterable[Hashable],
+    samples: ArrayLike | Iterable[Hashable],
     probs: Cells | np.ndarray,
     alpha: float = ALPHA,
     family: int = 1,
@@ -120,7 +120,7 @@ def bonferroni(alpha: float, family: int) -> float:
     return alpha / family
 
 
-def total_variation(samples: np.ndarray | Iterable[Hashable], probs: Cells | np.ndarray) -> float:
+def total_variation(samples: ArrayLike | Iterable[Hashable], probs: Cells | np.ndarray) -> float:
     """Half the L1 distance between frequencies and law."""
     expected, counts = law(probs), tally(samples)
     total = sum(counts.values())

@@ -58,6 +58,7 @@ class Positioned(Protocol):
     def restore(self, position: Any) -> None: ...
 
 
+@runtime_checkable
 class Resumable(Protocol):
     """An iterator that can be taken up elsewhere, as those of `grain` can."""
 

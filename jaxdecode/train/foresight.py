@@ -10,7 +10,7 @@ on its products is to be tuned after w was chosen.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxdecode.types import Array, Bool, Float
 
 
+@runtime_checkable
 class TwoWay(Protocol):
     """A classifier of hidden states: rejected, accepted."""
 

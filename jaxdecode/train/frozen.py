@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from jaxdecode.types import Array, Bool, Float, Int, Key
 Metrics = dict[str, Array]
 
 
+@runtime_checkable
 class Target(Protocol):
     """A layered model (`jaxdecode.lm.LayeredModel`) as training sees it."""
 
@@ -89,6 +90,7 @@ class Exit:
     feature: Float[Array, "B T D"] | None = None
 
 
+@runtime_checkable
 class Pupil(Protocol):
     """What is trained: a module of `nnx.Param`s."""
 

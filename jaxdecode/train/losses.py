@@ -6,7 +6,7 @@ the metric `weight`, so that a batch can be taken in parts (`jaxdecode.train.acc
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import chex
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Forward(Protocol):
     """A model that runs whole sequences at once, as training does."""
 
@@ -25,6 +26,7 @@ class Forward(Protocol):
         ...
 
 
+@runtime_checkable
 class Pairwise(Forward, Protocol):
     """A reward model: see `jaxdecode.scoring.RewardModel`."""
 

@@ -13,7 +13,7 @@ and SMDM (2410.18514) for the levels, Dream's released code for `cart`.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ LEAST = 1e-3
 Spread = Literal["independent", "shifted", "antithetic"]
 
 
+@runtime_checkable
 class Bidirectional(Protocol):
     """A model that runs whole sequences at once, told what sees what."""
 

@@ -16,7 +16,7 @@ must be larger still.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jaxdecode.train.losses import cross_entropy
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Packable(Protocol):
     """A model that is told where its tokens are and what they see."""
 

@@ -15,7 +15,7 @@ samples) and `response_length`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
@@ -35,6 +35,7 @@ Metrics = dict[str, Array]
 Policy = TypeVar("Policy", bound=nnx.Module)
 
 
+@runtime_checkable
 class Reward(Protocol):
     """A pytree; NaN where a response has no reward, which stops the training."""
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,7 @@ CONFIG, WEIGHTS = "head.json", "head.safetensors"
 SAMPLES = 4096
 
 
+@runtime_checkable
 class Head(Protocol):
     """A module that `of(target, rngs=..., **settings)` makes."""
 

@@ -12,7 +12,7 @@ of a node is there must follow from the k-1 before it, or drafts are no draws fr
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -86,6 +86,7 @@ class Children:
     valid: Bool[Array, "B C"]
 
 
+@runtime_checkable
 class Branching(Protocol):
     """A rule of growth."""
 

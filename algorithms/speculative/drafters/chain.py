@@ -8,7 +8,7 @@ at tokens that were drawn before, so that the law of the output is untouched.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class Evidence:
     hidden: Float[Array, "B D"]
 
 
+@runtime_checkable
 class Halt(Protocol):
     """Ends a draft early."""
 

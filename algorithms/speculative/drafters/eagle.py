@@ -15,7 +15,7 @@ dropped after each round. Chosen and not drawn, the tokens carry no law: any tre
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from jaxdecode.sampling import likeliest
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class FeatureHead(Protocol):
     """A module that estimates hidden states."""
 

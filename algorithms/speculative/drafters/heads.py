@@ -7,7 +7,7 @@ Clover's augmenting block does, takes in the hidden states of all tokens that a 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -21,6 +21,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class DraftHeads(Protocol):
     """A module that guesses `count` places ahead."""
 

@@ -15,7 +15,7 @@ the authors' code, drafting goes on at a confidence of exactly `threshold`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,7 @@ PAPER = Paper(
 CHUNK = 2
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Makes laws of the residual stream after some layers, whose cost its own leaves out."""
 

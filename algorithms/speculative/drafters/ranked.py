@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from jaxdecode.sampling import likeliest
 from jaxdecode.types import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Guess(Protocol):
     """Head `index`: logits after each of W tokens, and what the next head starts from."""
 
@@ -37,6 +38,7 @@ class Grown:
     guesses: Int[Array, "B"]
 
 
+@runtime_checkable
 class Plan(Protocol):
     """How a tree grows."""
 

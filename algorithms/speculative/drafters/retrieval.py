@@ -7,7 +7,7 @@ most are drafted. A miss drafts nothing here, where the published code drafts a 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxdecode import struct
 from jaxdecode.draft import Draft
@@ -21,6 +21,7 @@ from jaxdecode.text import Text
 from jaxdecode.types import Array, Float
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where continuations come from."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from experiments.search.a_star_decoding.setting import Measured
 JUDGES = {"": "the process reward model", EXACT: "exact labels of steps"}
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What of the settings the figure shows."""
 

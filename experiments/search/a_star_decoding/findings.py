@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax.tree_util import Partial
@@ -25,6 +25,7 @@ Curves = dict[str, tuple[Baseline, Baseline]]
 """Baseline -> its curve against tokens, and against passes."""
 
 
+@runtime_checkable
 class Sizes(Protocol):
     """What of the settings the findings depend on; see `a_star_decoding.Config`."""
 

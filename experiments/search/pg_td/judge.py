@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from experiments.tasks.task import Example
 Grade = tuple[float, float]  # shares of public and of hidden tests passed
 
 
+@runtime_checkable
 class World(Protocol):
     """Problems, and a grade for every program."""
 
