@@ -58,7 +58,6 @@ def prepare(options: Options, name: Name) -> Job:
     requests = requests[jax.process_index() :: jax.process_count()]
     source = sources.open_model(options.model, options.form)
     opened = opening.open_named(rules, source)
-    stop = source.codec.stop(options.stop)
     longest = {source.name: source.positions}
     for reader in opened.readers:
         longest[str(rules.process_reward or rules.reward)] = reader.config.max_positions
@@ -66,7 +65,7 @@ def prepare(options: Options, name: Name) -> Job:
     most = max(map(len, tokens), default=1) + rules.max_tokens
     source = dataclasses.replace(source, model=source.model.within(most))
     batch = min(options.batch, max(1, len(requests)))
-    decoder = opening.decoder_of(name, rules, source, stop, opened, tokens, batch)
+    decoder = opening.decoder_of(name, rules, source, options.stop, opened, tokens, batch)
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))

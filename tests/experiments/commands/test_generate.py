@@ -25,6 +25,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
+from models.text import BROKEN
 from tests.experiments.folders import build
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -270,6 +271,22 @@ def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
     chosen = answers(base, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
     assert {record["text"] for record in chosen} <= {"mat", "two", "one is"}
     assert all(record["status"] == "eos" for record in chosen)
+
+
+@pytest.mark.parametrize("options", [["sample", "--draft", "prompt-lookup"], ["beam-search"]])
+def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, base, tmp_path, options) -> None:
+    """A model of noise would write one of these letters in every twelve tokens or so, and spell
+    it by several tokens."""
+    given = ["--prompts", *TEXTS, "--decoder", *options, "--max-tokens", "24"]
+    bad, stops = ["t", "n ", "wo"], ["e", " ", "o"]
+    given += ["--bad-words", *bad, "--stop", *stops, "--min-tokens", "20"]
+    text = sources.load_tokenizer(folders["generator"])
+    for record in answers(base, tmp_path / "a.jsonl", *given):
+        assert len(record["tokens"]) > 20
+        assert not any(word in text.decode(record["tokens"]) for word in bad)
+        early = text.decode(record["tokens"][:20])
+        assert not any(stop in early for stop in stops)
+        assert record["text"].startswith(early.rstrip(BROKEN))
 
 
 def test_allowed_tokens_are_all_that_is_written(base, tmp_path: Path) -> None:
