@@ -46,7 +46,9 @@ def test_every_spelling_is_excluded_and_nothing_else(name: str, crossing: bool) 
     tokenizer, rng = TOKENIZERS[name], np.random.default_rng(0)
     strings = ["abab", "bc", " d", "aa"] if name == "characters" else ["the", "cat", "é", "atat"]
     table = token_bytes(tokenizer, skip_special=True)
-    likely = [i for i, token in enumerate(table) if not token or set(token) & set(b"abthe c\xc3\xa9")]
+    likely = [
+        i for i, token in enumerate(table) if not token or set(token) & set(b"abthe c\xc3\xa9")
+    ]
     rows = [rng.choice(likely, 6).tolist() for _ in range(24)]
     if name == "characters":
         rows = [tokenizer.encode(t, False) for t in ("abcaba", "aaaaab", "ccc aa", "abab c")]

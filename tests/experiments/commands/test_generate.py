@@ -315,6 +315,27 @@ def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
     assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
 
 
+def test_an_assistants_last_words_are_gone_on_with(folders, base, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.jsonl"
+    said = [
+        {"role": "user", "content": "the cat"},
+        {"role": "assistant", "content": "sat <eos>"},
+    ]
+    talk.write_text(json.dumps({"messages": said}) + "\n")
+    given = ["--input", str(talk), "--split-special-tokens"]
+    (found,) = answers(base, tmp_path / "a.jsonl", *given)
+    codec = sources.open_model(str(folders["generator"])).codec
+    whole = codec.piece("[user] the cat\n[assistant] sat ")
+    assert found["usage"]["prompt_tokens"] == 1 + len(whole) + len("<eos>"), "letter by letter"
+    assert found["settings"]["split_special"] is True
+    (other,) = answers(base, tmp_path / "b.jsonl", "--input", str(talk))
+    assert other["usage"]["prompt_tokens"] == 1 + len(whole) + 1, "read as the token"
+    thinking = ["--prompts", "a", "--enable-thinking"]
+    assert "prompt 0: enable_thinking: for chats" in refusal(*base, *thinking)
+    assert "template does not read enable_thinking" in refusal(*base, *thinking, "--chat")
+    assert "choose one" in refusal(*base, *thinking, "--no-enable-thinking")
+
+
 def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "the cat")
     stop = next(c for c in record["text"][2:] if c.isascii())
