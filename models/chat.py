@@ -127,19 +127,11 @@ class ChatTemplate:
         for going in sorted(set(goes_on)):
             members = [i for i, one in enumerate(goes_on) if one == going]
             talks = [conversations[i] for i in members]
+            given = [_tagged(talk) for talk in talks] if going else talks
+            texts = self.render(given, add_generation_prompt=not going, **variables)
             if going:
-                cut = [
-                    _cut(text, talk)
-                    for talk, text in zip(
-                        talks,
-                        self.render([_tagged(talk) for talk in talks], **variables),
-                        strict=True,
-                    )
-                ]
-                found |= dict(zip(members, cut, strict=True))
-            else:
-                texts = self.render(talks, add_generation_prompt=True, **variables)
-                found |= dict(zip(members, texts, strict=True))
+                texts = [_cut(text, talk) for text, talk in zip(texts, talks, strict=True)]
+            found |= dict(zip(members, texts, strict=True))
         return [found[i] for i in range(len(conversations))]
 
     def _check_bos(self, text: str) -> None:

@@ -127,7 +127,7 @@ class TransformerConfig:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r:.60} must be an integer in 1..{most}")
-        for name in ("window", "position_offset"):
+        for name in ("window", "position_offset", "longest"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 2**31:
                 raise ValueError(f"{name}={value!r:.60} must be an integer in 0..2^31 - 1")
@@ -147,9 +147,6 @@ class TransformerConfig:
             self.rope is None or self.rope_local.width != self.rope.width
         ):
             raise ValueError("rope_local: needs a `rope` of the same width")
-        for name in ("window", "position_offset", "longest"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
         ropes = [rope for rope in (self.rope, self.rope_local) if rope is not None]
         if len({rope.crossing for rope in ropes if rope.crossing}) > 1:
             raise ValueError(
@@ -164,10 +161,7 @@ class TransformerConfig:
         if not 0 < self.norm_eps < 1:
             raise ValueError(f"norm_eps={self.norm_eps} must lie in (0, 1)")
         if self.rotated and (len(self.rotated) != self.layers or self.rope is None):
-            raise ValueError(
-                f"rotated: {len(self.rotated)} flags for layers={self.layers}, and "
-                f"{'no ' * (self.rope is None)}rope; give one for each layer of a model that has it"
-            )
+            raise ValueError(f"rotated={self.rotated!r:.60}: one flag for each layer, and a rope")
         if not self.input_norms and not (self.pre_norm and self.output_norms):
             raise ValueError("input_norms=False: needs pre_norm and output_norms, or nothing is")
         if self.whole_qk_norm and not self.qk_norm:
@@ -196,12 +190,8 @@ class TransformerConfig:
 
     def part(self, first: int, last: int) -> TransformerConfig:
         """Of a model of layers first..last-1 alone."""
-        return replace(
-            self,
-            layers=last - first,
-            sliding=self.sliding[first:last],
-            rotated=self.rotated[first:last],
-        )
+        flags = {"sliding": self.sliding[first:last], "rotated": self.rotated[first:last]}
+        return replace(self, layers=last - first, **flags)
 
     @property
     def q_width(self) -> int:

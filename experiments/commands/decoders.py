@@ -231,6 +231,8 @@ def generator(
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
     if name == "momentum":
         alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        if not 1 <= k <= model.vocab_size:
+            raise ValueError(f"candidates: k={k} must lie in 1..{model.vocab_size}, the vocabulary")
         # An end token that begins the prompt too is no node, and may be chosen at no cost.
         ends = np.asarray(stop.eos).tolist()
         edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
