@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import jax.numpy as jnp
-
 from models.rope import Rope
 
 Norm = Literal["rms", "rms_wide", "rms_plus_one", "layer"]
@@ -294,8 +292,3 @@ def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]
     Names: layers, embed, heads, kv_heads, mlp, vocab; None is never sharded.
     """
     return {path: parameter.axes for path, parameter in parameters(config).items()}
-
-
-def itemsize(config: TransformerConfig) -> int:
-    """Bytes of one weight."""
-    return jnp.dtype(config.dtype).itemsize
