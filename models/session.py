@@ -22,8 +22,8 @@ a generator decodes plainly. Every method is compiled once for each shape of its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -85,6 +85,8 @@ class Session:
       temperature: of the tokens' draws; None takes the likeliest token.
       max_tokens: of a response.
       stops: texts that end a response, besides the model's end tokens.
+      split_special: names of special tokens in prompts and messages are text, and not the tokens.
+      variables: what else the chat template reads, such as {"enable_thinking": False}.
       seed: of every random draw; a reply depends on it and on its place among the prompts.
       batch: prompts decoded together.
     """
@@ -96,6 +98,8 @@ class Session:
     temperature: float | None = None
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
+    split_special: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch: int = 8
 
@@ -138,14 +142,13 @@ class Session:
         return citation(self.decoder) if any(papers(self.decoder)) else ""
 
     def chat(self, words: Words) -> Reply:
-        """The model's answer to a user, or its turn in a conversation."""
+        """The model's answer to a user, or its turn in a conversation; where it had the last word,
+        how it goes on."""
         return self.chat_all([words])[0]
 
     def chat_all(self, words: Sequence[Words]) -> list[Reply]:
         """`chat` of many at once, in batches."""
-        turns = [self._turns(each) for each in words]
-        texts = self.tokenizer.chat_template.render(turns, add_generation_prompt=True)
-        return self._replies([self.tokenizer.encode(t, add_special=False) for t in texts])
+        return self._replies(self._opened(words))
 
     def complete(self, text: str) -> Reply:
         """What follows a text."""
@@ -153,7 +156,7 @@ class Session:
 
     def complete_all(self, texts: Sequence[str]) -> list[Reply]:
         """`complete` of many at once, in batches."""
-        return self._replies([self.tokenizer.encode_prompt(text) for text in texts])
+        return self._replies([self._text(text) for text in texts])
 
     def stream(self, words: Words, chat: bool = True, every: int = 4) -> Iterator[str]:
         """The answer in pieces, as it is being written.
@@ -170,10 +173,7 @@ class Session:
                 f"stream: {type(decoder).__name__} chooses among responses, whose text is known at "
                 "the end; use chat or complete"
             )
-        if chat:
-            tokens = self.tokenizer.encode_chat(self._turns(words), add_generation_prompt=True)
-        else:
-            tokens = self.tokenizer.encode_prompt(str(words))
+        tokens = self._opened([words])[0] if chat else self._text(str(words))
         self._check_room(0, tokens)
         return self._pieces(decoder.generator, tokens, every)
 
@@ -185,8 +185,12 @@ class Session:
                 return
         yield written.finish()
 
-    def _turns(self, words: Words) -> Sequence[Message]:
-        return [{"role": "user", "content": words}] if isinstance(words, str) else words
+    def _opened(self, words: Sequence[Words]) -> list[list[int]]:
+        talks = [[{"role": "user", "content": x}] if isinstance(x, str) else x for x in words]
+        return self.tokenizer.encode_opened(talks, self.split_special, **self.variables)
+
+    def _text(self, text: str) -> list[int]:
+        return self.tokenizer.encode_prompt(text, self.split_special)
 
     def _replies(self, prompts: Sequence[Sequence[int]]) -> list[Reply]:
         for index, tokens in enumerate(prompts):

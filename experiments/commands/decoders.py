@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ from jaxdecode.scoring import LikelihoodScorer, Scorer
 from jaxdecode.speculate import Speculator
 from jaxdecode.steps import StepSampler
 from jaxdecode.stop import Stop
+from models.text import Tokenizer
 
 __all__ = [
     "JUDGED",
@@ -221,13 +222,17 @@ def generator(
     model: LanguageModel,
     stop: Stop,
     piece: Callable[[str], list[int]] | None = None,
+    text: Tokenizer | None = None,
+    stops: Sequence[str] = (),
 ) -> Generator:
     """How `name` draws tokens."""
     given = rules.given
-    target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
+    target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece, text, tuple(stops))
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
     if name == "momentum":
         alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        if not 1 <= k <= model.vocab_size:
+            raise ValueError(f"candidates: k={k} must lie in 1..{model.vocab_size}, the vocabulary")
         # An end token that begins the prompt too is no node, and may be chosen at no cost.
         ends = np.asarray(stop.eos).tolist()
         edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
@@ -250,6 +255,8 @@ def build(
     draft: LanguageModel | None = None,
     piece: Callable[[str], list[int]] | None = None,
     *,
+    text: Tokenizer | None = None,
+    stops: Sequence[str] = (),
     means: Means | None = None,
     judge: Any = None,
     aligned: Any = None,
@@ -261,6 +268,8 @@ def build(
       scorer: what `rules.reward` names; None for the likelihood.
       draft: the model that `rules.draft` or `rules.draft_model` names.
       piece: tokens of a text that goes on, for rules that hold texts.
+      text: the tokenizer, for rules that forbid texts.
+      stops: texts that end a response, which `stop` knows.
       means: whatever else drafting needs.
       judge, aligned: what `rules.process_reward` and `rules.aligned` name.
       paced: makes a speculator guess no further than pays, for a policy that is measured.
@@ -268,7 +277,7 @@ def build(
       ValueError: for options out of range, or that this decoder does not use.
     """
     check(name, rules)
-    plain = generator(name, rules, model, stop, piece)
+    plain = generator(name, rules, model, stop, piece, text, stops)
     drawn: Expander = plain
     if rules.draft is not None:
         found = replace(means or Means(), length=rules.draft_tokens)

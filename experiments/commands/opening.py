@@ -16,7 +16,6 @@ from experiments.speculative.speculation import Field, cost_aware
 from jaxdecode.decoder import Decoder
 from jaxdecode.scoring import Scorer
 from jaxdecode.speculate import Speculator
-from jaxdecode.stop import Stop
 
 MEASURED = 2  # prompts, and repeats, by which a policy learns what this machine pays
 
@@ -74,7 +73,7 @@ def decoder_of(
     name: Name,
     rules: Rules,
     source: Source,
-    stop: Stop,
+    stops: Sequence[str],
     opened: Opened,
     prompts: Sequence[Sequence[int]] = (),
     batch: int = 1,
@@ -82,10 +81,13 @@ def decoder_of(
     """The decoder that the options come to.
 
     Args:
+      stops: texts that end a response.
       prompts: the first of them are what a policy is measured on, `batch` at a time.
     Raises:
       ValueError: as `decoders.build`.
     """
+
+    stop = source.codec.stop(stops)
 
     def paced(speculator: Speculator) -> Speculator:
         texts = tuple(tuple(prompt) for prompt in prompts[:MEASURED])
@@ -105,6 +107,8 @@ def decoder_of(
         stop,
         opened.scorer,
         piece=source.codec.piece,
+        text=source.codec.text,
+        stops=stops,
         means=opened.means,
         judge=opened.judge,
         aligned=opened.aligned,

@@ -196,11 +196,11 @@ class Rules:
     frequency_penalty: float | None = None
     """Subtracted once for each time a token was written."""
     min_tokens: int | None = None
-    """No end before this many tokens."""
+    """No end before this many tokens, nor any text of --stop in them."""
     no_repeat_ngram_size: int | None = None
     """No n tokens in a row twice, in prompt and response."""
     bad_words: tuple[str, ...] | None = None
-    """Texts that are never written."""
+    """Texts that are never written, however they are spelled, in longer words too."""
     allowed_token_ids: tuple[int, ...] | None = None
     """The only tokens that may be written; the model's end token is to be among them."""
     choices: tuple[str, ...] | None = None

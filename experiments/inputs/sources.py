@@ -35,13 +35,23 @@ class Codec:
     text: Tokenizer
     strict: TaskTokenizer | None = None
 
-    def prompt(self, prompt: str | Messages) -> list[int]:
-        """Tokens of a prompt, begin token and chat template included."""
+    def prompt(
+        self, prompt: str | Messages, split_special: bool = False, **variables: Any
+    ) -> list[int]:
+        """Tokens of a prompt, begin token and chat template included; what the assistant said last
+        is gone on with.
+
+        Args:
+          split_special: names of special tokens in it are text.
+          variables: of the chat template.
+        """
         if not isinstance(prompt, str):
-            return self.text.encode_chat(prompt, add_generation_prompt=True)
+            return self.text.encode_opened([prompt], split_special, **variables)[0]
+        if variables:
+            raise ValueError(f"{', '.join(variables)}: for chats; use messages, or --chat")
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
-        return self.text.encode_prompt(prompt)
+        return self.text.encode_prompt(prompt, split_special)
 
     def piece(self, text: str) -> list[int]:
         """Tokens of a text that goes on, or that writes its special tokens itself."""

@@ -56,7 +56,12 @@ def test_the_ten_lines_run_as_printed(path: Path, monkeypatch, capsys):
 def test_a_chat_is_its_template_completed(lm: Session):
     assert lm.chat("the cat").text == lm.complete("the cat:").text
     turns = [{"role": "user", "content": "the"}, {"role": "assistant", "content": " cat"}]
-    assert lm.chat(turns).text == lm.complete("the cat:").text
+    turns += [{"role": "user", "content": " and"}]
+    assert lm.chat(turns).text == lm.complete("the cat and:").text
+    going = lm.chat(turns[:2])
+    assert going.text == lm.complete("the cat").text == "".join(lm.stream(turns[:2]))
+    with pytest.raises(ValueError, match="enable_thinking=False: the chat template does not read"):
+        lm.using(variables={"enable_thinking": False}).chat("the")
 
 
 def test_a_batch_answers_as_each_alone(lm: Session):
