@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from algorithms.tokens.acceptance import Confident
+from algorithms.tokens.rules.acceptance import Confident
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.ead import EAD
 from algorithms.tokens.exact_extract import ExactExtract
 from algorithms.tokens.lud import LUD
-from algorithms.tokens.switches import RollingEntropy
-from algorithms.tokens.triggers import Uncertain
+from algorithms.tokens.rules.switches import RollingEntropy
+from algorithms.tokens.rules.triggers import Uncertain
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature, TopP, chain
 from jaxdecode.passage import Whole

@@ -11,9 +11,9 @@ import numpy as np
 
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
-from algorithms.tokens.acceptance import Acceptance, ByChance
+from algorithms.tokens.rules.acceptance import Acceptance, ByChance
 from algorithms.tokens.lud import LUD
-from algorithms.tokens.stutter import Nothing, Same, Stutter
+from algorithms.tokens.rules.stutter import Nothing, Same, Stutter
 from experiments.harness.likelihood import continuations
 from experiments.tasks.task import Split
 from experiments.tokens.lud.setting import Row, Subject
