@@ -88,10 +88,8 @@ class Conclusions:
         text = text.append(ways.tokens.reshape(-1, ways.tokens.shape[2]), said.reshape(-1))
         cue = jnp.broadcast_to(self.cue, (len(text.length), self.cue.shape[0]))
         text = text.append(cue, jnp.full_like(text.length, self.cue.shape[0]))
-        number = jnp.tile(jnp.arange(shape[1]), shape[0])
-        asked = Prompt(
-            jnp.maximum(text.tokens, 0), text.length, jnp.repeat(prompt.id, shape[1]) * shape[1] + number
-        )
+        number = (prompt.id[:, None] * shape[1] + jnp.arange(shape[1])).reshape(-1)
+        asked = Prompt(jnp.maximum(text.tokens, 0), text.length, number)
         rows = autoregress.generate(self.generator, key, asked)
         answers = jax.tree.map(
             lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]),

@@ -32,9 +32,9 @@ import numpy as np
 from jaxdecode import struct
 from jaxdecode.appending import append
 from jaxdecode.autoregress import Generator, fork
-from jaxdecode.cache import Cache, resize, spread
-from jaxdecode.follower import CHUNK, Follower, catch_up
-from jaxdecode.lm import LanguageModel, Prefill, prefill
+from jaxdecode.cache import Cache, spread, truncate
+from jaxdecode.follower import Follower, catch_up
+from jaxdecode.lm import LanguageModel, Prefill, extend, prefill
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
@@ -218,18 +218,17 @@ class ICN:
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
         batch, width = prompt.tokens.shape
-        read = prefill(self.model, prompt, width + CHUNK)
-        text = Text.of(prompt, width + self.list_room)
-        everyone = jnp.ones((batch,), bool)
-        asked = catch_up(self.model, Follower(read.cache, text), everyone)
+        room = width + self.list_room
+        read = prefill(self.model, prompt, room + STRIDE)
+        asked = extend(self.model, read.root[:, None], read.cache)
         start = Listing(
-            text=text,
-            cache=resize(asked.cache, width + self.list_room + STRIDE),
-            logits=asked.logits,
-            hidden=asked.hidden,
-            tried=jnp.zeros(asked.logits.shape, bool),
-            open=everyone,
-            passes=asked.spent.passes + (prompt.length > 1),
+            text=Text.of(prompt, room),
+            cache=truncate(asked.cache, prompt.length),
+            logits=asked.logits[:, 0],
+            hidden=asked.hidden[:, 0],
+            tried=jnp.zeros((batch, self.model.vocab_size), bool),
+            open=jnp.ones((batch,), bool),
+            passes=1 + (prompt.length > 1),
         )
 
         def run(listing: Listing, number: Int[Array, ""]) -> tuple[Listing, tuple[Items, Array]]:
