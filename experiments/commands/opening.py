@@ -77,7 +77,10 @@ def open_named(rules: Rules, source: Source) -> Opened:
         else sources.open_reward(rules.process_reward, source).model,
         aligned=None if rules.aligned is None else sources.open_beside(rules.aligned, source),
         threshold=None if rules.threshold is None else threshold_of(rules.threshold, source.name),
-        stutter=None if rules.placeholder is None else stuttering(source.codec, source.model),
+        # Drafts of units are verified, and may repeat what the model repeats.
+        stutter=None
+        if rules.placeholder is None or rules.draft is not None
+        else stuttering(source.codec, source.model),
     )
 
 

@@ -35,14 +35,14 @@ class Categories:
       seed: of who is a member of what.
     """
 
-    count: int = 32
+    count: int = 30
     least: int = 8
-    most: int = 14
+    most: int = 12
     families: int = 12
-    size: int = 15
-    power: float = 1.0
-    sentences: float = 0.5
-    longer: float = 0.3
+    size: int = 12
+    power: float = 2.0
+    sentences: float = 0.3
+    longer: float = 0.5
     short: int = 4
     seed: int = 0
 

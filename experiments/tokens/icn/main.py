@@ -7,15 +7,16 @@ better votes are found than by walking down the ranks.
 
     python -m experiments icn --preset cpu
 
-Categories have 8 to 14 members, scattered over families of names whose keys training makes alike,
+Categories have 8 to 12 members, scattered over families of names whose keys training makes alike,
 and common by Zipf's law; a model trained here on lists in random order without repetition is asked
 for each category's list. Items are judged by the table of members. ICN in few and many runs, and
 with items continued from the list, stands beside the ranks of one law, the same with explored
 clusters penalised, as many draws, and diverse beams; all explore as many items, and different right
 ones count once. Keys are clustered to split the middle ranks; a lesson on new members tells what
 training moves. Votes are taken among ways to a sum, a task made for it. Intervals are 95 %
-bootstraps over categories or questions. The preset `paper` is larger, with the paper's 1024
-clusters' tokens to one; its judge, GPT-4o on lists of Llama-3-8B, is not asked.
+bootstraps over categories or questions. The preset `paper` has a larger world with as many tokens
+to a cluster as published; lists of a published checkpoint, which another model judged there, are
+not measured, as their right answers are not at hand.
 """
 
 from __future__ import annotations

@@ -53,17 +53,17 @@ class Config:
     """
 
     world: Categories = field(default_factory=Categories)
-    steps: int = 800
+    steps: int = 1200
     rows: int = 32
     hidden: int = 64
-    items: int = 12
-    runs: tuple[int, ...] = (2, 4, 12)
+    items: int = 10
+    runs: tuple[int, ...] = (2, 5, 10)
     ranks: int = 60
     top: int = 5
-    clusters: int = 16
-    beams: int = 12
+    clusters: int = 12
+    beams: int = 10
     penalties: tuple[float, ...] = (1.0, 3.0)
-    taught: int = 16
+    taught: int = 15
     lessons: int = 40
     way_steps: int = 600
     questions: int = 200
@@ -175,7 +175,7 @@ class School:
             strict,
             steps=config.steps,
             rows=config.rows,
-            widths=(8, 32, 80),
+            widths=(8, 32, 8 + 5 * config.world.most),
         )
         return Lists(config.world, model, codec_of(strict), tuple(range(config.world.count)))
 
@@ -211,7 +211,7 @@ class School:
             strict,
             steps=config.way_steps,
             rows=48,
-            widths=(16, 32),
+            widths=(32,),
         )
         rng = np.random.default_rng((config.seed, 4))
         found: dict[str, Example] = {}
