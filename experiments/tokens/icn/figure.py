@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from experiments.harness.figures import PALETTE, figure
 from experiments.tokens.icn.findings import WALK, Findings
@@ -19,6 +20,8 @@ def draw(path: Path, found: Findings) -> None:
         _precision(axes[1], found)
         _ranks(axes[2], found)
         _queries(axes[3], found)
+        for counted in (axes[0], axes[1], axes[3]):
+            counted.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _curves(axes: Axes, found: Findings) -> None:

@@ -158,7 +158,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="3 does not divide items=10"):
         replace(CONFIG, runs=(3,))
     with pytest.raises(ValueError, match="never seen"):
-        replace(CONFIG, items=24)
+        replace(CONFIG, items=20)
     with pytest.raises(ValueError, match="top=60"):
         replace(CONFIG, top=60)
     with pytest.raises(ValueError, match="taught=99"):
