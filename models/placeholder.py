@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -30,8 +31,8 @@ def with_placeholder(model: Transformer) -> tuple[Transformer, int]:
     return Transformer(config, arrays=arrays), pad
 
 
-def learned_placeholder(model: Transformer, token: int | None) -> int:
-    """The id of a placeholder that a model was trained with.
+def learned_placeholder(model: Any, token: int | None) -> int:
+    """The id of a placeholder that a `Transformer` was trained with.
 
     Raises:
       ValueError: it is no row beyond the vocabulary; such a row cannot have been learned.

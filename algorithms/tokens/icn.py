@@ -16,30 +16,29 @@ an item that did not end in `generator.max_tokens` is listed as `nothing`.
 
 The list grows at its end alone, so that one cache reads it once. First tokens are told apart by
 their ids, where the published program compares their texts. A chain of thought is the same, its
-items being ways to an answer; `conclusions` asks each for its answer.
+items being ways to an answer; `navigation.conclusions` asks each for its
+answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from algorithms.tokens.navigation.listing import Items, Listing, Marks
 from jaxdecode import struct
 from jaxdecode.appending import append
 from jaxdecode.autoregress import Generator, fork
-from jaxdecode.cache import Cache, spread, truncate
-from jaxdecode.follower import Follower, catch_up
-from jaxdecode.lm import LanguageModel, Prefill, extend, prefill
+from jaxdecode.cache import spread
+from jaxdecode.lm import LanguageModel, Prefill
 from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result, Status, Usage
 from jaxdecode.rows import Rows, check_start
-from jaxdecode.text import Text
 from jaxdecode.types import Array, Bool, Float, Int, Key
 
 PAPER = Paper(
@@ -55,7 +54,6 @@ PAPER = Paper(
     "law.",
     losslessness="not-applicable",
 )
-STRIDE = 32  # tokens of the list read at once
 Source = Literal["instruction", "list"]
 
 
@@ -80,42 +78,6 @@ class Explored:
     query: Float[Array, "B R D"]
 
 
-class Items(NamedTuple):
-    """What is kept of the rows of a run: B * m items, prompt by prompt."""
-
-    tokens: Int[Array, "BM L"]
-    length: Int[Array, "BM"]
-    status: Int[Array, "BM"]
-    logprob: Float[Array, "BM"]
-    meter: Any
-    usage: Usage
-
-    @classmethod
-    def of(cls, rows: Rows) -> Items:
-        """From rows that have ended."""
-        return cls(rows.tokens, rows.length, rows.status, rows.logprob, rows.meter, rows.usage)
-
-
-class Listing(NamedTuple):
-    """The list under way.
-
-    Attributes:
-      text: prompt and list.
-      cache, logits, hidden: after reading it.
-      tried: bool[B, V], tokens that began an item.
-      open: bool[B], whether there is room for more.
-      passes: i32[B], that reading took.
-    """
-
-    text: Text
-    cache: Cache
-    logits: Float[Array, "B V"]
-    hidden: Float[Array, "B D"]
-    tried: Bool[Array, "B V"]
-    open: Bool[Array, "B"]
-    passes: Int[Array, "B"]
-
-
 @struct.dataclass
 class ICN:
     """Returns the first item, which is what the generator says; the trace is `Explored`.
@@ -123,9 +85,7 @@ class ICN:
     Attributes:
       generator: continues items; greedy as published. Its end rules are what closes an item, and
         the last token of what is closed is no part of it.
-      between: i32[N, S], what stands behind each item in the list, up to where the next begins;
-        -1 past its end.
-      nothing: i32[W], what is listed for an item that did not end; W may be 0.
+      marks: how the list is written; of N items.
       runs: static, R.
       width: static, m.
       among: static; items begin with one of so many likeliest tokens, None for all. The published
@@ -137,8 +97,7 @@ class ICN:
     """
 
     generator: Generator
-    between: Int[Array, "N S"]
-    nothing: Int[Array, "W"]
+    marks: Marks
     runs: int = struct.field(pytree_node=False)
     width: int = struct.field(pytree_node=False)
     among: int | None = struct.field(pytree_node=False, default=None)
@@ -181,16 +140,8 @@ class ICN:
                 f"between: {len(between)} given; {runs} runs of {width} items have "
                 f"{runs * width - 1} places between them"
             )
-        for token in (*nothing, *(t for line in between for t in line)):
-            if not 0 <= token < generator.model.vocab_size:
-                raise ValueError(
-                    f"between, nothing: {token} is no token of the {generator.model.vocab_size}"
-                )
-        table = np.full((runs * width, max([1, *map(len, between)])), -1, np.int32)
-        for row, line in enumerate(between):
-            table[row, : len(line)] = list(line)
-        filler = jnp.asarray(list(nothing), jnp.int32)
-        return cls(generator, jnp.asarray(table), filler, runs, width, **options)
+        marks = Marks.of(between, nothing, generator.model.vocab_size)
+        return cls(generator, marks, runs, width, **options)
 
     @property
     def model(self) -> LanguageModel:
@@ -199,8 +150,7 @@ class ICN:
     @property
     def list_room(self) -> int:
         """Tokens that the list may have when it is read."""
-        item = max(self.generator.max_tokens, self.nothing.shape[0]) + self.between.shape[1]
-        most = (self.runs - 1) * self.width * item
+        most = (self.runs - 1) * self.width * self.marks.longest(self.generator.max_tokens)
         return most if self.room is None else min(self.room, most)
 
     def check(self, prompt: Prompt) -> None:
@@ -217,37 +167,25 @@ class ICN:
             ) from error
 
     def __call__(self, key: Key[Array, ""], prompt: Prompt) -> Result:
-        batch, width = prompt.tokens.shape
-        room = width + self.list_room
-        read = prefill(self.model, prompt, room + STRIDE)
-        asked = extend(self.model, read.root[:, None], read.cache)
-        start = Listing(
-            text=Text.of(prompt, room),
-            cache=truncate(asked.cache, prompt.length),
-            logits=asked.logits[:, 0],
-            hidden=asked.hidden[:, 0],
-            tried=jnp.zeros((batch, self.model.vocab_size), bool),
-            open=jnp.ones((batch,), bool),
-            passes=1 + (prompt.length > 1),
-        )
+        start = Listing.begun(self.model, prompt, self.list_room)
 
         def run(listing: Listing, number: Int[Array, ""]) -> tuple[Listing, tuple[Items, Array]]:
             token = self._chosen(prompt, listing)
             source = start if self.decode_from == "instruction" else listing
             rows = self._continued(key, prompt, source, token, listing.open, number)
             items = Items.of(rows)
-            after = self._listed(listing, token, items, number)
-            return self._read(after, number), (items, listing.hidden)
+            after = listing.joined(self.marks, token, items, number * self.width)
+            # What does not fit after the last run is missed by nobody.
+            after = after._replace(open=jnp.where(number + 1 < self.runs, after.open, listing.open))
+            goes = after.open & (number + 1 < self.runs)
+            return after.read(self.model, goes), (items, listing.hidden)
 
         listing, (items, query) = jax.lax.scan(run, start, jnp.arange(self.runs))
         return self._result(prompt, listing, items, query)
 
     def _chosen(self, prompt: Prompt, listing: Listing) -> Int[Array, "B m"]:
         """The tokens that begin the items of a run; -1 where there is none left."""
-        text = listing.text
-        edits = self.generator.transform.init(
-            Prompt(jnp.maximum(text.tokens, 0), text.length, prompt.id)
-        )
+        edits = self.generator.transform.init(listing.prompt(prompt.id))
         law = self.generator.transform.apply(edits, listing.logits)
         free = ~listing.tried
         if self.among is not None:
@@ -267,11 +205,11 @@ class ICN:
         number: Int[Array, ""],
     ) -> Rows:
         """Items from their first tokens on, B * m of them."""
-        text, first = source.text, number * self.width
-        room = text.tokens.shape[1] if self.decode_from == "list" else prompt.tokens.shape[1]
-        before = Prompt(jnp.maximum(text.tokens[:, :room], 0), text.length, prompt.id)
-        known = Prefill(source.cache, jnp.zeros_like(text.length), source.hidden)
-        space = room + self.generator.max_tokens
+        alone = self.decode_from == "instruction"
+        before = source.prompt(prompt.id, prompt.tokens.shape[1] if alone else None)
+        known = Prefill(source.cache, jnp.zeros_like(before.length), source.hidden)
+        space = before.tokens.shape[1] + self.generator.max_tokens
+        first = number * self.width
         rows = fork(self.generator, key, before, known, self.width, space, first)
         there = (token >= 0).reshape(-1)
         why = jnp.where(open, Status.EXHAUSTED, Status.CAPACITY)
@@ -283,50 +221,6 @@ class ICN:
         raw = spread(source.logits, self.width)
         rows = append(self.generator, rows, there, raw, token.reshape(-1))
         return self.generator.advance(rows, rows.prompt_length + self.generator.max_tokens)
-
-    def _listed(
-        self, listing: Listing, token: Int[Array, "B m"], items: Items, number: Int[Array, ""]
-    ) -> Listing:
-        """The list with a run's items, as far as there is room."""
-        shape, most = token.shape, listing.text.tokens.shape[1]
-        closed = (items.status == Status.EOS).reshape(shape)
-        size = max(items.tokens.shape[1], self.nothing.shape[0])
-        said = _wide(items.tokens, size).reshape(*shape, size)
-        instead = _wide(self.nothing[None], size)
-        item = jnp.where(closed[..., None], said, instead)
-        count = jnp.where(closed, items.length.reshape(shape) - 1, self.nothing.shape[0])
-
-        def one(place: Int[Array, ""], state: tuple[Text, Array]) -> tuple[Text, Array]:
-            text, open = state
-            line = self.between[number * self.width + place]
-            marks = jnp.sum(line >= 0)
-            there = (token[:, place] >= 0) & open
-            fits = text.length + count[:, place] + marks <= most
-            open &= fits | ~there
-            adds = there & fits
-            text = text.append(item[:, place], jnp.where(adds, count[:, place], 0))
-            lines = jnp.broadcast_to(line, (shape[0], len(line)))
-            return text.append(lines, jnp.where(adds, marks, 0)), open
-
-        text, open = jax.lax.fori_loop(0, self.width, one, (listing.text, listing.open))
-        vocab = listing.tried.shape[1]
-        begun = jnp.where(token >= 0, token, vocab)
-        tried = listing.tried.at[jnp.arange(shape[0])[:, None], begun].set(True, mode="drop")
-        # What does not fit after the last run is missed by nobody.
-        open = jnp.where(number + 1 < self.runs, open, listing.open)
-        return listing._replace(text=text, tried=tried, open=open)
-
-    def _read(self, listing: Listing, number: Int[Array, ""]) -> Listing:
-        """Read what was listed, where a run is to follow."""
-        goes = listing.open & (number + 1 < self.runs)
-        found = catch_up(self.model, Follower(listing.cache, listing.text), goes, STRIDE)
-        moved = (found.spent.tokens > 0)[:, None]
-        return listing._replace(
-            cache=found.cache,
-            logits=jnp.where(moved, found.logits, listing.logits),
-            hidden=jnp.where(moved, found.hidden, listing.hidden),
-            passes=listing.passes + found.spent.passes,
-        )
 
     def _result(
         self, prompt: Prompt, listing: Listing, runs: Items, query: Float[Array, "R B D"]
@@ -370,7 +264,3 @@ class ICN:
                 query=jnp.moveaxis(query, 0, 1),
             ),
         )
-
-
-def _wide(tokens: Int[Array, "R L"], size: int) -> Int[Array, "R size"]:
-    return jnp.pad(tokens, ((0, 0), (0, size - tokens.shape[1])))

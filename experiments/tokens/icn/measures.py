@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.selection.best_of_n import BestOfN
-from algorithms.tokens.conclusions import Conclusions
 from algorithms.tokens.icn import ICN
-from algorithms.tokens.key_clusters import attraction, cluster, keys_of, movement, split
+from algorithms.tokens.navigation.conclusions import Conclusions
+from algorithms.tokens.navigation.key_clusters import attraction, cluster, keys_of, movement, split
 from experiments.tokens.icn.setting import Config, Lists, Sums
 from experiments.tokens.icn.ways import CUE, END, LETTERS, MARK
 from jaxdecode.autoregress import Generator
@@ -28,13 +28,13 @@ from jaxdecode.stop import Stop
 Row = dict[str, Any]
 
 
-def precisions(right: Sequence[bool]) -> NDArray[np.float64]:
+def precisions(right: ArrayLike) -> NDArray[np.float64]:
     """Precision at 1, 2, ... of items in the order in which they were explored."""
     true = np.asarray(right, float)
     return np.cumsum(true, axis=-1) / np.arange(1, true.shape[-1] + 1)
 
 
-def mean_precision(right: Sequence[bool]) -> float:
+def mean_precision(right: ArrayLike) -> float:
     """The mean of the running precisions, which is published as MAP; it is not the classic one."""
     return float(precisions(right).mean())
 

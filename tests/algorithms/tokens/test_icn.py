@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from algorithms.selection.self_certainty import Voting, on_host
-from algorithms.tokens.conclusions import Conclusions
 from algorithms.tokens.icn import ICN
+from algorithms.tokens.navigation.conclusions import Conclusions
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity

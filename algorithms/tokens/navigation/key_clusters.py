@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from jaxdecode.types import Array, Float, Int
@@ -82,24 +83,24 @@ def nearest(
 
 
 def cluster(
-    keys: Float[Array, "V D"], count: int, seed: int = 0, iterations: int = 100, chunk: int = 8192
+    keys: ArrayLike, count: int, seed: int = 0, iterations: int = 100, chunk: int = 8192
 ) -> Clusters:
-    """The keys in `count` clusters; published are 1024 of 128,256 tokens and 512 of 50,304.
+    """Keys [V, D] in `count` clusters; published are 1024 of 128,256 tokens and 512 of 50,304.
 
     Raises:
       ValueError: for no cluster, more of them than keys, or no iteration.
     """
-    keys = jnp.asarray(keys, jnp.float32)
-    if not 1 <= count <= len(keys):
-        raise ValueError(f"count={count}: from 1 cluster to one for each of the {len(keys)} keys")
+    rows = jnp.asarray(keys, jnp.float32)
+    if not 1 <= count <= len(rows):
+        raise ValueError(f"count={count}: from 1 cluster to one for each of the {len(rows)} keys")
     if iterations < 1 or chunk < 1:
         raise ValueError(f"iterations={iterations}, chunk={chunk}: at least 1 of each is needed")
-    table, chunk = np.asarray(keys, np.float64), min(chunk, len(keys))
-    start = np.random.default_rng(seed).choice(len(keys), count, replace=False)
+    table, chunk = np.asarray(rows, np.float64), min(chunk, len(rows))
+    start = np.random.default_rng(seed).choice(len(rows), count, replace=False)
     centre, before, inertia = table[start], None, []
-    of = np.zeros(len(keys), np.int32)
+    of = np.zeros(len(rows), np.int32)
     for _ in range(iterations):
-        found, distance = nearest(keys, jnp.asarray(centre, jnp.float32), chunk)
+        found, distance = nearest(rows, jnp.asarray(centre, jnp.float32), chunk)
         of, apart = np.asarray(found), np.asarray(distance, np.float64)
         inertia.append(float(apart.sum()))
         if before is not None and (of == before).all():
@@ -107,7 +108,7 @@ def cluster(
         before, centre = of, _means(table, of, apart, centre)
     else:
         # The centres moved once more than the keys.
-        of = np.asarray(nearest(keys, jnp.asarray(centre, jnp.float32), chunk)[0])
+        of = np.asarray(nearest(rows, jnp.asarray(centre, jnp.float32), chunk)[0])
     return Clusters(of, centre.astype(np.float32), inertia)
 
 

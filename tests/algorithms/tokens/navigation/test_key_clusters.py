@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from algorithms.tokens.key_clusters import attraction, bound, cluster, keys_of, movement, split
+from algorithms.tokens.navigation.key_clusters import (
+    attraction,
+    bound,
+    cluster,
+    keys_of,
+    movement,
+    split,
+)
 from jaxdecode.testing.enumerable import EnumerableLM
 
 
