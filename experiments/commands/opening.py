@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from algorithms.tokens.rules.stutter import Stutter
+from algorithms.tokens.threshold import Threshold
 from experiments.commands import decoders
 from experiments.commands.drafting import WAYS, Means
 from experiments.commands.rules import LIKELIHOOD, Name, Rules
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
 from experiments.speculative.speculation import Field, cost_aware
+from experiments.tokens.adadec.reading import weights_of
+from experiments.tokens.lud.stuttering import stuttering
 from jaxdecode.decoder import Decoder
 from jaxdecode.scoring import Scorer
 from jaxdecode.speculate import Speculator
@@ -29,12 +34,16 @@ class Opened:
       means: what drafting needs.
       judge: of steps.
       aligned: another model of the same vocabulary.
+      threshold: in nats.
+      stutter: of the model's tokens.
     """
 
     scorer: Scorer | None
     means: Means
     judge: Any
     aligned: Any
+    threshold: float | None = None
+    stutter: Stutter | None = None
 
     @property
     def readers(self) -> list[Any]:
@@ -66,7 +75,30 @@ def open_named(rules: Rules, source: Source) -> Opened:
         if rules.process_reward is None
         else sources.open_reward(rules.process_reward, source).model,
         aligned=None if rules.aligned is None else sources.open_beside(rules.aligned, source),
+        threshold=None if rules.threshold is None else threshold_of(rules.threshold, source.name),
+        # Drafts of units are verified, and may repeat what the model repeats.
+        stutter=None
+        if rules.placeholder is None or rules.draft is not None
+        else stuttering(source.codec, source.model),
     )
+
+
+def threshold_of(given: str, model: str) -> float:
+    """Nats as they are, or of a file that was learned for the model of this name.
+
+    Raises:
+      ValueError: it is neither, or was learned for other weights.
+    """
+    with contextlib.suppress(ValueError):
+        return float(given)
+    path = Path(given)
+    if not path.is_file():
+        raise ValueError(
+            f"--threshold {given}: neither nats nor a file; `python -m experiments threshold "
+            "MODEL TEXTS --out FILE` learns one"
+        )
+    stored = Threshold.loads(path.read_text(encoding="utf-8"))
+    return stored.of(weights_of(sources.folder_of(model)))
 
 
 def decoder_of(
@@ -112,5 +144,7 @@ def decoder_of(
         means=opened.means,
         judge=opened.judge,
         aligned=opened.aligned,
+        threshold=opened.threshold,
+        stutter=opened.stutter,
         paced=paced if rules.policy == "cost-aware" and prompts else None,
     )

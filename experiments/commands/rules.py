@@ -17,6 +17,8 @@ Name = Literal[
     "greedy",
     "momentum",
     "contrastive-search",
+    "adadec",
+    "lud",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
@@ -49,6 +51,8 @@ RANKED = (
     "greedy",
     "momentum",
     "contrastive-search",
+    "adadec",
+    "lud",
     "beam-search",
     "diverse-beam-search",
     "superposed-decoding",
@@ -99,12 +103,14 @@ RANKING = (
     "min_tokens",
     "begin_with",
 )
-# Ways of drafting, in the order of what they need: nothing, text, a smaller model, a head.
+# Ways of drafting, in the order of what they need: nothing, a placeholder that the model learned,
+# text, a smaller model, a head.
 DRAFTS = (
     "prompt-lookup",
     "token-recycling",
     "lookahead",
     "stand",
+    "placeholders",
     "rest",
     "aded",
     "chain",
@@ -123,13 +129,16 @@ DRAFTS = (
     "kangaroo",
     "rasd",
 )
-DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy")
+UNITS = ("placeholder", "confidence", "span")  # of lexical units, said at once
+DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy", *UNITS)
 STEPS = ("process_reward", "step_end", "step_tokens", "steps")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITED, *DRAFTING),
     "greedy": (*RANKING, *DRAFTING),
     "momentum": (*RANKING, *DRAFTING, "candidates", "penalty"),
     "contrastive-search": (*RANKING, "candidates", "penalty"),
+    "adadec": (*RANKING, "threshold", "candidates", "ahead"),
+    "lud": (*RANKING, *UNITS),
     "beam-search": (*RANKING, "beams", "length_penalty"),
     "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
     "stochastic-beam-search": (*EDITED, "beams"),
@@ -150,7 +159,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("max_tokens", *EDITED),
     "drafting": DRAFTING,
     "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
-                 "aligned", "candidates", "penalty"),
+                 "aligned", "candidates", "penalty", "threshold", "ahead"),
     "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
 }  # fmt: skip
 
@@ -222,6 +231,14 @@ class Rules:
     policy: Policy | None = None
     """How far ahead to guess: "heuristic" by what was accepted, "cost-aware" by what guesses
     cost on this machine, which is measured first."""
+    placeholder: int | None = None
+    """LUD, and drafts by placeholders: id of the row beyond the vocabulary that the model learned
+    to say lexical units from."""
+    confidence: float | None = None
+    """LUD: the least probability of a token that is said beside another (0.9 if not given, 0.5
+    in a draft)."""
+    span: int | None = None
+    """LUD: the most tokens said at once (4 if not given)."""
     beams: int | None = None
     """Hypotheses of a search (4 if not given)."""
     length_penalty: float | None = None
@@ -253,10 +270,15 @@ class Rules:
     """Transfer Q*: the aligned model, by name, folder or .gguf file (the model itself if not
     given)."""
     candidates: int | None = None
-    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning, 5 for momentum and
-    contrastive search if not given."""
+    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning and AdaDec, 5 for
+    momentum and contrastive search if not given."""
     penalty: float | None = None
     """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
+    threshold: str | None = None
+    """AdaDec: nats of entropy from which it looks ahead, or the file that `python -m experiments
+    threshold` learned for this model."""
+    ahead: int | None = None
+    """AdaDec: tokens that a candidate is continued by (5 if not given)."""
     process_reward: str | None = None
     """What scores steps: a process reward model's folder or zoo name."""
     step_end: str | None = None
@@ -308,7 +330,8 @@ def check(name: Name, rules: Rules) -> None:
             users = ", ".join(user for user, used in USES.items() if option in used)
             flag = option.replace("_", "-")
             raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
-    for option in ("draft_tokens", "draft_model", "head", "corpus", "policy"):
+    drafting = [option for option in DRAFTING if option != "draft" and "draft" in USES[name]]
+    for option in drafting:
         if getattr(rules, option) is not None and rules.draft is None:
             raise ValueError(f"--{option.replace('_', '-')} does nothing without --draft")
     if name in SCORED and rules.reward is None:
@@ -325,6 +348,16 @@ def check(name: Name, rules: Rules) -> None:
         raise ValueError(
             f"--decoder {name} needs --process-reward, a model that scores every step: the zoo "
             "has arithmetic-steps for arithmetic"
+        )
+    if name == "adadec" and rules.threshold is None:
+        raise ValueError(
+            f"--decoder {name} needs --threshold: nats of entropy, or the file that `python -m "
+            "experiments threshold MODEL TEXTS --out FILE` learned"
+        )
+    if name == "lud" and rules.placeholder is None:
+        raise ValueError(
+            f"--decoder {name} needs --placeholder, the id of the row beyond the vocabulary that "
+            "the model learned to say lexical units from"
         )
     if name == "speculative-rejection" and rules.budget is None:
         width = rules.samples or 16
