@@ -138,7 +138,8 @@ class Setting:
         return same.sample(rng, count, "test")
 
     def prompts(self, examples: Sequence[Example], width: int | None = None) -> Prompt:
-        """Their prompts as the denoiser reads them."""
+        """Their prompts as the denoiser reads them; of one bucket, unless a width is given, so that
+        operations share their programs."""
         if self.config.data is None:
             rows = [self.text.encode(example.prompt) for example in examples]
             rows = [row[:-1] if row[-1] in self.text.eos else row for row in rows]
@@ -150,7 +151,7 @@ class Setting:
                 )
                 for example in examples
             ]
-        return Prompt.of(rows, width=width or max(map(len, rows)))
+        return Prompt.of(rows, width=width)
 
     def unmasker(
         self, chooser: Chooser, places: int, block: int, sampler: Sampler | None = None

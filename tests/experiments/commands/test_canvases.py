@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from algorithms.diffusion import oracle
 from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
+from algorithms.diffusion.filter import Filter, fingerprint, loss
 from experiments.commands.generate import main as generate
 from experiments.commands.generate import watching
 from experiments.commands.generate.answers import Job
 from experiments.commands.generate.options import Options
 from experiments.commands.generate.running import prepare
 from experiments.commands.rules import USES, Name, Rules
+from experiments.inputs import sources
 from jaxdecode.canvas_stream import views
 from jaxdecode.choose import Even, Fixed, Top
 from jaxdecode.decoder import decode
+from jaxdecode.ending import EndOfText
 from jaxdecode.logits import Temperature
 from jaxdecode.paper import citation
 from jaxdecode.prompt import Prompt
@@ -49,16 +53,17 @@ def lessons(tmp_path_factory) -> str:
     return str(path)
 
 
-def test_a_filter_is_trained_and_used(lessons: str, tmp_path: Path) -> None:
-    options = ["--decoder", "learn2pd", "--block", "4", "--lessons", lessons, "--prompts", ASKED]
-    (record,) = answers(tmp_path / "a.jsonl", *options)
-    assert record["settings"] == {
-        "decoder": "learn2pd", "max_tokens": 8, "block": 4, "lessons": lessons
-    }  # fmt: skip
-    # Five tokens are written, A B C D and an end.
-    assert record["text"].strip() == "A B C D" and record["status"] == "eos"
-    assert 2 <= record["usage"]["target_passes"] <= 8
-    assert record["usage"]["emitted"] == len(record["tokens"]) == 5
+def test_a_filter_is_trained_by_the_lessons(lessons: str) -> None:
+    made = job("learn2pd", lessons=lessons, threshold=0.8).decoder.generator
+    filter = made.chooser.filter
+    assert (made.chooser.threshold, filter.block) == (0.8, 4) and made.ending == EndOfText()
+    assert filter.model == fingerprint(made.denoiser)
+    assert np.abs(filter.layers[0][0] - Filter.random(0, 4).layers[0][0]).max() > 0.1
+    two = Path(lessons).read_text().splitlines()
+    asked = Prompt.of([sources.open_denoiser("denoiser").codec.prompt(text) for text in two])
+    learned = oracle.lesson(made, jax.random.key(0), asked)
+    start = loss(Filter.random(0, 4), learned)
+    assert float(loss(filter, learned)) < 0.5 * float(start)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +118,9 @@ def test_views_end_in_what_decoding_gives(name: Name) -> None:
         assert last.decided[0, start : start + 5].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_terminal_shows_masks_and_a_pipe_the_text(capsys) -> None:
+def test_a_terminal_shows_masks_and_a_pipe_the_text(capsys, tmp_path: Path) -> None:
     made = job("left-to-right")
+    options = ["--decoder", "left-to-right", "--block", "4", "--prompts", ASKED]
     shown, piped = io.StringIO(), io.StringIO()
     watching.show(made, Console(file=shown, force_terminal=True, width=80))
     watching.show(made, Console(file=piped))
@@ -122,9 +128,13 @@ def test_a_terminal_shows_masks_and_a_pipe_the_text(capsys) -> None:
     assert text.strip() == "A B C D" and shown.getvalue().endswith(piped.getvalue())
     for seen in (" ".join([watching.OPEN] * 8), " ".join(["A", "B", *[watching.OPEN] * 6])):
         assert seen in shown.getvalue() and seen not in piped.getvalue()
-    generate.main([*BASE, "--block", "4", "--decoder", "left-to-right", "--stream",
-                   "--prompts", ASKED])  # fmt: skip
+    generate.main([*BASE, *options, "--stream"])
     assert capsys.readouterr().out == piped.getvalue()
+    (record,) = answers(tmp_path / "a.jsonl", *options)
+    assert record["text"] == piped.getvalue()[:-1] and record["status"] == "eos"
+    assert record["settings"] == {"decoder": "left-to-right", "max_tokens": 8, "block": 4}
+    # Five tokens are written, A B C D and an end; the rest of the block need not be filled.
+    assert record["usage"]["target_passes"] == record["usage"]["emitted"] == 5
 
 
 def test_papers_behind_a_canvas_are_cited() -> None:
