@@ -132,7 +132,7 @@ def open_denoiser(name: str, form: Form = "scanned") -> Source:
         shipped = zoo.load(name)
         model, codec = shipped.model, Codec(load_tokenizer(path), shipped.tokenizer)
     else:
-        rows = checkpoints.Checkpoint(path).config.rows
+        rows = checkpoints.Checkpoint(path, denoiser=True).config.rows
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = load_denoiser(path, vocab_size=codec.text.check_rows(rows))
     positions = model.max_positions or model.model.config.max_positions

@@ -128,7 +128,8 @@ def test_a_terminal_shows_masks_and_a_pipe_the_text(capsys, tmp_path: Path) -> N
     assert text.strip() == "A B C D" and shown.getvalue().endswith(piped.getvalue())
     for seen in (" ".join([watching.OPEN] * 8), " ".join(["A", "B", *[watching.OPEN] * 6])):
         assert seen in shown.getvalue() and seen not in piped.getvalue()
-    generate.main([*BASE, *options, "--stream"])
+    folder = str(sources.folder_of("denoiser"))  # as any published one
+    generate.main([*BASE, "--model", folder, *options, "--stream"])
     assert capsys.readouterr().out == piped.getvalue()
     (record,) = answers(tmp_path / "a.jsonl", *options)
     assert record["text"] == piped.getvalue()[:-1] and record["status"] == "eos"
