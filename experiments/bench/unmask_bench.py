@@ -217,7 +217,7 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
         for index, (key, name) in enumerate(shown.items()):
             axes.bar(at + wide * index, [row[key] for row in rows], 0.92 * wide, label=name)
         axes.set_xticks(at + 0.4 - wide / 2, [f"batch {row['batch']}" for row in rows])
-        axes.set(ylabel="places filled a second", yscale="log")
+        axes.set(ylabel="places filled a second")
 
 
 def run(config: Config) -> Report:

@@ -33,9 +33,15 @@ def seen(ground: Ground, generator: Expander, question: Questions) -> dict[str, 
 
 
 def draw(axes: Axes, orders: Mapping[str, Mapping[str, Any]]) -> None:
-    """A line for each method, a square for each place: its word, coloured by its pass."""
-    used = [np.flatnonzero(one["decided"]).max(initial=0) + 1 for one in orders.values()]
-    width = min(max(used), WIDEST)
+    """A line for each method, a square for each place: its word, coloured by its pass.
+
+    Raises:
+      ValueError: where nothing was filled.
+    """
+    used = [(np.flatnonzero(one["decided"]) + 1).max(initial=0) for one in orders.values()]
+    width = min(max(used, default=0), WIDEST)
+    if width == 0:
+        raise ValueError("orders: no place was filled; pass at least one filled canvas")
     table = np.array([one["decided"][:width] for one in orders.values()], float)
     table[table == 0] = np.nan
     last = np.nanmax(table)
@@ -48,5 +54,6 @@ def draw(axes: Axes, orders: Mapping[str, Mapping[str, Any]]) -> None:
             )
     axes.figure.colorbar(image, ax=axes, label="pass that decided it ($: an end)")
     axes.set_yticks(range(len(orders)), list(orders))
+    axes.set_xticks(range(0, width, 2), [str(place) for place in range(1, width + 1, 2)])
     axes.set(xlabel="place of the canvas")
     axes.grid(visible=False)

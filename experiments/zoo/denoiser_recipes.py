@@ -36,8 +36,8 @@ from models.transformer import Transformer
 TASK = Mixture()
 EASY = Mixture(((replace(LISTS, operations=SINGLE), 0.7), (LOOKUPS, 0.3)))
 CANVASES, SHORT, TEXTS = (15, 20, 26, 34, 50), (15, 19, 23), (16, 19, 24, 32)
-ROWS, OPENING = 48, 1200
-STEPS, HELD, TWIN_STEPS, ASKED = 3600, 3000, 400, 20
+ROWS, OPENING = 48, 750
+STEPS, HELD, TWIN_STEPS, ASKED = 1050, 950, 400, 20
 STOP = Stop.of(TASK.tokenizer().eos_id)
 
 
