@@ -69,15 +69,15 @@ def _views(unmasker: Passing, key: Key[Array, ""], prompt: Prompt) -> Iterator[V
     while True:
         more, seen = jax.device_get((rows.running.any(), _seen(rows)))
         if not more:
-            yield View(*seen, jax.device_get(finish(unmasker, rows, rows.meter)))
+            yield seen._replace(result=jax.device_get(finish(unmasker, rows, rows.meter)))
             return
-        yield View(*seen, None)
+        yield seen
         rows = _run_pass(unmasker, rows)
 
 
-def _seen(rows: Rows) -> tuple[Array, ...]:
+def _seen(rows: Rows) -> View:
     canvas = rows.speculation
-    return canvas.tokens, canvas.open, canvas.decided, canvas.passes
+    return View(canvas.tokens, canvas.open, canvas.decided, canvas.passes, None)
 
 
 @functools.partial(jax.jit, static_argnums=3)

@@ -87,7 +87,8 @@ class Session:
     """A model, its tokenizer, and how it is made to answer.
 
     Attributes:
-      model, tokenizer: as `open_session` opens them.
+      model: a `Transformer`, or a `Denoiser` over one.
+      tokenizer: as `open_session` opens it.
       method: makes the decoder.
       transform: edits of the logits, after the temperature.
       temperature: of the tokens' draws; None takes the likeliest token.
@@ -99,7 +100,7 @@ class Session:
         `max_tokens`, and None takes them all.
     """
 
-    model: Transformer | Denoiser
+    model: Any
     tokenizer: Tokenizer
     method: Method = Autoregressive
     transform: LogitsTransform | None = None

@@ -135,8 +135,9 @@ def open_denoiser(name: str, form: Form = "scanned") -> Source:
         rows = checkpoints.Checkpoint(path, denoiser=True).config.rows
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = load_denoiser(path, vocab_size=codec.text.check_rows(rows))
-    positions = model.max_positions or model.model.config.max_positions
-    return Source(name, replace(model, model=formed(model.model, form)), codec, positions)
+    inner = cast(Transformer, model.model)
+    positions = model.max_positions or inner.config.max_positions
+    return Source(name, replace(model, model=formed(inner, form)), codec, positions)
 
 
 def folder_of(name: str) -> Path:

@@ -28,6 +28,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.ending import EndOfText
 from jaxdecode.logits import Temperature
 from jaxdecode.paper import citation
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 
@@ -54,7 +55,7 @@ def lessons(tmp_path_factory) -> str:
 
 
 def test_a_filter_is_trained_by_the_lessons(lessons: str) -> None:
-    made = job("learn2pd", lessons=lessons, threshold=0.8).decoder.generator
+    made = generator("learn2pd", lessons=lessons, threshold=0.8)
     filter = made.chooser.filter
     assert (made.chooser.threshold, filter.block) == (0.8, 4) and made.ending == EndOfText()
     assert filter.model == fingerprint(made.denoiser)
@@ -64,6 +65,13 @@ def test_a_filter_is_trained_by_the_lessons(lessons: str) -> None:
     learned = oracle.lesson(made, jax.random.key(0), asked)
     start = loss(Filter.random(0, 4), learned)
     assert float(loss(filter, learned)) < 0.5 * float(start)
+
+
+def generator(name: Name, **rules: Any) -> Any:
+    """What fills the canvas."""
+    made = job(name, **rules).decoder
+    assert isinstance(made, Autoregressive)
+    return made.generator
 
 
 @pytest.mark.parametrize(
@@ -78,14 +86,14 @@ def test_a_filter_is_trained_by_the_lessons(lessons: str) -> None:
     ],
 )
 def test_a_name_is_the_rule_it_says(name: Name, given: dict, rule: Any) -> None:
-    made = job(name, cache="dual", **given).decoder.generator
+    made = generator(name, cache="dual", **given)
     unmasker = made.unmasker if name == "freedave" else made
     assert unmasker.chooser == rule and unmasker.sampler == Greedy()
     assert (unmasker.max_tokens, unmasker.block, unmasker.cache) == (8, 4, "dual")
     if name == "freedave":
         assert (made.drafts, made.growth) == (4, 2)
     elif "threshold" not in USES[name]:
-        warm = job(name, temperature=0.5, block=None).decoder.generator
+        warm = generator(name, temperature=0.5, block=None)
         assert (warm.transform, warm.sampler) == (Temperature(0.5), Categorical())
         assert (warm.block, warm.cache) == (8, "none")
 
@@ -100,7 +108,7 @@ def job(name: Name, **rules: Any) -> Job:
 def test_views_end_in_what_decoding_gives(name: Name) -> None:
     made = job(name)
     prompt = Prompt.of([made.tokens[0]])
-    *before, last = views(made.decoder.generator, 0, prompt)
+    *before, last = views(generator(name), 0, prompt)
     expected = jax.device_get(decode(made.decoder, 0, prompt))
     assert last.result is not None and all(view.result is None for view in before)
     for ours, theirs in zip(
