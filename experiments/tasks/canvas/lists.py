@@ -37,7 +37,6 @@ OPERATIONS = (
 )
 RANDOM = ("insert_random", "remove_random", "replace_random", "shuffle")
 """Operations with several right answers."""
-SINGLE = tuple(name for name in OPERATIONS if name not in RANDOM)
 END, BAR, NONE = ":", "|", "_"
 _GIVEN = {"insert", "replace"}  # operations with a new item in the prompt
 

@@ -4,8 +4,7 @@
     target   7 3
 
 Every answer is a copy from the prompt; the answers are as many as the keys asked for, and
-independent of each other given the prompt. With places of their own the keys asked for are
-filled up, `| F A _ _ :`, and a value is always as far from its key.
+independent of each other given the prompt.
 """
 
 from __future__ import annotations
@@ -18,19 +17,18 @@ import numpy as np
 from experiments.tasks import tokenizer
 from experiments.tasks.task import Example, Split, check_split, split_of
 
-NAME, BAR, END, NONE = "lookup", "|", ":", "_"
+NAME, BAR, END = "lookup", "|", ":"
 KEYS = tuple(string.ascii_uppercase)
 
 
 @dataclass(frozen=True)
 class Lookups:
     """Tables of `pairs` (fewest, most) entries over the first `keys` letters, of which `asked`
-    (fewest, most) are asked for, in `places` of the prompt, 0 for as many as there are."""
+    (fewest, most) are asked for."""
 
     pairs: tuple[int, int] = (2, 5)
     asked: tuple[int, int] = (1, 4)
     keys: int = len(KEYS)
-    places: int = 0
 
     def __post_init__(self) -> None:
         for name in ("pairs", "asked"):
@@ -39,16 +37,13 @@ class Lookups:
                 raise ValueError(
                     f"{name} is {(fewest, most)}: 1 <= fewest <= most <= keys={self.keys} <= 26"
                 )
-        if self.places and self.places < self.asked[1]:
-            raise ValueError(f"places is {self.places}: up to {self.asked[1]} keys are asked for")
 
     @property
     def name(self) -> str:
         return NAME
 
     def words(self) -> tuple[str, ...]:
-        empty = (NONE,) if self.places else ()
-        return (NAME, BAR, END, *empty, *KEYS[: self.keys], *string.digits)
+        return (NAME, BAR, END, *KEYS[: self.keys], *string.digits)
 
     def tokenizer(self) -> tokenizer.TaskTokenizer:
         return tokenizer.words(self.words())
@@ -64,8 +59,7 @@ class Lookups:
             values = dict(zip(keys, map(str, rng.integers(10, size=size)), strict=True))
             wanted = [keys[i] for i in rng.permutation(size)[:asked]]
             entries = [word for key in keys for word in (key, values[key])]
-            empty = [NONE] * (self.places - len(wanted))
-            prompt = " ".join([NAME, *entries, BAR, *wanted, *empty, END])
+            prompt = " ".join([NAME, *entries, BAR, *wanted, END])
             if split_of(prompt) == split:
                 target = " ".join(values[key] for key in wanted)
                 examples.append(Example(prompt, target, {"asked": len(wanted)}))
@@ -76,8 +70,7 @@ class Lookups:
         words = prompt.split()
         bar = words.index(BAR)
         table = dict(zip(words[1:bar:2], words[2:bar:2], strict=True))
-        wanted = [key for key in words[bar + 1 : -1] if key != NONE]
-        return float(completion.split() == [table[key] for key in wanted])
+        return float(completion.split() == [table[key] for key in words[bar + 1 : -1]])
 
     def extract(self, completion: str) -> str | None:
         values = completion.split()

@@ -63,8 +63,8 @@ def joined(text: str) -> str:
     return text.replace(" ", "").replace(LINE, "\n")
 
 
-LISTS, LOOKUPS = Lists(symbols=16, places=6), Lookups(keys=16, places=4)
-PARTS: tuple[tuple[Task, float], ...] = ((LISTS, 0.64), (LOOKUPS, 0.18), (Spaced(), 0.18))
+LISTS, LOOKUPS = Lists(symbols=16, places=6), Lookups(keys=16)
+PARTS: tuple[tuple[Task, float], ...] = ((LISTS, 0.76), (LOOKUPS, 0.1), (Spaced(), 0.14))
 
 
 @dataclass(frozen=True)
