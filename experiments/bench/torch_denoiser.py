@@ -29,14 +29,13 @@ def missing() -> str | None:
 class TorchDenoiser:
     """A LLaDA folder in float32."""
 
-    def __init__(self, folder: Path, threads: int):
-        """Open the checkpoint in `folder`, to be run by `threads` threads.
+    def __init__(self, folder: Path):
+        """Open the checkpoint in `folder`.
 
         Raises:
           ValueError: for a folder of another family.
         """
-        self._torch = torch = importlib.import_module("torch")
-        torch.set_num_threads(threads)
+        self._torch = importlib.import_module("torch")
         self.config = json.loads((folder / "config.json").read_text())
         if self.config["model_type"] != "llada":
             raise ValueError(f"{folder}: the peer is LLaDA's, not {self.config['model_type']}'s")
@@ -89,9 +88,10 @@ class TorchDenoiser:
         found[..., config["mask_token_id"]] = -torch.inf
         return found
 
-    def fill(self, tokens: np.ndarray, new: int, block: int) -> np.ndarray:
+    def fill(self, tokens: np.ndarray, new: int, block: int, threads: int = 1) -> np.ndarray:
         """`new` tokens after each row of tokens [B, P], one place a pass, as i32[B, new]."""
         torch = self._torch
+        torch.set_num_threads(threads)
         with torch.inference_mode():
             prompt = torch.as_tensor(tokens, dtype=torch.long)
             empty = torch.full((len(tokens), new), self.config["mask_token_id"])
