@@ -17,6 +17,10 @@
 A method is given as what makes it from a `Generator`: a class or function of `algorithms` with
 its other arguments bound. One that speculates gives back another generator, the rest a decoder;
 a generator decodes plainly. Every method is compiled once for each shape of its prompts.
+
+A folder with a masked diffusion model is opened the same way. Its methods are made from an
+`Unmasker` that fills one place a pass: `freedave`, or
+`lambda plain: replace(plain, chooser=Threshold(0.9), cache="dual")`.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ from typing import Any, cast
 import numpy as np
 
 from jaxdecode.autoregress import Generator
+from jaxdecode.choose import Top
 from jaxdecode.decoder import Decoder, decode_all
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.logits import LogitsTransform, Temperature, chain
 from jaxdecode.paper import citation, papers
 from jaxdecode.plain import Autoregressive
@@ -41,8 +47,10 @@ from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import Scorer
 from jaxdecode.stop import Stop, StopRule
 from jaxdecode.stream import stream
+from jaxdecode.unmask import Unmasker
 from models import checkpoints
 from models.chat import Message
+from models.denoisers import is_denoiser, load_denoiser
 from models.form import Form, formed
 from models.judging import Judging, function_judge, reward_judge
 from models.stop_strings import StopStrings
@@ -53,8 +61,8 @@ from models.transformer import Transformer
 
 Words = str | Sequence[Message]
 """What a user says, or a whole conversation so far."""
-Method = Callable[[Generator], Any]
-"""Makes a `Decoder` or another `Expander` from a generator."""
+Method = Callable[..., Any]
+"""Makes a `Decoder` or another `Expander` from a generator, or a denoiser's `Unmasker`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ class Session:
     """A model, its tokenizer, and how it is made to answer.
 
     Attributes:
-      model, tokenizer: as `open_session` opens them.
+      model: a `Transformer`, or a `Denoiser` over one.
+      tokenizer: as `open_session` opens it.
       method: makes the decoder.
       transform: edits of the logits, after the temperature.
       temperature: of the tokens' draws; None takes the likeliest token.
@@ -89,9 +98,11 @@ class Session:
       variables: what else the chat template reads, such as {"enable_thinking": False}.
       seed: of every random draw; a reply depends on it and on its place among the prompts.
       batch: prompts decoded together.
+      block: of a denoiser, the places that are filled before any behind them; it divides
+        `max_tokens`, and None takes them all.
     """
 
-    model: Transformer
+    model: Any
     tokenizer: Tokenizer
     method: Method = Autoregressive
     transform: LogitsTransform | None = None
@@ -102,6 +113,7 @@ class Session:
     variables: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch: int = 8
+    block: int | None = None
 
     def using(self, method: Method | None = None, **changes: Any) -> Session:
         """The same model, made to answer otherwise; `changes` are other attributes."""
@@ -115,20 +127,22 @@ class Session:
         return reward_judge(by, self.tokenizer)
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> Generator | Unmasker:
         """How tokens are drawn."""
         warm = self.temperature
         edits = [] if warm in (None, 1.0) else [Temperature(cast(float, warm))]
         edits += [] if self.transform is None else [self.transform]
         ends = StopStrings.of(self.tokenizer, self.stops) if self.stops else None
-        return Generator(
-            self.model,
-            chain(*edits),
-            Greedy() if warm is None else Categorical(),
-            cast(StopRule, ends) if ends is not None else Stop.of(self.tokenizer.eos),
-            self.max_tokens,
-            cache_growth=min(8, max(1, self.max_tokens // 64)),
-        )
+        transform, most = chain(*edits), self.max_tokens
+        sampler = Greedy() if warm is None else Categorical()
+        stop = cast(StopRule, ends) if ends is not None else Stop.of(self.tokenizer.eos)
+        if isinstance(self.model, Denoiser):
+            block = self.block or self.model.causal_blocks or most
+            return Unmasker(self.model, Top(), sampler, stop, most, block, transform=transform)
+        if self.block is not None:
+            raise ValueError(f"block={self.block}: only a denoiser fills blocks; leave it out")
+        growth = min(8, max(1, most // 64))
+        return Generator(self.model, transform, sampler, stop, most, cache_growth=growth)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -203,7 +217,8 @@ class Session:
         return [found[index] for index in range(len(prompts))]
 
     def _check_room(self, index: int, tokens: Sequence[int]) -> None:
-        most = self.model.config.max_positions
+        model = self.model.model if isinstance(self.model, Denoiser) else self.model
+        most = cast(Transformer, model).config.max_positions
         most = min(most, self.model.max_positions or most)
         if len(tokens) + self.max_tokens > most:
             raise ValueError(
@@ -232,8 +247,13 @@ def open_session(
     Raises:
       ValueError: for anything that is missing, damaged or unsupported.
     """
-    rows = checkpoints.Checkpoint(path).config.rows
+    fills = is_denoiser(path)
+    rows = checkpoints.Checkpoint(path, denoiser=fills).config.rows
     tokenizer = load_tokenizer(path).fitted(rows)
     known = tokenizer.check_rows(rows)
+    if fills:
+        found = load_denoiser(path, dtype=dtype, vocab_size=known)
+        inner = formed(cast(Transformer, found.model), form)
+        return Session(replace(found, model=inner), tokenizer)
     model = checkpoints.load(path, dtype=dtype, vocab_size=known, longest=longest)
     return Session(formed(model, form), tokenizer)

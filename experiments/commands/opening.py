@@ -83,7 +83,7 @@ def open_named(rules: Rules, source: Source) -> Opened:
     )
 
 
-def threshold_of(given: str, model: str) -> float:
+def threshold_of(given: float | str, model: str) -> float:
     """Nats as they are, or of a file that was learned for the model of this name.
 
     Raises:

@@ -34,6 +34,13 @@ Name = Literal[
     "dvts",
     "pg-td",
     "smcg-td",
+    "fast-dllm",
+    "factor",
+    "entropy-bounded",
+    "fixed-k",
+    "left-to-right",
+    "learn2pd",
+    "freedave",
 ]
 Rule = Literal["count", "quantile"]
 Measure = Literal[
@@ -47,6 +54,7 @@ Measure = Literal[
 ]
 Form = Literal["auto", "scanned", "written"]
 Policy = Literal["heuristic", "cost-aware"]
+Cache = Literal["none", "prefix", "dual"]
 RANKED = (
     "greedy",
     "momentum",
@@ -62,6 +70,16 @@ RANKED = (
 SCORED = ("best-of-n", "speculative-rejection", "controlled-decoding", "transfer-q-star")
 STEPWISE = ("a-star-decoding", "particle-filtering", "step-beams", "dvts")
 JUDGED = ("pg-td", "smcg-td")  # by a function of a completed text
+UNMASKING = (
+    "fast-dllm",
+    "factor",
+    "entropy-bounded",
+    "fixed-k",
+    "left-to-right",
+    "learn2pd",
+    "freedave",
+)
+"""Decoders of masked diffusion models, which fill a canvas; all others go from left to right."""
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 
 # Edits of the logits, in the order in which they are applied.
@@ -131,6 +149,7 @@ DRAFTS = (
 )
 UNITS = ("placeholder", "confidence", "span")  # of lexical units, said at once
 DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy", *UNITS)
+CANVAS = ("block", "cache")
 STEPS = ("process_reward", "step_end", "step_tokens", "steps")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITED, *DRAFTING),
@@ -154,13 +173,21 @@ USES: dict[str, tuple[str, ...]] = {
     "dvts": (*EDITED, *STEPS, "samples", "beams"),
     "pg-td": ("reward", "samples", "candidates"),
     "smcg-td": (*EDITED, "reward", "samples"),
+    "fast-dllm": (*CANVAS, "threshold"),
+    "factor": (*CANVAS, "threshold"),
+    "entropy-bounded": (*CANVAS, "threshold"),
+    "fixed-k": (*CANVAS, "steps", "temperature"),
+    "left-to-right": (*CANVAS, "steps", "temperature"),
+    "learn2pd": (*CANVAS, "threshold", "lessons"),
+    "freedave": (*CANVAS, "steps", "temperature", "drafts"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("max_tokens", *EDITED),
     "drafting": DRAFTING,
     "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
-                 "aligned", "candidates", "penalty", "threshold", "ahead"),
+                 "aligned", "candidates", "penalty", "ahead"),
     "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
+    "pausing and canvases": ("threshold", "cache", "drafts", "lessons"),
 }  # fmt: skip
 
 
@@ -265,7 +292,8 @@ class Rules:
     measure: Measure | None = None
     """Self-certainty: the measure of certainty ("kl" if not given)."""
     block: int | None = None
-    """Controlled decoding: tokens of a block (32 if not given)."""
+    """Controlled decoding: tokens of a block (32 if not given). Canvases: places of a block, a
+    divisor of --max-tokens (the largest up to 32 if not given)."""
     aligned: str | None = None
     """Transfer Q*: the aligned model, by name, folder or .gguf file (the model itself if not
     given)."""
@@ -274,9 +302,11 @@ class Rules:
     momentum and contrastive search if not given."""
     penalty: float | None = None
     """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
-    threshold: str | None = None
+    threshold: float | str | None = None
     """AdaDec: nats of entropy from which it looks ahead, or the file that `python -m experiments
-    threshold` learned for this model."""
+    threshold` learned for this model. Canvases: what decides guesses together. Least confidence
+    for fast-dllm (0.9), f of the factor rule (1), most entropy in nats (0.1), least chance by the
+    filter of learn2pd (0.96)."""
     ahead: int | None = None
     """AdaDec: tokens that a candidate is continued by (5 if not given)."""
     process_reward: str | None = None
@@ -286,9 +316,17 @@ class Rules:
     step_tokens: int | None = None
     """The most tokens of a step (32 if not given)."""
     steps: int | None = None
-    """The most steps of a response (16 if not given)."""
+    """The most steps of a response (16 if not given). Canvases: passes in which all places are
+    filled, as many in each block (one a place if not given)."""
     expansions: int | None = None
     """A*: the most steps that are gone on from (32 if not given)."""
+    cache: Cache | None = None
+    """Canvases: keys and values kept while a block is filled, of what is before it, or on both
+    sides (none if not given)."""
+    drafts: int | None = None
+    """FreeDave: the most steps that a pass verifies (4 if not given)."""
+    lessons: str | None = None
+    """Learn2PD: a file of prompts, as --input takes, by which its filter is trained first."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -359,6 +397,7 @@ def check(name: Name, rules: Rules) -> None:
             f"--decoder {name} needs --placeholder, the id of the row beyond the vocabulary that "
             "the model learned to say lexical units from"
         )
+    _check_canvas(name, rules)
     if name == "speculative-rejection" and rules.budget is None:
         width = rules.samples or 16
         raise ValueError(
@@ -366,6 +405,34 @@ def check(name: Name, rules: Rules) -> None:
             f"the prompt and a few tokens, below {width} times the prompt and "
             f"{rules.max_tokens} tokens"
         )
+
+
+def _check_canvas(name: Name, rules: Rules) -> None:
+    """Refuse what no canvas can be filled by.
+
+    Raises:
+      ValueError: naming the option and the fix.
+    """
+    if name not in UNMASKING:
+        return
+    if name == "learn2pd" and rules.lessons is None:
+        raise ValueError(
+            "--decoder learn2pd needs --lessons, a file of prompts: its filter is trained by how "
+            "this model fills their canvases one place a pass, for which 30 are enough"
+        )
+    share, value = name in ("fast-dllm", "learn2pd"), rules.threshold
+    if isinstance(value, str) or not 0 <= (value or 0) <= (1 if share else float("inf")):
+        raise ValueError(
+            f"--threshold {value}: for --decoder {name} give "
+            f"{'a probability, 0 to 1' if share else '0 or more; 0 fills one place a pass'}"
+        )
+    places, block = rules.max_tokens, rules.block
+    for option in ("max_tokens", "block", "steps", "drafts"):
+        given = getattr(rules, option)
+        if given is not None and given < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {given}: give at least 1")
+    if block is not None and places % block:
+        raise ValueError(f"--block {block} does not divide --max-tokens {places}; give a divisor")
 
 
 def is_function(reward: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,15 +12,23 @@ from experiments import zoo
 from experiments.inputs.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import real
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.scoring import RewardScorer, Scorer
 from jaxdecode.stop import Stop
 from models import checkpoints, gguf
+from models.denoisers import is_denoiser, load_denoiser
 from models.form import Form, formed
 from models.heads import files
 from models.judging import function_judge, reward_judge
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
+from models.transformer import Transformer
+
+_FILLS = (
+    "{} is a denoiser: it fills masks and continues no text; give --decoder fast-dllm, or another "
+    "that fills a canvas"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,13 @@ class Source:
     codec: Codec
     positions: int
 
+    def within(self, most: int) -> Source:
+        """For texts of at most so many tokens."""
+        if isinstance(self.model, Denoiser):
+            inner = cast(Transformer, self.model.model).within(most)
+            return replace(self, model=replace(self.model, model=inner))
+        return replace(self, model=self.model.within(most))
+
 
 def open_model(name: str, form: Form = "scanned") -> Source:
     """A generator by its zoo name, folder or .gguf file, in the form that it is to run in: "auto"
@@ -95,15 +110,44 @@ def open_model(name: str, form: Form = "scanned") -> Source:
     """
     if name in zoo.names():
         shipped = zoo.load(name)
+        if shipped.card["kind"] == "denoiser":
+            raise ValueError(_FILLS.format(name))
         if shipped.card["kind"] != "generator":
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
         path = folder_of(name)
+        if is_denoiser(path):
+            raise ValueError(_FILLS.format(name))
         rows = checkpoints.Checkpoint(path).config.rows
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
     return Source(name, formed(model, form), codec, model.config.max_positions)
+
+
+def open_denoiser(name: str, form: Form = "scanned") -> Source:
+    """A masked diffusion model by its zoo name or folder, as `open_model`.
+
+    Raises:
+      ValueError: if there is no such model, it reads from left to right, its files are damaged or
+        its tokenizer is another model's.
+    """
+    path = folder_of(name)
+    if not is_denoiser(path):
+        raise ValueError(
+            f"{name} writes from left to right and fills no masks; give --decoder sample, greedy "
+            "or another for such models, or the folder of a denoiser"
+        )
+    if name in zoo.names():
+        shipped = zoo.load(name)
+        model, codec = shipped.model, Codec(load_tokenizer(path), shipped.tokenizer)
+    else:
+        rows = checkpoints.Checkpoint(path, denoiser=True).config.rows
+        codec = Codec(load_tokenizer(path).fitted(rows))
+        model = load_denoiser(path, vocab_size=codec.text.check_rows(rows))
+    inner = cast(Transformer, model.model)
+    positions = model.max_positions or inner.config.max_positions
+    return Source(name, replace(model, model=formed(inner, form)), codec, positions)
 
 
 def folder_of(name: str) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from experiments.commands import decoders, opening
-from experiments.commands.generate import racing
+from experiments.commands.generate import canvases, racing, watching
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
 from experiments.commands.generate.options import Options
-from experiments.commands.rules import USES, Name, Rules
+from experiments.commands.rules import UNMASKING, USES, Name, Rules
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress
@@ -29,7 +29,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
-STREAMED = ("sample", "greedy")
+STREAMED = ("sample", "greedy", *UNMASKING)
 
 
 def prepare(options: Options, name: Name) -> Job:
@@ -57,7 +57,9 @@ def prepare(options: Options, name: Name) -> Job:
     if options.chat:
         requests = [_as_chat(request) for request in requests]
     requests = requests[jax.process_index() :: jax.process_count()]
-    source = sources.open_model(options.model, options.form)
+    canvas = name in UNMASKING
+    opened_by = sources.open_denoiser if canvas else sources.open_model
+    source = opened_by(options.model, options.form)
     opened = opening.open_named(rules, source)
     longest = {source.name: source.positions}
     for reader in opened.readers:
@@ -65,9 +67,12 @@ def prepare(options: Options, name: Name) -> Job:
     reading = options.reading
     tokens = [_encoded(one, source, reading, longest, rules.max_tokens) for one in requests]
     most = max(map(len, tokens), default=1) + rules.max_tokens
-    source = dataclasses.replace(source, model=source.model.within(most))
+    source = source.within(most)
     batch = min(options.batch, max(1, len(requests)))
-    decoder = opening.decoder_of(name, rules, source, options.stop, opened, tokens, batch)
+    if canvas:
+        decoder = canvases.build(name, rules, source, source.codec.stop(options.stop))
+    else:
+        decoder = opening.decoder_of(name, rules, source, options.stop, opened, tokens, batch)
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
@@ -154,6 +159,9 @@ def run(options: Options) -> None:
         race(options, names)
         return
     job = prepare(options, names[0])
+    if options.stream and names[0] in UNMASKING:
+        watching.show(job)
+        return
     if options.stream:
         for text in spoken(job):
             print(visible(text), end="", flush=True)

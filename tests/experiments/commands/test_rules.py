@@ -12,6 +12,7 @@ import pytest
 
 from algorithms.selection import speculative_rejection
 from experiments.commands import decoders, drafting, edits, rules
+from experiments.commands.generate import canvases
 from experiments.commands.rules import Rules
 from jaxdecode import certainty
 
@@ -20,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_every_name_has_what_it_names():
     names = get_args(rules.Name)
-    assert list(decoders.MAKERS) == list(names) == list(rules.USES)
+    assert [*decoders.MAKERS, *canvases.MAKERS] == list(names) == list(rules.USES)
+    assert tuple(canvases.MAKERS) == rules.UNMASKING
     assert tuple(edits.EDITS) == rules.EDITED
     assert tuple(drafting.WAYS) == rules.DRAFTS
     assert get_args(rules.Rule) == get_args(speculative_rejection.Rule)
