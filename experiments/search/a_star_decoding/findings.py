@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments.harness.equal_compute import Baseline, Run
+from experiments.harness.judging.equal_compute import Baseline, Run
 from experiments.harness.report import Claim
 from experiments.harness.response_pool import ResponsePool
 from experiments.harness.statistics import separation

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.equal_compute import Baseline, Run
+from experiments.harness.judging.equal_compute import Baseline, Run
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Report, Resumption
 from experiments.selection.speculative_rejection.figure import draw
