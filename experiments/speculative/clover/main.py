@@ -109,4 +109,4 @@ def run(config: Config) -> Report:
                 rows.append(key | {"verify": cost["verify"], "speed_up": modelled})
             progress.advance(note=f"batch {batch}")
     draw(config, rows)
-    return Report(claims(config, rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

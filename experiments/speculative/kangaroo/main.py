@@ -122,4 +122,5 @@ def run(config: Config) -> Report:
         confidence = finished.row("confidence", lambda: confidences(config, field, shipped))
         progress.advance(note="confidence")
     draw(config, rows, confidence)
-    return Report(claims(config, rows, confidence), rows, seconds=finished.seconds)
+    evidence = {"rows": rows, "confidence": confidence}
+    return Report.of(claims, config, evidence, rows, finished.seconds)

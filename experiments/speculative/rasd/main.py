@@ -111,4 +111,4 @@ def run(config: Config) -> Report:
                     rows.append(key | row)
                     progress.advance(note=name)
     draw(config, rows)
-    return Report(claims(config, rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)
