@@ -79,7 +79,7 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=24,
         stream=4,
         corpus=100_000,

@@ -86,11 +86,11 @@ PRESETS = {
     "smoke": Config(
         tasks=("stdlib",),
         rivals=("prompt lookup",),
-        prompts=2,
+        prompts=3,
         max_tokens=32,
         budgets=(),
         widths=(),
-        rows=2,
+        rows=3,
     ),
     "cpu": Config(),
     "paper": Config(prompts=480, max_tokens=1024, corpus=100_000_000, rows=64),
@@ -100,8 +100,8 @@ PRESETS = {
 def narrow(width: int) -> tuple[int, ...]:
     """The published tree without the ranks that a narrower table lacks."""
     kept = {-1: -1}
-    for node, (above, rank) in enumerate(zip(TREE, ranks(TREE).tolist(), strict=True)):
-        if above in kept and rank < width:
+    for node, (parent, rank) in enumerate(zip(TREE, ranks(TREE).tolist(), strict=True)):
+        if parent in kept and rank < width:
             kept[node] = len(kept) - 1
     return tuple(kept[TREE[node]] for node in list(kept)[1:])
 
@@ -235,7 +235,10 @@ def means(rounds: list[list[float | None]]) -> list[float]:
 
 
 def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
-    """The paper's, by rules fixed beforehand; intervals over prompts."""
+    """The paper's, by rules fixed beforehand; intervals over prompts.
+
+    They take prompts for independent, though the table goes on from one to the next.
+    """
     rows = evidence["rows"]
     found = keyed((row for row in rows if row["task"] == rows[0]["task"]), "method")
     own, lazy = found["token recycling"], found["token recycling, accepted alone"]

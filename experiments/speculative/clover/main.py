@@ -45,9 +45,9 @@ from models.heads.medusa import Medusa
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         kinds=("none", "clover"),
         sizes=(4,),
         batches=(),

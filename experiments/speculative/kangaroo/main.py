@@ -52,9 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         exits=(),
         variants=(),
         lengths=(3,),

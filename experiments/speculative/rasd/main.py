@@ -48,9 +48,9 @@ from models.heads.eagle import Eagle
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         tasks=("quote",),
         heads=("in domain",),
         width=2,
