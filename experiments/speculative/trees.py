@@ -168,6 +168,6 @@ def gain(row: Mapping[str, Any], other: Mapping[str, Any], cost: float = 0.0) ->
     return over_prompts(lambda own, its: own / its, row, other, cost=cost)
 
 
-def rise(rows: Sequence[Mapping[str, Any]]) -> Estimate:
-    """The least gain of a row over the one before: above 1 where all rise."""
-    return over_prompts(lambda *rates: min(b / a for a, b in pairwise(rates)), *rows)
+def rises(rows: Sequence[Mapping[str, Any]]) -> list[Estimate]:
+    """The gain of every row over the one before: all above 1 where a series rises."""
+    return [gain(later, earlier) for earlier, later in pairwise(rows)]

@@ -176,7 +176,7 @@ def lead_claims(
 
 
 def _weakest(gains: Mapping[str, NDArray]) -> tuple[float, float]:
-    """The interval, in points, of the lead that ends lowest where one is lost, else begins lowest."""
+    """The interval, in points, of the lead that ends lowest if one is lost, else begins lowest."""
     intervals = [np.quantile(100 * gain, (0.025, 0.975)) for gain in gains.values()]
     lost = [interval for interval in intervals if interval[1] < 0]
     low, high = min(lost, key=lambda x: x[1]) if lost else min(intervals, key=lambda x: x[0])

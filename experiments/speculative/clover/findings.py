@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.judging.claim import Claim, above
-from experiments.harness.statistics import keyed
+from experiments.harness.statistics import Estimate, keyed
 from experiments.speculative.clover.setting import ORDER, Config
 from experiments.speculative.trees import over_prompts
 
@@ -92,20 +92,27 @@ def _slower(config: Config, grown: list[dict[str, Any]]) -> Claim:
     """Every step up, and each slope by nodes below the one before."""
     sizes = np.array(config.sizes, float)
 
-    def least_step(*rates: float) -> float:
-        return float(np.diff(rates).min())
+    def step(smaller: float, larger: float) -> float:
+        return larger - smaller
 
-    def least_bend(*rates: float) -> float:
-        return float(-np.diff(np.diff(rates) / np.diff(sizes)).max())
+    def bend(place: int) -> Estimate:
+        """The slope up to a size, above that behind it."""
+        near = np.diff(sizes[place - 1 : place + 2])
+
+        def lost(*rates: float) -> float:
+            first, second = np.diff(rates) / near
+            return float(first - second)
+
+        return over_prompts(lost, *grown[place - 1 : place + 2], unit=unit)
 
     unit = "tokens"
     return Claim.tested(
         "extra tokens grow with the tree, ever more slowly",
         "about linear in the logarithm of its size",
-        above(over_prompts(least_step, *grown, unit=unit), f"0 {unit}"),
-        above(over_prompts(least_bend, *grown, unit=unit), f"0 {unit}"),
+        *(above(over_prompts(step, *pair, unit=unit), f"0 {unit}") for pair in pairwise(grown)),
+        *(above(bend(place), f"0 {unit}") for place in range(1, len(grown) - 1)),
         measured=", ".join(
             f"{size}: {row['extra']:.2f}" for size, row in zip(config.sizes, grown, strict=True)
         )
-        + "; the least step, and the least loss of slope",
+        + "; steps, then losses of slope",
     )

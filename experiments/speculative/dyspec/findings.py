@@ -61,21 +61,24 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def _rises(estimates: list[dict[str, Any]]) -> Claim:
-    """No step down from one bin of draft probability to the next."""
+    """Every step from one bin of draft probability to the next is up."""
     weight, accepted = (
         np.array([row["by prompt"][name] for row in estimates]).T for name in ("weight", "accepted")
     )
 
-    def least(weight: np.ndarray, accepted: np.ndarray) -> float:
-        rates = accepted.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
-        return float(np.diff(rates).min())
+    def step(place: int) -> Estimate:
+        def up(weight: np.ndarray, accepted: np.ndarray) -> float:
+            rates = accepted.sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)
+            return float(rates[1] - rates[0])
+
+        return bootstrap(up, weight[:, place : place + 2], accepted[:, place : place + 2])
 
     return Claim.tested(
         "acceptance rises with draft probability",
         "strongly increasing",
-        above(bootstrap(least, weight, accepted), "0"),
+        *(above(step(place), "0") for place in range(len(estimates) - 1)),
         measured=", ".join(f"{row['acceptance']:.2f}" for row in estimates)
-        + " from the least likely on; the least step",
+        + " from the least likely on; steps",
     )
 
 

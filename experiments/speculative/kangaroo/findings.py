@@ -10,7 +10,7 @@ import numpy as np
 from experiments.harness.judging.claim import Claim, above
 from experiments.harness.statistics import Estimate, bootstrap
 from experiments.speculative.kangaroo.setting import Config
-from experiments.speculative.trees import over_prompts, rise
+from experiments.speculative.trees import over_prompts, rises
 
 BEST = (0.6, 0.7)  # thresholds, as published
 APART = 0.2  # of confidence
@@ -73,9 +73,8 @@ def _exits(config: Config, exits: list[dict[str, Any]]) -> list[Claim]:
         Claim.tested(
             "a deeper exit yields more tokens a round",
             "1.4, 2.0, 2.3, 2.6, 3.4 at 0, 2, 4, 8, 16 of 32 layers",
-            above(rise(exits), "1x"),
-            measured=", ".join(f"{row['layers']}: {row['CR']:.2f}" for row in exits)
-            + "; the least step",
+            *(above(step, "1x") for step in rises(exits)),
+            measured=", ".join(f"{row['layers']}: {row['CR']:.2f}" for row in exits),
         )
     ]
     if len(exits) > 2:
@@ -99,8 +98,8 @@ def _thresholds(swept: list[dict[str, Any]]) -> list[Claim]:
         Claim.tested(
             "a higher threshold yields fewer tokens a round",
             "CR falls throughout",
-            above(rise(swept[::-1]), "1x"),
-            measured=f"CR {swept[0]['CR']:.2f} to {swept[-1]['CR']:.2f}; the least step",
+            *(above(step, "1x") for step in rises(swept[::-1])),
+            measured=f"CR {swept[0]['CR']:.2f} to {swept[-1]['CR']:.2f}; steps from the highest on",
         )
     ]
     if any(good) and not all(good):

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from algorithms.speculative.lengths import Work
-from experiments.harness.judging.claim import Claim, above
-from experiments.harness.judging.claim import below as under
+from experiments.harness.judging.claim import Claim, above, below
 from experiments.harness.statistics import Estimate, bootstrap
 from experiments.speculative.specdec_pp.setting import BEST, Config
 
@@ -19,18 +18,6 @@ PAPER_HINDSIGHT = 1.54  # 2.92x over 1.90x
 
 def family(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["family"] == name]
-
-
-def below(rows: list[dict[str, Any]]) -> list[float]:
-    """How far each SpecDec++ point lies below the curve of fixed lengths, in discarded tokens
-    for each emitted one; points beside the curve do not count."""
-    fixed = sorted(family(rows, "fixed"), key=lambda row: row["verification"])
-    x, y = ([row[name] for row in fixed] for name in ("verification", "discard"))
-    return [
-        float(np.interp(row["verification"], x, y) - row["discard"])
-        for row in family(rows, "SpecDec++")
-        if x[0] <= row["verification"] <= x[-1]
-    ]
 
 
 def fastest(rows: list[dict[str, Any]], name: str, ratio: float) -> dict[str, Any]:
@@ -52,13 +39,20 @@ def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
         for ratio in config.ratios
         if any(row["rule"] == best for row in rows)
     }
+    gaps = _gaps(rows)
     found = [
         Claim.tested(
             "fewer tokens are discarded than by fixed lengths, at any rate of verification",
             "all points below the curve",
-            above(_least_gap(rows), "0"),
-            measured=f"{sum(gap > 0 for gap in below(rows))} of {len(below(rows))} points below; "
-            "the nearest",
+            *(above(gap, "0") for gap in gaps),
+            measured=f"{sum(gap.value > 0 for gap in gaps)} of {len(gaps)} points below",
+        )
+        if gaps
+        else Claim(
+            "fewer tokens are discarded than by fixed lengths, at any rate of verification",
+            "all points below the curve",
+            "no point beside the curve",
+            None,
         ),
         Claim.tested(
             f"the best threshold is {PAPER_GAIN} % faster than the best fixed length, at every "
@@ -78,7 +72,7 @@ def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
         Claim.tested(
             "the head's predictions are those of a calibrated classifier (w = 1), within 0.06",
             "a head of a few layers suffices",
-            under(bootstrap(_miscalibrated, *head["by lesson"].values()), "0.06"),
+            below(bootstrap(_miscalibrated, *head["by lesson"].values()), "0.06"),
             measured=f"predictions spread by {head['spread']:.2f}; calibration error",
         ),
     ]
@@ -117,23 +111,29 @@ def _lead(rows: list[dict[str, Any]], ratio: float) -> Estimate:
     )
 
 
-def _least_gap(rows: list[dict[str, Any]]) -> Estimate:
-    """By how much the point nearest to the curve of fixed lengths lies below it."""
+def _gaps(rows: list[dict[str, Any]]) -> list[Estimate]:
+    """By how much each point beside the curve of fixed lengths lies below it."""
     names = ("emitted", "passes", "drafted", "accepted")
-    chosen = [*family(rows, "fixed"), *family(rows, "SpecDec++")]
-    counts = np.array([[row["by prompt"][name] for name in names] for row in chosen], float)
+    fixed = family(rows, "fixed")
 
-    def least(units: np.ndarray) -> float:
-        emitted, passes, drafted, accepted = units.sum(axis=0).T
-        points = [
-            {"family": row["family"], "verification": v, "discard": d}
-            for row, v, d in zip(
-                chosen, passes / emitted, (drafted - accepted) / emitted, strict=True
-            )
-        ]
-        return min(below(points), default=float("nan"))
+    def gap(point: dict[str, Any]) -> Estimate:
+        chosen = [*fixed, point]
+        counts = np.array([[row["by prompt"][name] for name in names] for row in chosen], float)
 
-    return bootstrap(least, counts.transpose(2, 0, 1))
+        def under(units: np.ndarray) -> float:
+            emitted, passes, drafted, accepted = units.sum(axis=0).T
+            x, y = passes / emitted, (drafted - accepted) / emitted
+            order = np.argsort(x[:-1])
+            return float(np.interp(x[-1], x[:-1][order], y[:-1][order]) - y[-1])
+
+        return bootstrap(under, counts.transpose(2, 0, 1))
+
+    span = [row["verification"] for row in fixed]
+    return [
+        gap(row)
+        for row in family(rows, "SpecDec++")
+        if min(span) <= row["verification"] <= max(span)
+    ]
 
 
 def _hindsight(greedy: dict[str, Any]) -> Estimate:

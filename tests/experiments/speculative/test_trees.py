@@ -11,13 +11,14 @@ import pytest
 from flax import nnx
 
 from algorithms.speculative.dyspec import dyspec_threshold
+from experiments.harness.judging.claim import Claim, above
 from experiments.harness.report import Report
 from experiments.speculative import spectr
 from experiments.speculative.dyspec import main as dyspec
 from experiments.speculative.rsd import main as rsd
 from experiments.speculative.rsd.setting import at_budget
 from experiments.speculative.speculation import Field
-from experiments.speculative.trees import Pair, field_of, laws, rise, speed_up, spread
+from experiments.speculative.trees import Pair, field_of, laws, rises, speed_up, spread
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from models.presets import LLAMA_2_7B, TINYLLAMA_1B, small
@@ -108,8 +109,13 @@ def test_a_series_that_falls_once_does_not_rise() -> None:
         return {"by prompt": {"emitted": [60] * 4, "passes": passes, "draft_passes": zeros}}
 
     slow, fast, faster = row(30, 31, 29, 30), row(20, 21, 19, 20), row(15, 15, 16, 15)
-    assert (risen := rise([slow, fast, faster])).low is not None and risen.low > 1
-    assert (fallen := rise([slow, faster, fast])).high is not None and fallen.high < 1
+
+    def verdict(*rows: dict) -> str:
+        return Claim.tested("it rises", "", *(above(step, "1x") for step in rises(rows))).verdict
+
+    assert verdict(slow, fast, faster) == "holds"
+    assert verdict(slow, faster, fast) == "fails"
+    assert verdict(slow, fast, fast) == "not resolved"
 
 
 def test_the_published_settings_trace() -> None:
