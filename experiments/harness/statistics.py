@@ -43,13 +43,19 @@ class Estimate:
 
 
 def bootstrap(
-    statistic: Callable[..., float], *units: Any, unit: str = "", draws: int = DRAWS
+    statistic: Callable[..., float],
+    *units: Any,
+    unit: str = "",
+    draws: int = DRAWS,
+    share: float = 95.0,
 ) -> Estimate:
     """`statistic(*units)` with its percentile interval, the units resampled together.
 
     Args:
       units: arrays [N, ...] about the same N independent units, in the same order.
       unit: what the statistic is counted in.
+      share: of the draws that lie in the interval, in percent; more where the best of several
+        statistics is asked for.
     Raises:
       ValueError: without arrays, or where their N differ.
     """
@@ -63,7 +69,7 @@ def bootstrap(
         return Estimate(value, None, None, unit)
     rows = np.random.default_rng(0).integers(count, size=(draws, count))
     found = [statistic(*(array[row] for array in arrays)) for row in rows]
-    low, high = (float(x) for x in np.percentile(found, [2.5, 97.5]))
+    low, high = (float(x) for x in np.percentile(found, [50 - share / 2, 50 + share / 2]))
     return Estimate(value, low, high, unit)
 
 
