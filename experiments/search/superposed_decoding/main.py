@@ -43,7 +43,7 @@ from experiments.harness.report import Report, Resumption
 from experiments.inputs.sources import open_model
 from experiments.search.superposed_decoding import facts
 from experiments.search.superposed_decoding.facts import Facts, Knower
-from experiments.search.superposed_decoding.findings import claims, draw, table
+from experiments.search.superposed_decoding.findings import FEWER, claims, draw, table
 from experiments.search.superposed_decoding.setting import Config, Setting
 from experiments.tasks.task import Split
 from jaxdecode.decoder import Decoder
@@ -113,7 +113,7 @@ def study(setting: Setting) -> Report:
 
         methods: dict[str, Callable[[], Decoder]] = {
             "superposed": partial(setting.superposed, k, alpha, heat),
-            "superposed, n-grams up to 4": fewer,
+            FEWER: fewer,
             "superposed, no n-grams": partial(setting.superposed, k, 0.0, cold, ngrams=None),
             "superposed, equal weights": partial(setting.superposed, k, alpha, heat, uniform=True),
             "n-grams among the likeliest": partial(setting.superposed, k, 1.0, heat),
@@ -135,8 +135,12 @@ def study(setting: Setting) -> Report:
     rows[0] |= {"alpha": alpha, "temperature": heat}
     if config.out is not None:
         draw(Path(config.out) / "figure.png", test, times, inside, config)
-    stated = claims(test, times, inside, config)
     if known is not None:
         rows += facts.rows(known)
-        stated += facts.claims(known)
-    return Report(stated, rows, seconds=finished.seconds)
+    evidence = {
+        "test": {name: test[name] for name in ("superposed", FEWER, "nucleus")},
+        "times": times,
+        "inside": inside,
+        "known": known,
+    }
+    return Report.of(claims, config, evidence, rows, finished.seconds)
