@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from algorithms.search.transfer_q_star import indirect
+from experiments.search.transfer_q_star.findings import claims
 from experiments.search.transfer_q_star.main import PRESETS, run
 from experiments.search.transfer_q_star.measures import Frontier, arms, diversity
 from experiments.search.transfer_q_star.setting import Config, Opening
