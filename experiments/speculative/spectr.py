@@ -253,7 +253,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
     ]
     if len(config.lengths) > 1:
         short, long = min(ends), max(ends)
-        ratio = {length: gain(*reversed(pair)) for length, pair in ends.items()}
+        ratio = {length: gain(many, one) for length, (one, many) in ends.items()}
         found.append(
             Claim.tested(
                 "the gain of many drafts is larger the longer they are",

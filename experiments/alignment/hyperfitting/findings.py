@@ -84,8 +84,8 @@ class Findings:
 
 def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
     """The paper's claims, by rules fixed before measuring; intervals over contexts."""
-    agreement = np.asarray(evidence["agreement"], float)
-    found = Findings(config, **evidence | {"agreement": agreement})
+    rows, curve, agreement, temperature, same = evidence.values()
+    found = Findings(config, rows, curve, np.asarray(agreement, float), temperature, same)
     return [*_richness(found), *_nearness(found), *_controls(found), *_more(found)]
 
 

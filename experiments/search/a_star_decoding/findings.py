@@ -104,7 +104,10 @@ def kept(curves: dict[str, Curves], found: dict[str, Measured]) -> dict[str, Any
 def claims(config: Sizes, evidence: dict[str, Any]) -> list[Claim]:
     """The paper's claims under every judge; intervals over questions."""
     found = {
-        name: Measured(**{k: v if k == "seconds" else np.array(v, float) for k, v in one.items()})
+        name: Measured(
+            *(np.array(one[column], float) for column in ("right", "tokens", "passes")),
+            seconds=one["seconds"],
+        )
         for name, one in evidence["found"].items()
     }
     stated = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
     """By rules fixed before measuring; intervals over prompts."""
     ours = tuple(name for name in ("RSD-C", "RSD-S") if name in config.methods)
     theirs = tuple(name for name in ("SD", "SpecTr") if name in config.methods)
+    first = config.temperatures[0]
     found = [
         Claim.tested(
             f"{' and '.join(ours)} above {' and '.join(theirs)} at equal length, "
@@ -36,18 +38,17 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
             *(
                 above(gain(methods[own], methods[other]), "1x")
                 for methods in best(rows, "length", temperature).values()
-                for own in ours
-                for other in theirs
+                for own, other in product(ours, theirs)
             ),
             measured=_listed(best(rows, "length", temperature), "L = {}"),
-            headline=temperature == config.temperatures[0],
+            headline=temperature == first,
         )
         for temperature in config.temperatures
     ]
     if len(config.temperatures) > 1:
         found.append(_margin(config, rows, ours))
     if config.shapes:
-        budgets = best(rows, "budget", config.temperatures[0])
+        budgets = best(rows, "budget", first)
         ratio = next(row["ratio"] for row in rows if "ratio" in row)
         found += [
             Claim.tested(

@@ -62,7 +62,8 @@ def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
 
 
 def _gain(row: dict[str, Any], other: dict[str, Any]) -> Estimate:
-    return gain(*({"by prompt": one["by problem"]["all"]} for one in (row, other)))
+    mine, its = ({"by prompt": one["by problem"]["all"]} for one in (row, other))
+    return gain(mine, its)
 
 
 def _calls(row: dict[str, Any], other: dict[str, Any]) -> str:
