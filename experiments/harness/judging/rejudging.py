@@ -66,7 +66,7 @@ def refuse_unfit(report: Report, paper: bool) -> None:
 
     Raises:
       ValueError: it was made from a tree with changes or from no commit, with other settings
-        than its preset's, or its headline claim has no interval.
+        than its preset's, or its headline claim holds without an interval.
     """
     name, environment = report.experiment, report.environment
     commit = str(environment.get("commit") or "")
@@ -79,9 +79,9 @@ def refuse_unfit(report: Report, paper: bool) -> None:
             "it again"
         )
     claim = report.headline
-    if paper and claim.holds is not None and not claim.sanity and claim.interval is None:
+    if paper and claim.verdict == "holds" and claim.interval is None:
         raise ValueError(
-            f"{name}: the headline claim {claim.claim!r} has no interval; judge it over "
+            f"{name}: the headline claim {claim.claim!r} holds and has no interval; judge it over "
             "independent units, or let another claim stand for the paper"
         )
     entry = entries().get(name)

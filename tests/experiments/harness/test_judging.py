@@ -149,7 +149,10 @@ def test_what_cannot_be_judged_again_says_why() -> None:
         ({"environment": {"commit": "0123456789ab+", "changed": ["a.py"]}}, "changes in a.py"),
         ({"environment": {"commit": None}}, "made from no commit"),
         ({"settings": {"size": 2}}, "other settings than those of preset cpu"),
-        ({"claims": [Claim("it is fast", "", "", True, headline=True)]}, "has no interval"),
+        (
+            {"claims": [Claim("it is fast", "", "", True, headline=True)]},
+            "holds and has no interval",
+        ),
     ],
 )
 def test_an_unfit_run_is_no_record(changed, complaint, tmp_path: Path, monkeypatch) -> None:
