@@ -65,7 +65,7 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
             all(held["SoFT"][n] < held["SFT"][n] - 0.2 for n in shallow) and gap < 0.1,
         ),
         Claim.tested(
-            f"S2D ({mine[5:]}) is {FASTER} times as fast on average as any plainly fine-tuned draft",
+            f"S2D ({mine[5:]}) is {FASTER} times as fast on average as any plainly tuned draft",
             "1.55x against 1.22x and 1.11x",
             above(ahead(rows, mine, list(plain)), f"{FASTER}x"),
             measured=f"{nested[mine]:.2f}x against "
