@@ -52,12 +52,12 @@ def headlines(known: dict[str, Known], folder: Path = STORED) -> str:
 
 
 def over_units(claim: Claim) -> str:
-    """A verdict with its interval and the mark; a decided one says where it has none."""
+    """A verdict with its interval and the mark; a decided one says where none was kept."""
     if claim.interval is not None and claim.mark is not None:
         low, high = claim.interval
         return f"{claim.verdict} ({low:.3g}..{high:.3g}, mark {claim.mark:.3g})"
     decided = claim.verdict in ("holds", "fails")
-    return f"{claim.verdict}, no interval" if decided else claim.verdict
+    return f"{claim.verdict}, no interval kept" if decided else claim.verdict
 
 
 def brief(text: str) -> str:
@@ -68,16 +68,13 @@ def brief(text: str) -> str:
 
 
 def tally(known: dict[str, Known], folder: Path = STORED) -> str:
-    """How many claims there are, and how many of each verdict."""
-    claims = [
-        claim
-        for slug in known
-        if (report := stored(slug, folder)) is not None
-        for claim in report.claims
-    ]
+    """How many claims there are, how many of each verdict, and how many can be judged again."""
+    reports = [report for slug in known if (report := stored(slug, folder)) is not None]
+    claims = [claim for report in reports for claim in report.claims]
+    again = sum(len(report.claims) for report in reports if report.evidence is not None)
     counts = {word: sum(c.verdict == word for c in claims) for word in Claim.VERDICTS}
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{len(claims)} claims: {told or 'none yet'}"
+    return f"{len(claims)} claims: {told or 'none yet'}; {again} in records that kept their rows"
 
 
 def ledger(known: dict[str, Known], folder: Path = STORED, ages: bool = True) -> str:

@@ -186,7 +186,7 @@ def test_an_experiments_files_are_its_own_and_its_methods() -> None:
 
 def test_a_verdict_says_what_it_stands_on() -> None:
     assert ledger.over_units(made(1, 2, 3).claims[0]).startswith("holds (0.977")
-    assert ledger.over_units(Claim("", "", "", True)) == "holds, no interval"
+    assert ledger.over_units(Claim("", "", "", True)) == "holds, no interval kept"
     assert ledger.over_units(Claim("", "", "", None)) == "not measurable here"
 
 
