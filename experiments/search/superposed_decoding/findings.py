@@ -14,6 +14,7 @@ from experiments.harness.statistics import difference
 from experiments.search.superposed_decoding import facts
 from experiments.search.superposed_decoding.setting import Config
 
+BUSY = 1.5  # processes for each core, above which times say nothing
 FEWER = "superposed, n-grams up to 4"
 SPEED = {3: 2.44, 8: 3.54}  # times nucleus sampling of as many
 LINEAR = 0.6  # the mean cosine of the first ten steps on Llama-2-7B
@@ -78,13 +79,14 @@ def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
     for drafts, least in SPEED.items():
         if drafts in config.drafts:
             every = ", ".join(f"{ratio(row, drafts):.2f}x at {row['batch']}" for row in times)
+            alone = last.get("load") is not None and last["load"] <= BUSY
             found.append(
                 Claim(
                     f"{drafts} drafts are {least}x as fast as {drafts} nucleus samples "
                     f"(batch {last['batch']})",
                     f"{least}x",
-                    every,
-                    bool(ratio(last, drafts) >= least),
+                    every if alone else f"{every}; not judged, other work took the cores",
+                    bool(ratio(last, drafts) >= least) if alone else None,
                 )
             )
     inside = np.array(evidence["inside"], float)

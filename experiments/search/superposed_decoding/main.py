@@ -40,6 +40,7 @@ from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import WEIGHTS
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
+from experiments.harness.timing import load
 from experiments.inputs.sources import open_model
 from experiments.search.superposed_decoding import facts
 from experiments.search.superposed_decoding.facts import Facts, Knower
@@ -121,7 +122,9 @@ def study(setting: Setting) -> Report:
             "beam search": lambda: BeamSearch(setting.generator(), k),
         }
         test = {name: judged(name, "test", build) for name, build in methods.items()}
-        times = [row(f"batch {b}", partial(setting.times, b)) for b in config.timed]
+        times = [
+            row(f"batch {b}", lambda b=b: setting.times(b) | {"load": load()}) for b in config.timed
+        ]
         inside = np.asarray(row("linearity", setting.linearity)["cosines"])
         known = None
         if config.knower is not None:
@@ -141,6 +144,6 @@ def study(setting: Setting) -> Report:
         "test": {name: test[name] for name in ("superposed", FEWER, "nucleus")},
         "times": times,
         "inside": inside,
-        "known": known,
+        "known": known and {"right": {n: known["right"][n] for n in ("superposed", "greedy")}},
     }
     return Report.of(claims, config, evidence, rows, finished.seconds)
