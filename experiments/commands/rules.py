@@ -185,9 +185,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("max_tokens", *EDITED),
     "drafting": DRAFTING,
     "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
-                 "aligned", "candidates", "penalty", "ahead"),
+                 "aligned", "candidates", "penalty", "threshold", "ahead"),
     "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
-    "pausing and canvases": ("threshold", "cache", "drafts", "lessons"),
+    "canvas": ("cache", "drafts", "lessons"),
 }  # fmt: skip
 
 
