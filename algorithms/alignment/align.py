@@ -117,7 +117,7 @@ def align(
       ValueError: as `check`; for other sampling rules, a reward that is not finite or the same
         for all responses, or a folder of another run.
     """
-    plan = plan or Plan(optimizer=usual(1e-3))
+    plan = plan or Plan(optimizer=usual(1e-3, Plan.steps))
     check(method, kl, prompts, scorer, pairs, procedure, plan)
     check_sampling(generator)
     course = Course(generator, prompts, kl, method, scorer, pairs, procedure, plan, folder, watch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from algorithms.alignment.calibration import plain
@@ -17,6 +18,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.distributed import primary
 from jaxdecode.fingerprint import fingerprint
 from jaxdecode.prompt import Prompt, bucket
+from jaxdecode.responses import judge
 from jaxdecode.scoring import Scorer
 
 Arrays = np.ndarray
@@ -106,6 +108,19 @@ def draw(
         done += count
         watch(done)
     return Responses(*(np.concatenate(parts) for parts in zip(*pools, strict=True)))
+
+
+def judged(
+    scorer: Scorer, prompts: Sequence[Sequence[int]], found: Responses, batch: int = 16
+) -> Arrays:
+    """What another scorer says of the responses to these prompts: f64[P, K]."""
+    rewards, first = [], 0
+    for block, count in blocks(prompts, batch):
+        at = np.minimum(first + np.arange(block.batch), len(prompts) - 1)
+        some = jnp.asarray(found.tokens[at]), jnp.asarray(found.length[at])
+        rewards.append(np.asarray(judge(scorer, block, *some), np.float64)[:count])
+        first += count
+    return np.concatenate(rewards)
 
 
 def _keep(file: Path, arrays: dict[str, Arrays]) -> None:

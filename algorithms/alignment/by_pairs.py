@@ -60,7 +60,7 @@ def by_pairs(course: Course) -> Aligned:
             )
 
         begun = 0 if where is None else kept(where)
-        place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, c.at)
+        place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, told=c.at)
         if place.kl >= (1 - reach.SHARE) * c.kl:
             break
     return c.told(place, seen, None)

@@ -59,7 +59,7 @@ def by_reward(course: Course) -> Aligned:
 
     looks = [plan.steps, plan.steps * 3 // 2, plan.steps * 2]
     begun = 0 if where is None else kept(where / "policy")
-    place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, c.at)
+    place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, True, c.at)
     return c.told(place, seen, betas[-1])
 
 

@@ -18,6 +18,7 @@ from jaxdecode.autoregress import Generator
 
 OWN = ("dpo", "ipo", "sft")
 """Methods that learn from one's own pairs, where there are some."""
+WARMUP = 5
 BEST_OF = 4  # N of what is imitated, for a procedure that has none
 MEASURED = 32  # prompts at most on which the KL is measured
 
@@ -49,11 +50,18 @@ def silent(stage: str, done: int, of: int, told: Mapping[str, float]) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def usual(rate: float, warmup: int = 5) -> optax.GradientTransformation:
-    """Adam with a short warm-up under a clipped gradient; it has no end, so that a run can be
-    gone on with."""
-    rising = optax.linear_schedule(rate / warmup, rate, warmup)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rising, b2=0.98))
+def usual(rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam under a clipped gradient: a short warm-up, and in the second half of the steps down to
+    a third of the rate, at which a run is gone on with."""
+    half = max(1, steps // 2)
+    rates = optax.join_schedules(
+        [
+            optax.linear_schedule(rate / WARMUP, rate, WARMUP),
+            optax.linear_schedule(rate, rate / 3, max(1, steps - half)),
+        ],
+        [half],
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rates, b2=0.98))
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def reach(
     kl: float,
     measure: Measure,
     begun: int = 0,
+    patient: bool = False,
     told: Callable[[Place], None] = lambda place: None,
 ) -> tuple[Place, list[Place]]:
     """The place where a run comes to the target, and all at which it was looked.
@@ -100,6 +101,8 @@ def reach(
       train: steps in all -> the policy then; goes on from what it did before.
       looks: numbers of steps after which to look, rising; the last one is the end.
       begun: steps that a run before this one has done; looks below it are passed over.
+      patient: to the end, whatever the divergence did so far; otherwise a run that does not get
+        on is left.
       told: hears of every look.
     """
     seen: list[Place] = []
@@ -111,7 +114,7 @@ def reach(
 
     for steps in [s for s in looks if s >= begun] or looks[-1:]:
         place = look(train(steps), steps)
-        if place.kl >= (1 - SHARE) * kl or hopeless(seen, looks, kl):
+        if place.kl >= (1 - SHARE) * kl or (not patient and hopeless(seen, looks, kl)):
             break
     if place.kl > (1 + SHARE) * kl:
         place = _back(base, place, kl, look)

@@ -25,7 +25,7 @@ from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.tokens.contrastive_search import ContrastiveSearch
 from algorithms.tokens.momentum_decoding import Momentum
 from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
-from experiments.commands.edits import EDITS, Target
+from experiments.inputs.edits import EDITS, Target
 from experiments.commands.rules import (
     JUDGED,
     LIKELIHOOD,

@@ -30,13 +30,17 @@ class Codec:
     Attributes:
       text: the tokenizer of the model's folder.
       strict: that of a zoo model, which refuses what it cannot encode.
+      chat: plain prompts are a user's words, and go into the chat template.
     """
 
     text: Tokenizer
     strict: TaskTokenizer | None = None
+    chat: bool = False
 
     def prompt(self, prompt: str | Messages) -> list[int]:
         """Tokens of a prompt, begin token and chat template included."""
+        if isinstance(prompt, str) and self.chat:
+            prompt = [{"role": "user", "content": prompt}]
         if not isinstance(prompt, str):
             return self.text.encode_chat(prompt, add_generation_prompt=True)
         if self.strict is not None:

@@ -38,7 +38,6 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import bucket
-from jaxdecode.responses import judge
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.train.policy_gradient import Reinforce
@@ -174,13 +173,7 @@ class World:
             return self.known(found)
         scorer = RewardScorer(self.taught.judge) if self.taught else None
         scorer = scorer or sources.open_reward(str(c.judge), self.source)
-        rewards, first = [], 0
-        for block, count in base.blocks(tokens, BATCH):
-            rows = np.minimum(first + np.arange(block.batch), len(tokens) - 1)
-            some = jnp.asarray(found.tokens[rows]), jnp.asarray(found.length[rows])
-            rewards.append(np.asarray(judge(scorer, block, *some), np.float64)[:count])
-            first += count
-        return np.concatenate(rewards)
+        return base.judged(scorer, tokens, found, BATCH)
 
     def known(self, found: Responses) -> np.ndarray:
         """The dialog task's own reward."""

@@ -11,7 +11,8 @@ from typing import get_args
 import pytest
 
 from algorithms.selection import speculative_rejection
-from experiments.commands import decoders, drafting, edits, rules
+from experiments.commands import decoders, drafting, rules
+from experiments.inputs import edits
 from experiments.commands.rules import Rules
 from jaxdecode import certainty
 
