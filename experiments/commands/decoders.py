@@ -25,7 +25,6 @@ from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.tokens.contrastive_search import ContrastiveSearch
 from algorithms.tokens.momentum_decoding import Momentum
 from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
-from experiments.inputs.edits import EDITS, Target
 from experiments.commands.rules import (
     JUDGED,
     LIKELIHOOD,
@@ -38,6 +37,7 @@ from experiments.commands.rules import (
     settings,
 )
 from experiments.commands.rules import check as check_options
+from experiments.inputs.edits import EDITS, Target
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder

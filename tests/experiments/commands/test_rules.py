@@ -12,8 +12,8 @@ import pytest
 
 from algorithms.selection import speculative_rejection
 from experiments.commands import decoders, drafting, rules
-from experiments.inputs import edits
 from experiments.commands.rules import Rules
+from experiments.inputs import edits
 from jaxdecode import certainty
 
 ROOT = Path(__file__).resolve().parents[3]
