@@ -12,7 +12,7 @@ import numpy as np
 from algorithms.alignment import reach
 from algorithms.alignment.calibration import CalibratedReward, RawReward
 from algorithms.alignment.closed_form import closed_form
-from algorithms.alignment.controlled import Controlled, Held, aims, holding
+from algorithms.alignment.controlled import Held, aims, controlled, holding
 from algorithms.alignment.course import Aligned, Course
 from algorithms.alignment.fixed_point import FixedPoint, fixed_point_at
 from algorithms.alignment.infalign import NODES, calibrate, quantiles
@@ -25,6 +25,9 @@ from jaxdecode.train.lora import merged
 from jaxdecode.train.policy_gradient import GroupRelative, Reinforce, Setting
 from jaxdecode.train.ppo import PPO
 
+# One object each, by which runs share a compiled program.
+RLOO, GRPO = Reinforce(), GroupRelative()
+
 
 def by_reward(course: Course) -> Aligned:
     """Policy gradients: a reward, a first beta, and the learner that adapts it.
@@ -34,7 +37,7 @@ def by_reward(course: Course) -> Aligned:
     """
     c, plan = course, course.plan
     reward, beta, learner = _rewarded(course)
-    held = Controlled(learner)
+    held = controlled(learner)
     tx = holding(plan.optimizer, plan.steps, learner.updates)
     setting = placed(Setting(c.generator, reward, jnp.float32(beta), plan.group), plan)
     model, betas = setting.generator.model, [beta]
@@ -76,10 +79,10 @@ def _rewarded(course: Course) -> tuple[Any, float, Any]:
         phi = Table(jnp.asarray(found.phi, jnp.float32))
         table.warn(phi)
         reward = CalibratedReward(c.scorer, table.quantiles, tabulate(phi, 2 * table.samples + 1))
-        return reward, found.beta, Reinforce()
+        return reward, found.beta, RLOO
     if c.method == "grpo":
         # A tilt by z / beta, z normal as standardised rewards are, has a KL of 1 / (2 beta^2).
-        return RawReward(c.scorer), (2 * c.kl) ** -0.5, GroupRelative()
+        return RawReward(c.scorer), (2 * c.kl) ** -0.5, GRPO
     spread = float(np.sqrt(np.mean(np.var(np.asarray(table.quantiles.rewards), axis=1))))
     if not spread > 0:
         raise ValueError(
@@ -87,7 +90,7 @@ def _rewarded(course: Course) -> tuple[Any, float, Any]:
             "there is nothing to learn"
         )
     beta = spread * (2 * c.kl) ** -0.5  # the same of a normal reward of this spread
-    learner = Reinforce() if c.method == "rloo" else PPO(_width(c.generator.model))
+    learner = RLOO if c.method == "rloo" else PPO(_width(c.generator.model))
     return RawReward(c.scorer), beta, learner
 
 

@@ -86,6 +86,12 @@ class Controlled:
 
 
 @functools.lru_cache(maxsize=8)
+def controlled(learner: Any) -> Controlled:
+    """One object for a learner, so that runs share a compiled program."""
+    return Controlled(learner)
+
+
+@functools.lru_cache(maxsize=8)
 def holding(
     optimizer: optax.GradientTransformation, steps: int, updates: int
 ) -> optax.GradientTransformation:

@@ -33,7 +33,7 @@ class Aligned:
     Attributes:
       policy: a model as the base is.
       kl: its divergence from the base on prompts of the training, in nats.
-      reached: whether that is the target, to a tenth.
+      reached: whether that is the target, to `algorithms.alignment.reach.SHARE` of it.
       beta: the strength of the penalty at the end, None for a method without one.
       looks: where the run was when it was looked at, in order; the last one is the policy.
     """

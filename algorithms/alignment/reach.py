@@ -26,7 +26,7 @@ from jaxdecode.train.losses import Forward
 from jaxdecode.train.sequences import divergence, join
 from jaxdecode.types import Array, Float, Key
 
-SHARE = 0.1  # of the target, by which a policy may miss it
+SHARE = 0.15  # of the target, by which a policy may miss it
 LOOKS = 4  # at points of the line
 
 Measure = Callable[[Any], float]

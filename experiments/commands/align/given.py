@@ -22,6 +22,7 @@ from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import Scorer
+from jaxdecode.train.lora import LoRA
 from jaxdecode.train.precision import cast
 
 
@@ -87,6 +88,8 @@ def open_given(options: Options) -> Given:
     codec = replace(source.codec, chat=o.chat)
     source = replace(source, model=cast(source.model, "float32"), codec=codec)
     lesson = Lesson(o.reward_steps, o.longest, o.leave_out_long, o.seed, frozen=o.lora > 0)
+    if o.lora:
+        adapters(o.lora).adapt(source.model)  # refuses a rank that is none
     room = source.positions - o.rules.max_tokens
     shares = None
     if o.preferences is not None:
@@ -123,6 +126,11 @@ def open_given(options: Options) -> Given:
     for name, scorer in (("--reward", given.reward), ("--judge", given.judge)):
         _check_reach(name, scorer, tokens, o.rules.max_tokens)
     return given
+
+
+def adapters(rank: int) -> LoRA:
+    """What is trained in place of all weights."""
+    return LoRA(rank, alpha=2.0 * rank)
 
 
 def _prompts(options: Options, source: Source, room: int) -> dict[str, Sequence[str | Messages]]:

@@ -52,7 +52,7 @@ class Options:
     from pairs that nothing else learns from, if not given."""
     chat: tyro.conf.FlagCreatePairsOff[bool] = False
     """Put plain prompts into the model's chat template, as the user's words."""
-    steps: int = 60
+    train_steps: int = 60
     """Of the training; it goes on for up to twice as many where the KL is short of --kl."""
     rate: float | None = None
     """Learning rate (1e-3 for adapters and for up to 10 M weights, else 2e-5)."""
@@ -128,7 +128,7 @@ def check(options: Options) -> None:
         raise ValueError(f"--kl {o.kl}: the divergence to be reached is a positive number of nats")
     if o.rate is not None and not 0 < o.rate < float("inf"):
         raise ValueError(f"--rate {o.rate}: a learning rate is positive")
-    least = {"steps": 1, "batch": 1, "group": 2, "base_samples": 2, "held_out": 2, "drawn": 2}
+    least = {"train_steps": 1, "batch": 1, "group": 2, "base_samples": 2, "held_out": 2, "drawn": 2}
     least |= {"lora": 0, "most": 1, "reward_steps": 1, "longest": 2, "seed": 0}
     for name, low in least.items():
         if not low <= (value := getattr(o, name)) < 2**31:

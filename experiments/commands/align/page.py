@@ -56,7 +56,7 @@ def reached(found: Aligned, kl: float) -> str:
         said += f"; beta came to {found.beta:.3g}"
     if not found.reached:
         said += (
-            ". That is not the target to a tenth: raise --steps or --rate where it is short, lower "
+            ". That is not the target: raise --train-steps or --rate where it is short, lower "
             "--rate where it is past"
         )
     return said + "."

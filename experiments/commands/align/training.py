@@ -9,11 +9,10 @@ import jax
 
 from algorithms.alignment.align import Aligned, Plan, align, usual
 from algorithms.alignment.course import OWN
-from experiments.commands.align.given import Given
+from experiments.commands.align.given import Given, adapters
 from experiments.commands.align.options import SEVERAL, Options
 from experiments.commands.align.rewards import Rewards
 from experiments.commands.align.stages import Stages
-from jaxdecode.train.lora import LoRA
 
 SMALL = 10_000_000  # weights up to which all of them move as adapters do
 RATES = 1e-3, 2e-5  # for adapters and small models, and for the others
@@ -28,11 +27,11 @@ def plan(options: Options, model: Any) -> Plan:
         samples=o.base_samples,
         prompts=o.batch,
         group=o.group,
-        steps=o.steps,
-        optimizer=usual(rate, o.steps),
+        steps=o.train_steps,
+        optimizer=usual(rate, o.train_steps),
         batch=DRAWN,
         seed=o.seed,
-        lora=LoRA(o.lora, alpha=2.0 * o.lora) if o.lora else None,
+        lora=adapters(o.lora) if o.lora else None,
     )
 
 
