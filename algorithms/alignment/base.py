@@ -95,6 +95,7 @@ def draw(
     made = ""
     if folder is not None:
         made = fingerprint(plain(generator), scorer, [list(p) for p in prompts], samples, seed)
+    watch(0)
     for block, count in blocks(prompts, batch):
         file = None if folder is None else folder / f"{made}-{done}-{count}.npz"
         if file is not None and file.is_file():

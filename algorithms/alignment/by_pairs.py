@@ -44,6 +44,7 @@ def by_pairs(course: Course) -> Aligned:
         stream = batches(2.0**strength)
 
         def train(steps: int, stream: Any = stream, where: Path | None = where) -> Any:
+            c.watch("training", 0 if where is None else min(kept(where), steps), steps, {})
             return merged(
                 fit(
                     adapted(model, plan),

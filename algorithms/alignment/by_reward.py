@@ -45,6 +45,7 @@ def by_reward(course: Course) -> Aligned:
     where = None if c.folder is None else c.folder / c.method
 
     def train(steps: int) -> Any:
+        c.watch("training", 0 if where is None else min(kept(where / "policy"), steps), steps, {})
         longer = replace(plan, steps=steps, learner=held, optimizer=tx, save=c.save)
         module = Held(learner.module(adapted(model, plan)), beta)
         module = learn(

@@ -25,7 +25,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.train.policy_gradient import Metrics, Setting
 from jaxdecode.types import Array, Float, Key
 
-TRAVEL = 4.0  # log beta moves so far in a run whose error is always the largest
+TRAVEL = 2.5  # log beta moves so far in a run whose error is always the largest
 RISE = 0.5  # share of the steps in which the aim comes to the target
 LOG_BETA = "log_beta"
 

@@ -81,6 +81,7 @@ class Course:
 
     def measure(self, policy: Any) -> float:
         """The KL on some of the prompts."""
+        self.watch("divergence", 0, 1, {})
         some = self.prompts[:MEASURED]
         samples, seed = max(4, self.plan.group), self.plan.seed + 7
         batch = min(4, self.plan.batch)

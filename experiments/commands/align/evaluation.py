@@ -165,7 +165,9 @@ def evaluate(given: Given, found: Rewards, policy: Any, stages: Stages, out: Pat
             watch=lambda done, name=name: stages(f"judging the {name}", done, count, {}),
             folder=out / "judged",
         )
+        stages(f"the judge on the {name}", 0, 1, {})
         single = Side(drawn, judged(found.judge, tokens, drawn))
+        stages(f"the judge on the {name}", 1, 1, {})
         singles.append(single)
         match known:
             case Single():
@@ -177,7 +179,9 @@ def evaluate(given: Given, found: Rewards, policy: Any, stages: Stages, out: Pat
             case _:
                 answers = returned(deployed(model), found.reward, tokens, o, stages, name)
                 others.append(Side(answers, judged(found.judge, tokens, answers)))
+    stages("divergence, held out", 0, 1, {})
     kl = reach.divergences(given.generator, policy, tokens, DIVERGED, o.seed + 2)
+    stages("divergence, held out", 1, 1, {})
     best = None
     if given.shares is not None:
         best = preferred(given, found.judge)
@@ -199,6 +203,7 @@ def returned(
 ) -> Responses:
     """What a decoder returns, `drawn` times for every prompt, and what the reward says of it."""
     draws, total = [], options.drawn * len(tokens)
+    stages(f"deploying the {name}", 0, total, {})
     for draw in range(options.drawn):
         key = jax.random.fold_in(jax.random.key(options.seed + 3), draw)
         parts = []

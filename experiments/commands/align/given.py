@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from algorithms.alignment.adversary import Negated
@@ -86,7 +87,9 @@ def open_given(options: Options) -> Given:
     o = options
     source = sources.open_model(o.model)
     codec = replace(source.codec, chat=o.chat)
-    source = replace(source, model=cast(source.model, "float32"), codec=codec)
+    # Bound to its devices, as a trained policy is: so both run by one compiled program.
+    model = jax.tree.map(lambda x: jax.device_put(x, x.sharding), cast(source.model, "float32"))
+    source = replace(source, model=model, codec=codec)
     lesson = Lesson(o.reward_steps, o.longest, o.leave_out_long, o.seed, frozen=o.lora > 0)
     if o.lora:
         adapters(o.lora).adapt(source.model)  # refuses a rank that is none

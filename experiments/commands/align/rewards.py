@@ -38,6 +38,7 @@ def rewards(given: Given, stages: Stages, out: Path) -> Rewards:
 
     def learned(name: str, pairs: Sequence[Preference], seed: int) -> Scorer:
         assert given.shares is not None
+        stages(f"learning the {name}", 0, o.reward_steps, {})
         model = fitted(
             given.source,
             pairs,

@@ -27,7 +27,10 @@ class Stages:
             self.stage, self._bar = stage, Progress(stage, of)
             self._bar.__enter__()
         note = ", ".join(f"{name} {told[name]:.3g}" for name in SHOWN if name in told)
-        self._bar.advance(done - self._bar.done, note)
+        if done > self._bar.done:
+            self._bar.advance(done - self._bar.done, note)
+        if done >= of:
+            self.close()
 
     def close(self) -> None:
         """End the bar that is shown."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ WORDS = ("the cat sat", "one plus one", "two plus two", "is two", "is four", "on
 KL = 0.4
 SMALL = {
     "--max-tokens": 4,
-    "--lora": 2,
     "--train-steps": 24,
     "--batch": 4,
     "--group": 4,
@@ -30,7 +28,7 @@ SMALL = {
     "--samples": 2,
     "--reward-steps": 20,
     "--longest": 64,
-    "--rate": 0.03,
+    "--rate": 0.02,
     "--kl": KL,
 }
 
@@ -89,7 +87,7 @@ def test_a_policy_of_the_kl_that_was_asked_for(aligned, made) -> None:
     moved = {
         name: np.abs(new - np.asarray(base[name])).max() for name, new in weights(aligned).items()
     }
-    assert {name.rpartition(".")[2] for name, much in moved.items() if much > 0} == {"q", "v"}
+    assert min(moved.values()) > 0 and all(map(np.isfinite, moved.values()))
     sources.open_model(str(aligned / "policy"))  # others open it
 
 
@@ -147,6 +145,7 @@ def test_pairs_lead_to_the_kl_too(made, tmp_path) -> None:
     """By DPO on one's own pairs, deployed as one sample, with a function of text as reward."""
     reward = f"{made['judge.py']}:short"
     changes = {"method": "dpo", "decoder": "sample", "samples": None, "reward": reward}
+    changes |= {"lora": 2, "rate": 0.3}
     align.main(command(made, tmp_path / "out", **changes))
     found = result(tmp_path / "out")
     assert found["kl"]["training"] == pytest.approx(KL, rel=0.3) and found["beta"] is None
