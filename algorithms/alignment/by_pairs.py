@@ -36,7 +36,8 @@ def by_pairs(course: Course) -> Aligned:
     batches = _batches(course, rows)
     looks = sorted({max(1, round(plan.steps * share)) for share in LOOKS})
     place, seen = Place(model, 0.0, 0), []
-    for strength in range(STRENGTHS if c.method != "sft" else 1):
+    several = STRENGTHS if c.method != "sft" else 1
+    for strength in range(several):
         where = None if c.folder is None else c.folder / f"{c.method}-{strength}"
         later = None if c.folder is None else c.folder / f"{c.method}-{strength + 1}"
         if later is not None and later.is_dir():
@@ -61,7 +62,8 @@ def by_pairs(course: Course) -> Aligned:
             )
 
         begun = 0 if where is None else kept(where)
-        place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, told=c.at)
+        last = strength == several - 1
+        place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, last, c.at)
         if place.kl >= (1 - reach.SHARE) * c.kl:
             break
     return c.told(place, seen, None)

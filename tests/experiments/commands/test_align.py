@@ -11,6 +11,8 @@ import pytest
 from experiments.commands.align import main as align
 from experiments.commands.align.stages import Stages
 from experiments.inputs import sources
+from experiments.inputs.preference_files import read
+from experiments.inputs.preference_rewards import Lesson, accuracy, batches, fitted
 from models.checkpoints import load
 from models.transformer import arrays_of
 from tests.experiments import folders
@@ -145,12 +147,21 @@ def test_pairs_lead_to_the_kl_too(made, tmp_path) -> None:
     """By DPO on one's own pairs, deployed as one sample, with a function of text as reward."""
     reward = f"{made['judge.py']}:short"
     changes = {"method": "dpo", "decoder": "sample", "samples": None, "reward": reward}
-    changes |= {"lora": 2, "rate": 0.3}
     align.main(command(made, tmp_path / "out", **changes))
     found = result(tmp_path / "out")
     assert found["kl"]["training"] == pytest.approx(KL, rel=0.3) and found["beta"] is None
     assert [row["by"] for row in found["worth"]] == ["one sample", "one sample"]
     assert set(found["accuracy"]) == {"judge"}
+
+
+def test_a_head_alone_learns_to_rank(made) -> None:
+    """The backbone stays the base's, array for array."""
+    source = sources.open_model(str(made["generator"]))
+    lesson = Lesson(steps=60, longest=64, leave_out=False, seed=0, frozen=True)
+    pairs = read(made["pairs"])
+    model = fitted(source, pairs, lesson, 0, None)
+    assert accuracy(model, batches(source, pairs, lesson)) > 0.9
+    assert model.backbone.embedding[...] is source.model.embedding[...]
 
 
 def refusal(*options: str) -> str:
