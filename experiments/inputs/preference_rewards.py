@@ -8,6 +8,7 @@ trained, on what the generator makes of each text, which is read once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from models.rewards import RewardModel, headless
 
 ROWS = 8  # pairs of a batch
 PEAK = 1e-3
+ALONE = optax.adam(2e-2)  # for a head alone
 RIDGE = 0.05  # times the squares of a head on states of spread one
 
 
@@ -169,6 +171,13 @@ def batches(source: Source, pairs: Sequence[Preference], lesson: Lesson) -> Pair
     return PairBatches(pairs, source.codec, ROWS, width, lesson.seed)
 
 
+@functools.cache
+def adam(steps: int) -> optax.GradientTransformation:
+    """One object for runs of one length, so that they share a compiled program."""
+    rate = optax.warmup_cosine_decay_schedule(0, PEAK, 5, max(steps, 6), PEAK / 20)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
+
+
 def fitted(
     source: Source,
     pairs: Sequence[Preference],
@@ -184,13 +193,11 @@ def fitted(
     if lesson.frozen:
         return RewardModel(model, head_of(model, source, pairs, lesson, kept, watch))
     head = LinearHead.create(model.config.embed_width, 1, nnx.Rngs(seed), model.config.dtype)
-    rate = optax.warmup_cosine_decay_schedule(0, PEAK, 5, max(lesson.steps, 6), PEAK / 20)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
     return fit(
         RewardModel(model, head),
         bradley_terry,
         batches(source, pairs, lesson),
-        optimizer,
+        adam(lesson.steps),
         lesson.steps,
         kept,
         watch,
@@ -228,7 +235,7 @@ def head_of(
         LinearHead(jnp.zeros((found.shape[-1], 1))),
         ridged,
         lambda step: {"gaps": gaps},
-        optax.adam(2e-2),
+        ALONE,
         lesson.steps,
         kept,
         watch_every=lesson.steps,

@@ -120,7 +120,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
 
         return call
 
-    for stage, step in (("base responses", 16), ("training", 9), ("judging the policy", 6)):
+    for stage, step in (("base responses", 16), ("training", 9)):
         monkeypatch.setattr(Stages, "__call__", until(stage, step))
         with pytest.raises(SystemExit):
             align.main(command(made, out))
