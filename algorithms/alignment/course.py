@@ -93,6 +93,7 @@ class Course:
         self.watch("divergence", 1, 1, {"kl": place.kl, "steps": place.steps, "line": place.line})
 
     def trained(self, of: int) -> Callable[[int, Mapping[str, float]], None]:
+        """Who tells of a training's steps."""
         return lambda step, means: self.watch("training", step, of, means)
 
     def drawn(self) -> base.Responses:
@@ -110,6 +111,7 @@ class Course:
         )
 
     def told(self, place: Place, seen: Sequence[Place], beta: float | None) -> Aligned:
+        """What came out, of the place that was come to."""
         near = abs(place.kl - self.kl) <= reach.SHARE * self.kl
         return Aligned(place.policy, place.kl, near, beta, tuple(seen))
 

@@ -13,9 +13,9 @@ from algorithms.alignment.adversary import Negated
 from algorithms.alignment.pairs import Pair
 from experiments.commands.align.options import WORST, Options
 from experiments.commands.opening import Opened, decoder_of, open_named
-from experiments.inputs import preference_rewards, prompts, sources
+from experiments.inputs import preference_files, preference_rewards, prompts, sources
 from experiments.inputs.preference_rewards import Lesson, Shares
-from experiments.inputs.prompts import Messages
+from experiments.inputs.prompts import Messages, Request
 from experiments.inputs.sources import Source
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder
@@ -86,7 +86,11 @@ def open_given(options: Options) -> Given:
     """
     o = options
     source = sources.open_model(o.model)
-    codec = replace(source.codec, chat=o.chat)
+    asked = None if o.prompts is None else prompts.read(o.prompts)
+    read = [] if o.preferences is None else preference_files.read(o.preferences)
+    every: list[str | Messages] = [r.prompt for r in asked or ()] or [p.prompt for p in read]
+    chats = [prompt for prompt in every if o.chat or not isinstance(prompt, str)]
+    codec = source.codec.with_chats(chats) if chats else source.codec
     # Bound to its devices, as a trained policy is: so both run by one compiled program.
     model = jax.tree.map(lambda x: jax.device_put(x, x.sharding), cast(source.model, "float32"))
     source = replace(source, model=model, codec=codec)
@@ -101,7 +105,7 @@ def open_given(options: Options) -> Given:
         )
         texts: dict[str, Sequence[str | Messages]] = dict(shares.prompts)
     else:
-        texts = _prompts(options, source, room)
+        texts = _prompts(options, source, asked or [], room)
     texts["train"] = list(texts["train"])[: o.most]
     tokens = {split: [codec.prompt(text) for text in some] for split, some in texts.items()}
     if o.method in ("ctrl", "rloo", "ppo", "grpo") and o.batch > len(texts["train"]):
@@ -136,10 +140,10 @@ def adapters(rank: int) -> LoRA:
     return LoRA(rank, alpha=2.0 * rank)
 
 
-def _prompts(options: Options, source: Source, room: int) -> dict[str, Sequence[str | Messages]]:
+def _prompts(
+    options: Options, source: Source, asked: Sequence[Request], room: int
+) -> dict[str, Sequence[str | Messages]]:
     """The prompts of a file, shuffled and shared out."""
-    assert options.prompts is not None
-    asked = prompts.read(options.prompts)
     for request in asked:
         try:
             length = len(source.codec.prompt(request.prompt))
