@@ -164,6 +164,16 @@ def test_a_head_alone_learns_to_rank(made) -> None:
     assert model.backbone.embedding[...] is source.model.embedding[...]
 
 
+def test_chats_rendered_together_are_those_rendered_alone(made) -> None:
+    codec = sources.open_model(str(made["generator"])).codec
+    talk = [{"role": "user", "content": "two plus two"}]
+    whole = codec.with_chats(["the cat", talk])
+    said = [{"role": "user", "content": "the cat"}]
+    assert whole.prompt("the cat") == codec.prompt(said) != codec.prompt("the cat")
+    assert whole.prompt(talk) == codec.prompt(talk)
+    assert whole.prompt("one plus") == codec.prompt("one plus"), "others are read as before"
+
+
 def refusal(*options: str) -> str:
     with pytest.raises(SystemExit) as stop:
         align.main(list(options))
