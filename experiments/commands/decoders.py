@@ -30,7 +30,6 @@ from algorithms.tokens.rules.acceptance import Confident
 from algorithms.tokens.rules.stutter import Same, Stutter
 from algorithms.tokens.rules.triggers import Uncertain
 from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
-from experiments.commands.edits import EDITS, Target
 from experiments.commands.rules import (
     JUDGED,
     LIKELIHOOD,
@@ -44,6 +43,7 @@ from experiments.commands.rules import (
     settings,
 )
 from experiments.commands.rules import check as check_options
+from experiments.inputs.edits import EDITS, Target
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,10 +39,12 @@ class Codec:
     Attributes:
       text: the tokenizer of the model's folder.
       strict: that of a zoo model, which refuses what it cannot encode.
+      chats: tokens of prompts that were put into the chat template, see `with_chats`.
     """
 
     text: Tokenizer
     strict: TaskTokenizer | None = None
+    chats: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def prompt(
         self, prompt: str | Messages, split_special: bool = False, **variables: Any
@@ -53,6 +56,8 @@ class Codec:
           split_special: names of special tokens in it are text.
           variables: of the chat template.
         """
+        if self.chats and (key := _key(prompt)) in self.chats:
+            return list(self.chats[key])
         if not isinstance(prompt, str):
             return self.text.encode_opened([prompt], split_special, **variables)[0]
         if variables:
@@ -60,6 +65,15 @@ class Codec:
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
         return self.text.encode_prompt(prompt, split_special)
+
+    def with_chats(self, prompts: Sequence[str | Messages]) -> Codec:
+        """One that knows these prompts as chats, plain ones as a user's words: the template, which
+        runs behind walls, is asked for all of them at once."""
+        asked = {_key(prompt): prompt for prompt in prompts}
+        turns = [[{"role": "user", "content": p}] if isinstance(p, str) else p
+                 for p in asked.values()]  # fmt: skip
+        tokens = self.text.encode_opened(turns)
+        return replace(self, chats=dict(zip(asked, tokens, strict=True)))
 
     def piece(self, text: str) -> list[int]:
         """Tokens of a text that goes on, or that writes its special tokens itself."""
@@ -76,6 +90,10 @@ class Codec:
         if strings:  # the same interface, without being the same class
             return cast(Stop, StopStrings.of(self.text, strings))
         return Stop.of(self.text.eos)
+
+
+def _key(prompt: str | Messages) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt)
 
 
 @dataclass(frozen=True)

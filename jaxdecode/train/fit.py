@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -88,6 +89,9 @@ def fit(
     with Store(checkpoints) as store:
         store.claim(lambda: identity(parts, batches, steps))
         first, state = store.restore(state, steps, batches)
+        # Restored arrays are bound to their devices; new ones too, or a run that goes on compiles
+        # its step again.
+        state = jax.tree.map(lambda x: jax.device_put(x, x.sharding), state)
         seen, started = [], time.perf_counter()
         for step in range(first, steps):
             state["params"], state["optimizer"], metrics = update(

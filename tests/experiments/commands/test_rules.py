@@ -11,9 +11,10 @@ from typing import get_args
 import pytest
 
 from algorithms.selection import speculative_rejection
-from experiments.commands import decoders, drafting, edits, rules
+from experiments.commands import decoders, drafting, rules
 from experiments.commands.generate import canvases
 from experiments.commands.rules import Rules
+from experiments.inputs import edits
 from jaxdecode import certainty
 
 ROOT = Path(__file__).resolve().parents[3]
