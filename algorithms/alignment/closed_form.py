@@ -6,10 +6,11 @@ from typing import Any
 
 from algorithms.alignment.adversary import Negated
 from algorithms.alignment.calibration import plain
-from algorithms.alignment.procedures import BestOf, Procedure, WorstOf
+from algorithms.alignment.procedures import BestOf, Procedure, Single, WorstOf
 from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator
 from jaxdecode.fingerprint import fingerprint
+from jaxdecode.plain import Autoregressive
 from jaxdecode.scoring import Scorer
 
 
@@ -18,8 +19,10 @@ def closed_form(procedure: Any, scorer: Scorer, generator: Generator) -> Procedu
 
     Best-of-N is one if it chooses by this very reward among draws of the very base law: the same
     model, with neither a temperature nor a filter, and the same ends. One that draws otherwise
-    returns other quantiles, and is estimated.
+    returns other quantiles, and is estimated. Plain decoding by that law is one sample.
     """
+    if isinstance(procedure, Autoregressive):
+        return Single() if same_law(procedure.generator, generator) else None
     if isinstance(procedure, BestOfN):
         if not same_law(procedure.generator, generator):
             return None

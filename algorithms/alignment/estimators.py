@@ -47,6 +47,7 @@ def inference_win(
     rule: Rule = "best",
     policy_judged: Floats | None = None,
     base_judged: Floats | None = None,
+    base_samples: int | None = None,
 ) -> Floats:
     """The unbiased estimate for every prompt, f64[P].
 
@@ -54,6 +55,7 @@ def inference_win(
       policy, base: f64[P, M] and f64[P, M'], rewards of independent responses, by which the
         procedure chooses.
       samples: N; 1 gives the standard win rate.
+      base_samples: N of the base where it is another one.
       policy_judged, base_judged: what the judge says of the same responses, by default the same.
     Raises:
       ValueError: for fewer responses than `samples`, or rewards that are not finite.
@@ -67,9 +69,10 @@ def inference_win(
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: {np.sum(~np.isfinite(array))} rewards are not finite")
     sides = []
-    for ranked, values in zip((policy, base), judged, strict=True):
+    sizes = samples, samples if base_samples is None else base_samples
+    for ranked, values, size in zip((policy, base), judged, sizes, strict=True):
         order = np.argsort(ranked, axis=1, kind="stable")
-        weights = order_weights(ranked.shape[1], samples, rule)
+        weights = order_weights(ranked.shape[1], size, rule)
         sides.append((np.take_along_axis(np.asarray(values, np.float64), order, axis=1), weights))
     (one, a), (other, b) = sides
     return np.einsum("k,l,pkl->p", a, b, win(one[:, :, None], other[:, None, :]))

@@ -16,37 +16,31 @@ The paper's settings of the optimiser are not published; those here are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import Mesh
 
 from algorithms.alignment import base
 from algorithms.alignment.calibration import CalibratedReward, Calibration, fingerprint
 from algorithms.alignment.closed_form import closed_form
 from algorithms.alignment.fixed_point import fixed_point
 from algorithms.alignment.mixture import estimate
+from algorithms.alignment.optimising import Plan, check_prompts, optimise
 from algorithms.alignment.procedures import Procedure
 from algorithms.alignment.transforms import Table, Transform, tabulate
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.distributed import primary
 from jaxdecode.paper import Paper
-from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.responses import judge
 from jaxdecode.scoring import Scorer
-from jaxdecode.sharding import own_rows, shard, shard_rows
-from jaxdecode.train.accumulate import Accumulate
-from jaxdecode.train.fit import Checkpoints, Watcher, fit
-from jaxdecode.train.lora import LoRA, merged
-from jaxdecode.train.policy_gradient import Reinforce, Reward, Setting, check_sampling
-from jaxdecode.train.precision import cast
+from jaxdecode.train.fit import Watcher
+from jaxdecode.train.policy_gradient import check_sampling
 
 PAPER = Paper(
     slug="infalign",
@@ -74,42 +68,6 @@ PAPER = Paper(
 )
 
 NODES = 2001
-SAVE = 100  # steps at least between checkpoints; the last step is always saved
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much to draw and how to learn.
-
-    Attributes:
-      samples: K, base responses a prompt.
-      prompts, group: different ones of a step, and responses to each.
-      steps: of the optimiser.
-      optimizer: any optax transformation.
-      learner: `Reinforce`, `PPO` or another of `jaxdecode.train.policy_gradient`.
-      draws: times that a decoder without a closed form answers every prompt.
-      batch: prompts decoded at a time in steps 1 and 2.
-      save: steps between checkpoints; by default a twentieth of the run, 100 at least.
-      lora: adapters to train in place of all weights.
-      accumulate, compute: see `jaxdecode.train.fit`.
-      mesh: devices to optimise on, the prompts of a step spread over them. Steps 1 and 2 are
-        done by every process for itself.
-    """
-
-    samples: int = 100
-    prompts: int = 8
-    group: int = 8
-    steps: int = 200
-    optimizer: optax.GradientTransformation = field(default_factory=lambda: optax.adam(1e-3))
-    learner: Any = field(default_factory=Reinforce)
-    draws: int = 4
-    batch: int = 16
-    seed: int = 0
-    save: int | None = None
-    lora: LoRA | None = None
-    accumulate: Accumulate | None = None
-    compute: str | None = None
-    mesh: Mesh | None = None
 
 
 def infalign(
@@ -158,13 +116,17 @@ def calibrate(
     prompts: Sequence[Sequence[int]],
     plan: Plan,
     folder: Path | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> Calibration:
-    """Step 1; from the folder, if it was done."""
+    """Step 1; from the folder, as far as it was done. `watch` hears of prompts."""
     made = fingerprint(generator, scorer, prompts, plan.seed)
     stored = None if folder is None else folder / f"calibration-{plan.samples}.npz"
     if stored is not None and stored.is_file():
         return Calibration.load(stored, made)
-    drawn = base.draw(generator, scorer, prompts, plan.samples, plan.seed, plan.batch)
+    kept = None if folder is None else folder / "drawn"
+    drawn = base.draw(
+        generator, scorer, prompts, plan.samples, plan.seed, plan.batch, watch=watch, folder=kept
+    )
     table = Calibration.of(drawn.reward, made)
     if stored is not None and primary():
         table.save(stored)
@@ -209,84 +171,6 @@ def quantiles(
             reward = judge(scorer, block, result.tokens[:, None], result.length[:, None])[:, 0]
             found.append(np.asarray(table.quantiles(block.id, reward), np.float64)[:count])
     return np.concatenate(found)
-
-
-def optimise(
-    generator: Generator,
-    reward: Reward,
-    prompts: Sequence[Sequence[int]],
-    beta: float,
-    plan: Plan,
-    folder: Path | None = None,
-    watch: Watcher | None = None,
-    extra: Callable[[np.ndarray, int], Mapping[str, Any]] = lambda ids, step: {},
-) -> Any:
-    """Step 3: the policy trained from the base; `beta` in units of what `reward` returns.
-
-    Args:
-      extra: (prompt numbers, step) -> further arguments of the learner's rollout.
-    """
-    check_prompts(prompts, plan)
-    setting = Setting(generator, reward, jnp.float32(beta), plan.group)
-    if plan.mesh is not None:
-        setting = shard(setting, plan.mesh)
-    learner, width = plan.learner, bucket(max(map(len, prompts)))
-    order = list(_order(len(prompts), plan))
-
-    def batches(step: int) -> dict[str, Any]:
-        ids = order[step]
-        key = jax.random.fold_in(jax.random.key(plan.seed + 1), step)
-        own = ids if plan.mesh is None else ids[own_rows(plan.mesh, len(ids))]
-        prompt = Prompt.of([prompts[i] for i in own], own.tolist(), width)
-        if plan.mesh is not None:
-            prompt = shard_rows(prompt, plan.mesh)
-        return {"setting": setting, "prompt": prompt, "key": key, **extra(ids, step)}
-
-    model: Any = setting.generator.model
-    # A reference rounded as the policy is, so that their KL is nothing at first.
-    reference = replace(setting.generator, model=cast(model, plan.compute))
-    setting = replace(setting, generator=reference)
-    every = plan.save or max(SAVE, plan.steps // 20)
-    module = fit(
-        learner.module(model if plan.lora is None else plan.lora.adapt(model)),
-        learner.loss,
-        batches,
-        plan.optimizer,
-        plan.steps,
-        None if folder is None else Checkpoints(folder / "policy", every),
-        watch,
-        watch_every=max(1, plan.steps // 10),
-        rollout=learner.rollout,
-        updates=learner.updates,
-        accumulate=plan.accumulate,
-        compute=plan.compute,
-    )
-    return merged(learner.policy(module))
-
-
-def check_prompts(prompts: Sequence[Sequence[int]], plan: Plan) -> None:
-    """Refuse a step that would take a prompt twice: its draws would be copies, not samples."""
-    if not 1 <= plan.prompts <= len(prompts):
-        raise ValueError(
-            f"plan.prompts={plan.prompts} of a step, and there are {len(prompts)}: a prompt that a "
-            f"step takes twice draws the same responses twice; set plan.prompts to {len(prompts)} "
-            "and raise plan.group"
-        )
-
-
-def _order(count: int, plan: Plan) -> Iterator[np.ndarray]:
-    """The prompts of every step, each once in a step: all of them in turn, in an order shuffled
-    anew each time."""
-    rng, left = np.random.default_rng(plan.seed), np.zeros(0, np.int64)
-    for _ in range(plan.steps):
-        if len(left) < plan.prompts:
-            fresh = rng.permutation(count)
-            again = np.isin(fresh, left)
-            if again[: plan.prompts - len(left)].any():  # they wait for the next step
-                fresh = np.concatenate([fresh[~again], fresh[again]])
-            left = np.concatenate([left, fresh])
-        chosen, left = left[: plan.prompts], left[plan.prompts :]
-        yield chosen
 
 
 def deployed(decoder: Any, policy: Any) -> Any:

@@ -23,29 +23,18 @@ def run(name: str, out: Path, dtype: str | None, overwrite: bool) -> None:
       ValueError: for what cannot be opened, or a folder that is there.
     """
     # Deferred: help and a mistyped option should not wait for JAX.
+    from experiments.inputs.publishing import publish
     from experiments.inputs.sources import folder_of
-    from models import checkpoints, export
+    from models import checkpoints
     from models.tokenizer_files import load_tokenizer
 
     path = folder_of(name)
-    checkpoint = checkpoints.Checkpoint(path)
-    tokenizer = load_tokenizer(path)
-    known = tokenizer.check_rows(checkpoint.config.rows)
+    known = load_tokenizer(path).check_rows(checkpoints.Checkpoint(path).config.rows)
     model = checkpoints.load(path, dtype=dtype, vocab_size=known)
-    ids = {"bos_token_id": tokenizer.bos, "pad_token_id": tokenizer.pad}
-    ends = list(tokenizer.eos)
-    ids |= {"eos_token_id": ends[0] if len(ends) == 1 else ends or None}
-    export.save(
-        model,
-        out,
-        family=checkpoint.family.model_type,
-        tokenizer=tokenizer,
-        config=ids,
-        overwrite=overwrite,
-    )
+    family = publish(model, name, out, overwrite)
     size = sum(file.stat().st_size for file in out.iterdir())
     print(
-        f"{out}: {checkpoint.family.model_type}, {model.dtype.name}, {size / 1e6:.0f} MB; try\n"
+        f"{out}: {family}, {model.dtype.name}, {size / 1e6:.0f} MB; try\n"
         f"  python -m {HOUSE.name} generate --model {out} --chat --decoder greedy --prompts Hello"
     )
 

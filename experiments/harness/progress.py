@@ -39,6 +39,7 @@ class Progress:
         self.total = total
         self.done = 0
         self.note = ""
+        self._paced: tuple[float, int] | None = None  # when the first steps were done, and how many
         self._console = console or Console(stderr=True)
         self._compiles = Compiles()
         self._ended = threading.Event()
@@ -60,6 +61,8 @@ class Progress:
         """`steps` more are done; `note` stands behind the bar until the next."""
         self.done += steps
         self.note = note
+        if self._paced is None:
+            self._paced = (time.perf_counter(), self.done)
         self._bar.update(self._task, advance=steps, note=note)
 
     def __enter__(self) -> Progress:
@@ -90,8 +93,19 @@ class Progress:
 
     def _line(self) -> str:
         elapsed = time.perf_counter() - self._started
-        left = f", {elapsed * (self.total / self.done - 1):.0f} s to go" if self.done else ""
+        left = f", {self._left(elapsed):.0f} s to go" if self.done else ""
         note = self._compiling() or self.note
         return f"{self.title}: {self.done}/{self.total}, {elapsed:.0f} s{left}" + (
             f" ({note})" if note else ""
         )
+
+    def _left(self, elapsed: float) -> float:
+        """Seconds to go at the pace since the first steps were done: what was compiled before
+        them, or done by a run before this one, says nothing of it."""
+        assert self._paced is not None
+        since, begun = self._paced
+        if self.done > begun:
+            pace = (time.perf_counter() - since) / (self.done - begun)
+        else:
+            pace = elapsed / self.done
+        return pace * (self.total - self.done)

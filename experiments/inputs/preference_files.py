@@ -124,10 +124,13 @@ class PairBatches:
 
     def __call__(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, step))
-        drawn = [self.tokens(self.pairs[i]) for i in rng.integers(len(self.pairs), size=self.rows)]
-        batch = {}
+        return self.of([self.pairs[i] for i in rng.integers(len(self.pairs), size=self.rows)])
+
+    def of(self, pairs: Sequence[Preference]) -> dict[str, Any]:
+        """These pairs, as a batch."""
+        drawn, batch = [self.tokens(pair) for pair in pairs], {}
         for name, rows in zip(("chosen", "rejected"), zip(*drawn, strict=True), strict=True):
-            tokens = np.zeros((self.rows, self.width), np.int32)
+            tokens = np.zeros((len(pairs), self.width), np.int32)
             for target, row in zip(tokens, rows, strict=True):
                 target[: len(row)] = row
             batch[name] = tokens

@@ -164,3 +164,8 @@ class Store:
         draft = self.metrics.with_name(f"{METRICS}.tmp")
         draft.write_text("".join(kept))
         draft.replace(self.metrics)
+
+
+def kept(folder: Path) -> int:
+    """The newest step that is saved in a run's folder; 0 where there is none."""
+    return max(ocp.utils.checkpoint_steps(folder), default=0) if folder.is_dir() else 0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -61,7 +62,8 @@ def fit(
       checkpoints: save there and resume from there; a finished run is returned as it is. The
         first batches are read once more, to know the run by.
       watch: called with (step, means since the last call); also kept as metrics.jsonl beside
-        the checkpoints. `jaxdecode.train.metrics` has some.
+        the checkpoints. `jaxdecode.train.metrics` has some. A run that resumes between two calls
+        has at the first the means since it resumed.
       rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
         the step themselves make; it is not differentiated, and may decode.
       updates: gradient steps on the data of one step.
@@ -87,6 +89,9 @@ def fit(
     with Store(checkpoints) as store:
         store.claim(lambda: identity(parts, batches, steps))
         first, state = store.restore(state, steps, batches)
+        # Restored arrays are bound to their devices; new ones too, or a run that goes on compiles
+        # its step again.
+        state = jax.tree.map(lambda x: jax.device_put(x, x.sharding), state)
         seen, started = [], time.perf_counter()
         for step in range(first, steps):
             state["params"], state["optimizer"], metrics = update(

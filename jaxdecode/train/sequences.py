@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdecode.cache import spread
 from jaxdecode.prompt import Prompt
 from jaxdecode.train.losses import Forward
 from jaxdecode.types import Array, Bool, Float, Int
@@ -61,3 +62,28 @@ def token_logprobs(
 def logprobs(model: Forward, sequences: Sequences) -> Float[Array, "R"]:
     """log p of the responses."""
     return jnp.sum(token_logprobs(model, sequences)[0], axis=1)
+
+
+@jax.jit
+def response_logprobs(
+    model: Forward, prompt: Prompt, tokens: Int[Array, "B K L"], length: Int[Array, "B K"]
+) -> Float[Array, "B K"]:
+    """log p of K responses to each prompt, as one compiled program."""
+    flat = spread(prompt, tokens.shape[1])
+    both = join(flat, tokens.reshape(-1, tokens.shape[2]), length.reshape(-1))
+    return logprobs(model, both).reshape(length.shape)
+
+
+def divergence(model: Forward, reference: Forward, sequences: Sequences) -> Float[Array, "R"]:
+    """The sum over a response's tokens of D(model || reference) of the next token, in nats.
+
+    Over responses of `model` its mean is the divergence of whole responses, as that of
+    log model / reference is; no term is negative, so that far fewer responses tell it.
+    """
+    tokens, length, said = sequences
+    valid = jnp.arange(tokens.shape[1] - 1) < length[:, None]
+    own, other = (
+        jax.nn.log_softmax(one.forward(tokens[:, :-1], valid)[0]) for one in (model, reference)
+    )
+    each = jnp.sum(jnp.exp(own) * jnp.where(jnp.isfinite(own), own - other, 0.0), axis=2)
+    return jnp.sum(jnp.where(said[:, 1:], each, 0.0), axis=1)

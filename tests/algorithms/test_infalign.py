@@ -18,7 +18,6 @@ from algorithms.alignment.calibration import Calibration, Quantiles, fingerprint
 from algorithms.alignment.closed_form import closed_form
 from algorithms.alignment.infalign import (
     Plan,
-    _order,
     calibrate,
     deployed,
     infalign,
@@ -26,6 +25,7 @@ from algorithms.alignment.infalign import (
     quantiles,
 )
 from algorithms.alignment.mixture import estimate
+from algorithms.alignment.optimising import order
 from algorithms.alignment.procedures import BestOf, Single, WorstOf
 from algorithms.alignment.transforms import Exponential, Identity, noise
 from algorithms.selection.best_of_n import BestOfN
@@ -214,7 +214,7 @@ def test_what_cannot_be_told_apart_is_said() -> None:
 def test_no_step_takes_a_prompt_twice() -> None:
     """It would draw the same responses twice; over the steps all come in turn."""
     plan = replace(PLAN, prompts=3, steps=40)
-    steps = list(_order(4, plan))
+    steps = list(order(4, plan))
     assert all(len(set(step.tolist())) == 3 for step in steps)
     assert np.bincount(np.concatenate(steps)).tolist() == [30] * 4
     with pytest.raises(ValueError, match=r"plan.prompts=8 of a step, and there are 7: .* to 7 and"):

@@ -18,6 +18,7 @@ from algorithms.alignment.calibration import CalibratedReward, RawReward
 from algorithms.alignment.fixed_point import fixed_point_at
 from algorithms.alignment.infalign import optimise, quantiles
 from algorithms.alignment.mixture import estimate
+from algorithms.alignment.pairs import Extremes
 from algorithms.alignment.procedures import BestOf, Procedure, WorstOf
 from algorithms.alignment.tilt import best_of_n, beta_of, solve
 from algorithms.alignment.transforms import (
@@ -29,7 +30,6 @@ from algorithms.alignment.transforms import (
     tabulate,
 )
 from experiments.alignment.infalign.setting import RLOO, World
-from jaxdecode.prompt import Prompt
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.policy_gradient import GroupRelative, Jeffreys
 from jaxdecode.train.preferences import (
@@ -41,7 +41,6 @@ from jaxdecode.train.preferences import (
     ipo,
     pair_loss,
 )
-from jaxdecode.train.sequences import join
 
 NODES = 2001
 LARGEST = 16  # N of the largest best-of-N that is imitated
@@ -129,26 +128,12 @@ def best(world: World) -> Callable[[np.ndarray, int], Mapping[str, Any]]:
 
 def pairs(world: World, key: str, terms: PairTerms, samples: int) -> Any:
     """A loss on the best and the worst of `samples` base responses to a prompt."""
-    c, found, tokens = world.config, world.train_base, world.tokens["train"]
-    width, count = max(map(len, tokens)), c.batch * c.group // 2
-
-    def batch(step: int) -> dict[str, Any]:
-        rng = np.random.default_rng((c.seed, step))
-        ids = rng.integers(len(tokens), size=count)
-        block = Prompt.of([tokens[i] for i in ids], ids.tolist(), width)
-        made: dict[str, Any] = {"terms": terms}
-        sides = found.extremes(ids, samples, rng)
-        for name, index in zip(("chosen", "rejected"), sides, strict=True):
-            text, length = found.tokens[ids, index], found.length[ids, index]
-            made[name] = join(block, jnp.asarray(text), jnp.asarray(length))
-            made[f"{name}_reference"] = jnp.asarray(found.logprob[ids, index])
-        return made
-
-    where = world.folder(key)
+    c, where = world.config, world.folder(key)
+    rows = c.batch * c.group // 2
     return fit(
         world.source.model,
         pair_loss,
-        batch,
+        Extremes(world.tokens["train"], world.train_base, terms, samples, rows, c.seed),
         world.optimizer,
         c.steps,
         None if where is None else Checkpoints(where / "policy", c.steps),

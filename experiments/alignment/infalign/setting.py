@@ -37,13 +37,11 @@ from experiments.tasks.dialog import Dialog
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
-from jaxdecode.prompt import Prompt, bucket
-from jaxdecode.responses import judge
+from jaxdecode.prompt import bucket
 from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.train.policy_gradient import Reinforce
-from jaxdecode.train.sequences import join, logprobs
-from jaxdecode.types import Array
+from jaxdecode.train.sequences import response_logprobs
 from models import export
 from models.checkpoint_files import CONFIG
 
@@ -175,13 +173,7 @@ class World:
             return self.known(found)
         scorer = RewardScorer(self.taught.judge) if self.taught else None
         scorer = scorer or sources.open_reward(str(c.judge), self.source)
-        rewards, first = [], 0
-        for block, count in base.blocks(tokens, BATCH):
-            rows = np.minimum(first + np.arange(block.batch), len(tokens) - 1)
-            some = jnp.asarray(found.tokens[rows]), jnp.asarray(found.length[rows])
-            rewards.append(np.asarray(judge(scorer, block, *some), np.float64)[:count])
-            first += count
-        return np.concatenate(rewards)
+        return base.judged(scorer, tokens, found, BATCH)
 
     def known(self, found: Responses) -> np.ndarray:
         """The dialog task's own reward."""
@@ -274,7 +266,7 @@ class World:
         for block, count in base.blocks(tokens, BATCH):
             rows = np.minimum(first + np.arange(block.batch), len(tokens) - 1)
             some = jnp.asarray(found.tokens[rows]), jnp.asarray(found.length[rows])
-            parts.append(np.asarray(sequence_logprobs(self.source.model, block, *some))[:count])
+            parts.append(np.asarray(response_logprobs(self.source.model, block, *some))[:count])
             first += count
         return np.concatenate(parts)
 
@@ -290,11 +282,3 @@ class World:
         for path in sorted(folder.glob("*.safetensors")):
             digest.update(path.read_bytes())
         return digest.hexdigest()
-
-
-@jax.jit
-def sequence_logprobs(model: Any, prompt: Prompt, tokens: Array, length: Array) -> Array:
-    """log p of K responses to each prompt: f32[P, K]."""
-    flat = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], axis=0), prompt)
-    both = join(flat, tokens.reshape(-1, tokens.shape[2]), length.reshape(-1))
-    return logprobs(model, both).reshape(length.shape)
