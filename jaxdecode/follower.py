@@ -71,6 +71,7 @@ def catch_up(
     """Read on until the root is read, on the active rows; `stride` tokens at once while a row
     has more than a chunk left, as after a rest."""
     text, batch = follower.text, active.shape[0]
+    stride = min(stride, follower.cache.capacity)  # no text is longer
 
     def behind(cache: Cache) -> Int[Array, "B"]:
         return jnp.where(active, text.length - cache.length, 0)

@@ -16,7 +16,6 @@ same guesses.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from typing import Literal
 
@@ -152,35 +151,38 @@ class Unmasker:
     def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows:
         """Run until every row has ended, or has decided all places below `until`."""
 
-        return run_until(rows, until, functools.partial(turn, self))
+        return run_until(rows, until, self.run_pass)
 
-
-def turn(un: Unmasker, rows: Rows, active: Bool[Array, "R"]) -> Rows:
-    """One pass, for as many of the active rows as it serves; the others do not change."""
-    rows, seen, sight = pass_over(un, rows, active)
-    canvas, at = rows.speculation, places(rows.speculation.first, un.block)
-    choice, chooser = un.chooser(canvas.chooser, sight)
-    lost = seen.acting & jnp.any(sight.open & (sight.guess.token < 0), axis=1)
-    acting = (seen.acting & ~lost)[:, None]
-    accept = choice.accept & sight.open & acting
-    canvas = canvas.observed(un.meter, un.denoiser.sound(sight.guess.law, choice.token), at, accept)
-    canvas = canvas.decide(at, accept, choice.token, sight.guess.logprob(choice.token))
-    done = (sight.done | accept) & acting
-    again, remasker = un.remasker(canvas.remasker, sight, done, canvas.window(canvas.logprob, at))
-    canvas = canvas.reopen(at, again & done, un.denoiser.mask_id)
-    ends = jnp.any(choice.token[..., None] == un.stop.eos, axis=-1)
-    accepted = jnp.zeros(canvas.tokens.shape, bool)
-    accepted = put(accepted, jnp.where(choice.sure & accept & ends, at, canvas.width), ends)
-    act, limit = seen.acting, un.ending.cut(canvas.limit, accepted, seen.foreseen)
-    canvas = replace(
-        canvas,
-        limit=jnp.where(act & ~lost, limit, canvas.limit),
-        step=canvas.step + act,
-        passes=canvas.passes + act,
-        chooser=where_rows(act, chooser, canvas.chooser),
-        remasker=where_rows(act, remasker, canvas.remasker),
-    )
-    return settled(un, rows, canvas, act, lost)
+    def run_pass(self, rows: Rows, active: Bool[Array, "R"]) -> Rows:
+        """One pass, for as many of the active rows as it serves; the others do not change."""
+        rows, seen, sight = pass_over(self, rows, active)
+        canvas, at = rows.speculation, places(rows.speculation.first, self.block)
+        choice, chooser = self.chooser(canvas.chooser, sight)
+        lost = seen.acting & jnp.any(sight.open & (sight.guess.token < 0), axis=1)
+        acting = (seen.acting & ~lost)[:, None]
+        accept = choice.accept & sight.open & acting
+        canvas = canvas.observed(
+            self.meter, self.denoiser.sound(sight.guess.law, choice.token), at, accept
+        )
+        canvas = canvas.decide(at, accept, choice.token, sight.guess.logprob(choice.token))
+        done = (sight.done | accept) & acting
+        again, remasker = self.remasker(
+            canvas.remasker, sight, done, canvas.window(canvas.logprob, at)
+        )
+        canvas = canvas.reopen(at, again & done, self.denoiser.mask_id)
+        ends = jnp.any(choice.token[..., None] == self.stop.eos, axis=-1)
+        accepted = jnp.zeros(canvas.tokens.shape, bool)
+        accepted = put(accepted, jnp.where(choice.sure & accept & ends, at, canvas.width), ends)
+        act, limit = seen.acting, self.ending.cut(canvas.limit, accepted, seen.foreseen)
+        canvas = replace(
+            canvas,
+            limit=jnp.where(act & ~lost, limit, canvas.limit),
+            step=canvas.step + act,
+            passes=canvas.passes + act,
+            chooser=where_rows(act, chooser, canvas.chooser),
+            remasker=where_rows(act, remasker, canvas.remasker),
+        )
+        return settled(self, rows, canvas, act, lost)
 
 
 def settled(un: Unmasker, rows: Rows, canvas: Canvas, acting: Array, lost: Array) -> Rows:

@@ -5,6 +5,9 @@ bans on ids miss it. For every string and every number of its bytes that have be
 table says of each token of the vocabulary how many are after it, and whether the string was
 completed in it: the automaton of Knuth, Morris and Pratt, run over tokens. A token that would
 complete a string is excluded, whatever it says besides.
+
+A response is shown without its special tokens, so that the two halves of a string are one text
+around such a token. They write nothing here, but in a string that holds the name of one.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ class BanStrings:
     """Excludes tokens that would complete one of several strings.
 
     With `tokens` and the strings that end a text, it is to them what `MinimumLength` is to end
-    tokens. A string counts wherever it is spelled, within a longer word as well.
+    tokens; `StopStrings` knows special tokens by their names, so that these then count too. A
+    string counts wherever it is spelled, within a longer word as well.
 
     Attributes:
       after: u8[Q, W, V], bytes of string q that a text ends with after token v, if it ended with
@@ -65,7 +69,7 @@ class BanStrings:
         """From strings of text.
 
         Args:
-          vocab_size: the model's, where its table is shorter than the tokenizer's ids.
+          vocab_size: the model's, where it is not the tokenizer's number of ids.
         Raises:
           ValueError: a string is empty or has more than 255 bytes, or the vocabulary's texts are
             no concatenation of tokens.
@@ -80,9 +84,16 @@ class BanStrings:
             raise ValueError("strings: none given; leave BanStrings out")
         if tokens is not None and tokens < 0:
             raise ValueError(f"tokens={tokens} must be at least 0, or None for all")
-        table = token_bytes(tokenizer)[:vocab_size]
+        named, shown = (
+            _sized(token_bytes(tokenizer, skip_special=skip), vocab_size) for skip in (False, True)
+        )
+        special = [name for name, text in zip(named, shown, strict=True) if name != text]
+        read = [(string, shown) for string in spelled]
+        if special:
+            by_name = tokens is not None
+            read += [(s, named) for s in spelled if by_name or any(name in s for name in special)]
         width = max(map(len, spelled))
-        tables = [_automaton(string, table, width) for string in spelled]
+        tables = [_automaton(string, table, width) for string, table in read]
         after, completes = (jnp.asarray(np.stack(parts)) for parts in zip(*tables, strict=True))
         return cls(after, completes, tokens, crossing)
 
@@ -118,6 +129,11 @@ class BanStrings:
     def observe(self, state: Written, token: Int[Array, "R"], active: Bool[Array, "R"]) -> Written:
         begun = jnp.where(active[:, None], self._on(state.begun, token), state.begun)
         return Written(begun, state.count + active)
+
+
+def _sized(table: list[bytes], size: int | None) -> list[bytes]:
+    """The first `size` tokens; what is not there writes nothing."""
+    return table if size is None else table[:size] + [b""] * (size - len(table))
 
 
 def _automaton(string: bytes, tokens: Sequence[bytes], width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 Message = Mapping[str, Any]
 
 WORKER = Path(__file__).with_name("chat_worker.py")
+# Put behind the words that an answer goes on with; its own blank tells whether blanks are kept.
+TAG = "[it goes on from here] "
 # Published templates have at most a few ten thousand characters.
 TEMPLATE_LIMIT = 1_000_000
 
@@ -103,6 +106,34 @@ class ChatTemplate:
             self._check_bos(text)
         return texts
 
+    def opened(self, conversations: Sequence[Sequence[Message]], **variables: Any) -> list[str]:
+        """What each conversation is answered after.
+
+        That is the opening of the assistant's turn; where the assistant spoke last, its own words,
+        with no end put behind them, for the answer to go on with.
+
+        Args:
+          variables: as `render`; those that the template does not read are refused.
+        Raises:
+          ValueError: as `render`, or for last words that the template leaves out.
+        """
+        for name, value in variables.items():
+            if name != "today" and not re.search(rf"\b{re.escape(name)}\b", self.source):
+                raise ValueError(
+                    f"{name}={value!r}: the chat template does not read {name}; leave it out"
+                )
+        goes_on = [bool(talk) and talk[-1].get("role") == "assistant" for talk in conversations]
+        found: dict[int, str] = {}
+        for going in sorted(set(goes_on)):
+            members = [i for i, one in enumerate(goes_on) if one == going]
+            talks = [conversations[i] for i in members]
+            given = [_tagged(talk) for talk in talks] if going else talks
+            texts = self.render(given, add_generation_prompt=not going, **variables)
+            if going:
+                texts = [_cut(text, talk) for text, talk in zip(texts, talks, strict=True)]
+            found |= dict(zip(members, texts, strict=True))
+        return [found[i] for i in range(len(conversations))]
+
     def _check_bos(self, text: str) -> None:
         bos = self.tokens.get("bos_token")
         if bos and text.startswith(bos) and text.removeprefix(bos).lstrip().startswith(bos):
@@ -110,6 +141,41 @@ class ChatTemplate:
                 f"chat template: the text begins with a second {bos!r} ({text[:60]!r}); remove "
                 "one from the template, or from the message that already carries it"
             )
+
+
+def _last_words(talk: Sequence[Message]) -> tuple[str, Callable[[str], Message]]:
+    """The end of a conversation's last message, and that message with another end."""
+    last = talk[-1]
+    content = last.get("content")
+    if isinstance(content, str):
+        return content, lambda text: {**last, "content": text}
+    content = content if isinstance(content, list | tuple) else []
+    parts = [i for i, x in enumerate(content) if isinstance(x, Mapping) and "text" in x]
+    if not parts:
+        raise ValueError("messages: the assistant's last one has no text to go on with")
+    at, part = parts[-1], content[parts[-1]]
+
+    def ended(text: str) -> Message:
+        return {**last, "content": [*content[:at], {**part, "text": text}, *content[at + 1 :]]}
+
+    return part["text"], ended
+
+
+def _tagged(talk: Sequence[Message]) -> list[Message]:
+    words, ended = _last_words(talk)
+    return [*talk[:-1], ended(words + TAG)]
+
+
+def _cut(text: str, talk: Sequence[Message]) -> str:
+    """A rendered text before the tag; without blanks there if the template takes them away."""
+    words, _ = _last_words(talk)
+    before, tag, behind = text.rpartition(TAG.rstrip())
+    if not tag or words.strip() not in before:
+        raise ValueError(
+            f"chat template: it leaves out some of the assistant's last words ({words[:60]!r}), "
+            "so that there is nothing to go on with"
+        )
+    return before if behind.startswith(" ") else before.rstrip()
 
 
 def _libraries() -> list[str]:

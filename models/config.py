@@ -8,14 +8,12 @@ sharding, loading, export and cost are all derived from it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
-
-import jax.numpy as jnp
 
 from models.rope import Rope
 
-Norm = Literal["rms", "rms_plus_one", "layer"]
+Norm = Literal["rms", "rms_wide", "rms_plus_one", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 
 # Above every published dense model; a config beyond is a mistake or an attack, and is refused
@@ -44,16 +42,20 @@ class TransformerConfig:
       heads, kv_heads, head_dim: query heads, key/value heads (each serves heads / kv_heads
         consecutive query heads), width of a head.
       rows: rows of the embedding table, at least vocab_size; 0 means vocab_size.
-      norm: "rms" (x / rms(x) * w), "rms_plus_one" (* (1 + w), multiplied in float32) or
-        "layer" (with bias).
+      norm: "rms" (x / rms(x) * w), "rms_wide" (the same, multiplied in float32),
+        "rms_plus_one" (* (1 + w), multiplied in float32) or "layer" (with bias).
       norm_eps: added to the variance.
       pre_norm: normalise the input of each half layer; False normalises after the residual
         sum, and then there is no final norm.
       output_norms: also normalise the output of each half layer before it is added.
+      input_norms: False leaves the input of each half layer as it is, where outputs are
+        normalised.
       qk_norm: normalise every query and key head before rotation, weights shared by heads.
+      whole_qk_norm: normalise all heads of a token together instead, with weights of their own.
       qkv_bias, out_bias, mlp_bias: biases of the projections.
       rope: rotary table, or None for learned absolute positions.
       rope_local: table of the sliding layers where it differs.
+      rotated: which layers rotate; () means all of them.
       max_positions: context length; the rows of a learned position table.
       longest: the longest text that will be decoded, 0 for no bound. A model whose rotation
         changes at a length (longrope) works twice for rows that may cross it, and once where
@@ -63,9 +65,11 @@ class TransformerConfig:
       sliding: which layers slide; () means all of them when `window` is set.
       activation, gated: MLP nonlinearity, and whether a second projection multiplies it.
       embed_scale: multiplies token embeddings.
+      residual_scale: multiplies the output of each half layer before it is added.
       embed_width: width of the embedding table where it differs from `hidden` (0: equal);
         linear maps then lead in and out.
       query_scale: multiplies scores; 0 means head_dim ** -0.5.
+      logit_divisor: divides the logits.
       attention_cap, logit_cap: c of the soft cap c * tanh(x / c) on scores and logits; 0: off.
       tied: the embedding table is the output head.
       dtype: of freshly initialised parameters; a model computes in its parameters' dtype.
@@ -85,12 +89,15 @@ class TransformerConfig:
     norm_eps: float = 1e-6
     pre_norm: bool = True
     output_norms: bool = False
+    input_norms: bool = True
     qk_norm: bool = False
+    whole_qk_norm: bool = False
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
     rope: Rope | None = None
     rope_local: Rope | None = None
+    rotated: tuple[bool, ...] = ()
     max_positions: int = 2048
     longest: int = 0
     position_offset: int = 0
@@ -99,8 +106,10 @@ class TransformerConfig:
     activation: Activation = "silu"
     gated: bool = True
     embed_scale: float = 1.0
+    residual_scale: float = 1.0
     embed_width: int = 0
     query_scale: float = 0.0
+    logit_divisor: float = 1.0
     attention_cap: float = 0.0
     logit_cap: float = 0.0
     tied: bool = False
@@ -116,7 +125,7 @@ class TransformerConfig:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r:.60} must be an integer in 1..{most}")
-        for name in ("window", "position_offset"):
+        for name in ("window", "position_offset", "longest"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 2**31:
                 raise ValueError(f"{name}={value!r:.60} must be an integer in 0..2^31 - 1")
@@ -136,9 +145,6 @@ class TransformerConfig:
             self.rope is None or self.rope_local.width != self.rope.width
         ):
             raise ValueError("rope_local: needs a `rope` of the same width")
-        for name in ("window", "position_offset", "longest"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be >= 0")
         ropes = [rope for rope in (self.rope, self.rope_local) if rope is not None]
         if len({rope.crossing for rope in ropes if rope.crossing}) > 1:
             raise ValueError(
@@ -152,7 +158,13 @@ class TransformerConfig:
             )
         if not 0 < self.norm_eps < 1:
             raise ValueError(f"norm_eps={self.norm_eps} must lie in (0, 1)")
-        for name in ("embed_scale", "query_scale"):
+        if self.rotated and (len(self.rotated) != self.layers or self.rope is None):
+            raise ValueError(f"rotated={self.rotated!r:.60}: one flag for each layer, and a rope")
+        if not self.input_norms and not (self.pre_norm and self.output_norms):
+            raise ValueError("input_norms=False: needs pre_norm and output_norms, or nothing is")
+        if self.whole_qk_norm and not self.qk_norm:
+            raise ValueError("whole_qk_norm: needs qk_norm, which it is a form of")
+        for name in ("embed_scale", "query_scale", "residual_scale", "logit_divisor"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
         for name in ("attention_cap", "logit_cap"):
@@ -173,6 +185,11 @@ class TransformerConfig:
         """The position from which on all rotations change, if a row may cross it; 0: none."""
         at = max(rope.crossing if rope is not None else 0 for rope in (self.rope, self.rope_local))
         return 0 if self.bound is not None and self.bound <= at else at
+
+    def part(self, first: int, last: int) -> TransformerConfig:
+        """Of a model of layers first..last-1 alone."""
+        flags = {"sliding": self.sliding[first:last], "rotated": self.rotated[first:last]}
+        return replace(self, layers=last - first, **flags)
 
     @property
     def q_width(self) -> int:
@@ -230,15 +247,17 @@ def parameters(config: TransformerConfig) -> dict[str, Parameter]:
     if c.embed_width != c.hidden:
         table["project_in"] = Parameter((c.embed_width, c.hidden), (None, "embed"), spread)
         table["project_out"] = Parameter((c.hidden, c.embed_width), ("embed", None), spread)
-    norm("layers/attention_norm", c.hidden, c.layers)
+    if c.input_norms:
+        norm("layers/attention_norm", c.hidden, c.layers)
     linear("q", (c.hidden, c.q_width), ("embed", "heads"), c.qkv_bias, spread)
     linear("k", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
     linear("v", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
     linear("o", (c.q_width, c.hidden), ("heads", "embed"), c.out_bias, out_spread)
     if c.qk_norm:
-        norm("layers/q_norm", c.head_dim, c.layers)
-        norm("layers/k_norm", c.head_dim, c.layers)
-    norm("layers/mlp_norm", c.hidden, c.layers)
+        norm("layers/q_norm", c.q_width if c.whole_qk_norm else c.head_dim, c.layers)
+        norm("layers/k_norm", c.kv_width if c.whole_qk_norm else c.head_dim, c.layers)
+    if c.input_norms:
+        norm("layers/mlp_norm", c.hidden, c.layers)
     if c.gated:
         linear("gate", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
     linear("up", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
@@ -273,8 +292,3 @@ def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]
     Names: layers, embed, heads, kv_heads, mlp, vocab; None is never sharded.
     """
     return {path: parameter.axes for path, parameter in parameters(config).items()}
-
-
-def itemsize(config: TransformerConfig) -> int:
-    """Bytes of one weight."""
-    return jnp.dtype(config.dtype).itemsize

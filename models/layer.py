@@ -73,15 +73,20 @@ def attention_half(
     c: TransformerConfig, weights: Weights, index, hidden: Hidden, cache, call: Call, local
 ) -> tuple[Hidden, Cache | None]:
     """Add what layer `index` of the cache attends to; `local` says whether it slides."""
-    h = hidden if not c.pre_norm else normalize(c, weights, "attention_norm", hidden)
+    h = _taken(c, weights, "attention", hidden)
     h, cache = _attention(c, weights, index, h, cache, call, local)
     return _join(c, weights, "attention", hidden, h), cache
 
 
 def mlp_half(c: TransformerConfig, weights: Weights, hidden: Hidden) -> Hidden:
     """Add what the MLP makes of each token."""
-    h = hidden if not c.pre_norm else normalize(c, weights, "mlp_norm", hidden)
+    h = _taken(c, weights, "mlp", hidden)
     return _join(c, weights, "mlp", hidden, mlp(c, weights, h))
+
+
+def _taken(c: TransformerConfig, weights: Weights, half: str, x: Hidden) -> Hidden:
+    """The input of a half layer."""
+    return normalize(c, weights, half + "_norm", x) if c.pre_norm and c.input_norms else x
 
 
 def _attention(
@@ -94,16 +99,21 @@ def _attention(
         # A product that ends in heads is laid out by them, and its weights, part of a stack, are
         # turned about and copied for it in every layer of every step.
         q, k, v = jax.lax.optimization_barrier((q, k, v))
+    if c.whole_qk_norm:
+        q, k = normalize(c, weights, "q_norm", q), normalize(c, weights, "k_norm", k)
     q = q.reshape(batch, tokens, c.heads, c.head_dim)
     k = k.reshape(batch, tokens, c.kv_heads, c.head_dim)
     v = v.reshape(batch, tokens, c.kv_heads, c.head_dim)
-    if c.qk_norm:
+    if c.qk_norm and not c.whole_qk_norm:
         q = normalize(c, weights, "q_norm", q)
         k = normalize(c, weights, "k_norm", k)
     if call.tables:
         (cos, sin), *other = call.tables
         for turned in other:
             cos, sin = jnp.where(local, turned[0], cos), jnp.where(local, turned[1], sin)
+        if c.rotated:
+            turns = jnp.asarray(c.rotated)[index]
+            cos, sin = jnp.where(turns, cos, 1.0), jnp.where(turns, sin, 0.0)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
     if call.slot is not None:
         cache = write(cache, call.base + index, k, v, call.slot, call.view.fresh)
@@ -124,4 +134,6 @@ def _join(c: TransformerConfig, weights: Weights, half: str, x: Hidden, out: Hid
     """Add the output of a half layer to the residual stream."""
     if c.output_norms:
         out = normalize(c, weights, half + "_output_norm", out)
+    if c.residual_scale != 1.0:
+        out = (out.astype(jnp.float32) * c.residual_scale).astype(out.dtype)
     return x + out if c.pre_norm else normalize(c, weights, half + "_norm", x + out)

@@ -18,13 +18,15 @@ def normalize(
 ) -> Float[Array, "... D"]:
     """Root-mean-square or layer norm over the last axis, statistics in float32.
 
-    The plain form rounds to the activations' dtype before multiplying by the weight, the
-    (1 + w) form after it, as the families that use them were trained.
+    The plain form rounds to the activations' dtype before multiplying by the weight, the others
+    after it, as the families that use them were trained.
     """
     wide, weight = x.astype(jnp.float32), weights[name]
     if config.norm == "layer":
         wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
     unit = wide * jax.lax.rsqrt(jnp.mean(wide * wide, -1, keepdims=True) + config.norm_eps)
+    if config.norm == "rms_wide":
+        return (unit * weight.astype(jnp.float32)).astype(x.dtype)
     if config.norm == "rms_plus_one":
         return (unit * (1.0 + weight.astype(jnp.float32))).astype(x.dtype)
     if config.norm == "layer":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -28,3 +29,20 @@ def with_placeholder(model: Transformer) -> tuple[Transformer, int]:
     if grow:
         config = dataclasses.replace(config, rows=config.rows + 1)
     return Transformer(config, arrays=arrays), pad
+
+
+def learned_placeholder(model: Any, token: int | None) -> int:
+    """The id of a placeholder that a `Transformer` was trained with.
+
+    Raises:
+      ValueError: it is no row beyond the vocabulary; such a row cannot have been learned.
+    """
+    first, rows = model.vocab_size, model.config.rows
+    if token is None or not first <= token < rows:
+        beyond = f"{first}..{rows - 1}" if rows > first else "none in this model"
+        raise ValueError(
+            f"placeholder={token}: a placeholder is a row of the embedding table beyond the "
+            f"vocabulary of {first} tokens ({beyond}), which the model learned to say lexical "
+            "units from; without such training it says nothing"
+        )
+    return token

@@ -119,6 +119,24 @@ def _gemma3(hidden, mlp, layers, heads, kv, window, factor):
     )
 
 
+def _smollm3():
+    rotated = tuple((i + 1) % 4 != 0 for i in range(36))
+    switches = {"rotated": rotated, "norm_eps": 1e-6, "max_positions": 65536, "tied": True}
+    return _llama(128256, 2048, 11008, 36, 16, 4, 128, 5e6, **switches)
+
+
+def _olmo2(hidden, mlp, layers, heads):
+    switches = {"norm": "rms_wide", "input_norms": False, "output_norms": True, "qk_norm": True}
+    switches |= {"whole_qk_norm": True, "norm_eps": 1e-6, "max_positions": 4096}
+    return _llama(100352, hidden, mlp, layers, heads, heads, hidden // heads, 5e5, **switches)
+
+
+def _granite(hidden, mlp, layers, heads, kv, score, residual, divisor, **switches):
+    switches |= {"embed_scale": 12.0, "query_scale": score, "residual_scale": residual}
+    switches |= {"logit_divisor": divisor, "max_positions": 131072}
+    return _llama(49159, hidden, mlp, layers, heads, kv, hidden // heads, 1e7, **switches)
+
+
 def _opt(hidden, layers, heads):
     return TransformerConfig(
         vocab_size=50272,
@@ -185,6 +203,11 @@ GEMMA_2_9B = _gemma2(3584, 14336, 42, 16, 8, 256)
 GEMMA_2_27B = _gemma2(4608, 36864, 46, 32, 16, 128, scalar=144)
 GEMMA_3_1B = _gemma3(1152, 6912, 26, 4, 1, 512, 1.0)
 GEMMA_3_4B = _gemma3(2560, 10240, 34, 8, 4, 1024, 8.0)
+SMOLLM3_3B = _smollm3()
+OLMO_2_1B = _olmo2(2048, 8192, 16, 16)
+OLMO_2_7B = _olmo2(4096, 11008, 32, 32)
+GRANITE_3_3_2B = _granite(2048, 8192, 40, 32, 8, 1 / 64, 0.22, 8.0, tied=True)
+GRANITE_3_3_8B = _granite(4096, 12800, 40, 32, 8, 1 / 128, 0.22, 16.0, tied=True)
 PHI_3_MINI_4K = _llama(32064, 3072, 8192, 32, 32, 32, 96, 1e4, window=2047, max_positions=4096)
 OPT_125M = _opt(768, 12, 12)
 OPT_1_3B = _opt(2048, 24, 32)

@@ -67,11 +67,7 @@ class LinearHead(nnx.Module):
                     f"{model.vocab_size - 1}; look the labels up in the model's tokenizer"
                 )
         chosen = jnp.asarray(ids, jnp.int32)
-        if model.head is None:
-            kernel = jnp.take(model.embedding[...], chosen, axis=0).T
-        else:
-            kernel = jnp.take(model.head[...], chosen, axis=1)
-        return cls(kernel, cap=model.config.logit_cap)
+        return cls(model.output_rows(chosen).T, cap=model.config.logit_cap)
 
 
 class MlpHead(nnx.Module):

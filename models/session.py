@@ -17,20 +17,26 @@
 A method is given as what makes it from a `Generator`: a class or function of `algorithms` with
 its other arguments bound. One that speculates gives back another generator, the rest a decoder;
 a generator decodes plainly. Every method is compiled once for each shape of its prompts.
+
+A folder with a masked diffusion model is opened the same way. Its methods are made from an
+`Unmasker` that fills one place a pass: `freedave`, or
+`lambda plain: replace(plain, chooser=Threshold(0.9), cache="dual")`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
 from jaxdecode.autoregress import Generator
+from jaxdecode.choose import Top
 from jaxdecode.decoder import Decoder, decode_all
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.logits import LogitsTransform, Temperature, chain
 from jaxdecode.paper import citation, papers
 from jaxdecode.plain import Autoregressive
@@ -41,8 +47,10 @@ from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import Scorer
 from jaxdecode.stop import Stop, StopRule
 from jaxdecode.stream import stream
+from jaxdecode.unmask import Unmasker
 from models import checkpoints
 from models.chat import Message
+from models.denoisers import is_denoiser, load_denoiser
 from models.form import Form, formed
 from models.judging import Judging, function_judge, reward_judge
 from models.stop_strings import StopStrings
@@ -53,8 +61,8 @@ from models.transformer import Transformer
 
 Words = str | Sequence[Message]
 """What a user says, or a whole conversation so far."""
-Method = Callable[[Generator], Any]
-"""Makes a `Decoder` or another `Expander` from a generator."""
+Method = Callable[..., Any]
+"""Makes a `Decoder` or another `Expander` from a generator, or a denoiser's `Unmasker`."""
 
 
 @dataclass(frozen=True)
@@ -79,25 +87,33 @@ class Session:
     """A model, its tokenizer, and how it is made to answer.
 
     Attributes:
-      model, tokenizer: as `open_session` opens them.
+      model: a `Transformer`, or a `Denoiser` over one.
+      tokenizer: as `open_session` opens it.
       method: makes the decoder.
       transform: edits of the logits, after the temperature.
       temperature: of the tokens' draws; None takes the likeliest token.
       max_tokens: of a response.
       stops: texts that end a response, besides the model's end tokens.
+      split_special: names of special tokens in prompts and messages are text, and not the tokens.
+      variables: what else the chat template reads, such as {"enable_thinking": False}.
       seed: of every random draw; a reply depends on it and on its place among the prompts.
       batch: prompts decoded together.
+      block: of a denoiser, the places that are filled before any behind them; it divides
+        `max_tokens`, and None takes them all.
     """
 
-    model: Transformer
+    model: Any
     tokenizer: Tokenizer
     method: Method = Autoregressive
     transform: LogitsTransform | None = None
     temperature: float | None = None
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
+    split_special: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch: int = 8
+    block: int | None = None
 
     def using(self, method: Method | None = None, **changes: Any) -> Session:
         """The same model, made to answer otherwise; `changes` are other attributes."""
@@ -111,20 +127,22 @@ class Session:
         return reward_judge(by, self.tokenizer)
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> Generator | Unmasker:
         """How tokens are drawn."""
         warm = self.temperature
         edits = [] if warm in (None, 1.0) else [Temperature(cast(float, warm))]
         edits += [] if self.transform is None else [self.transform]
         ends = StopStrings.of(self.tokenizer, self.stops) if self.stops else None
-        return Generator(
-            self.model,
-            chain(*edits),
-            Greedy() if warm is None else Categorical(),
-            cast(StopRule, ends) if ends is not None else Stop.of(self.tokenizer.eos),
-            self.max_tokens,
-            cache_growth=min(8, max(1, self.max_tokens // 64)),
-        )
+        transform, most = chain(*edits), self.max_tokens
+        sampler = Greedy() if warm is None else Categorical()
+        stop = cast(StopRule, ends) if ends is not None else Stop.of(self.tokenizer.eos)
+        if isinstance(self.model, Denoiser):
+            block = self.block or self.model.causal_blocks or most
+            return Unmasker(self.model, Top(), sampler, stop, most, block, transform=transform)
+        if self.block is not None:
+            raise ValueError(f"block={self.block}: only a denoiser fills blocks; leave it out")
+        growth = min(8, max(1, most // 64))
+        return Generator(self.model, transform, sampler, stop, most, cache_growth=growth)
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -138,14 +156,13 @@ class Session:
         return citation(self.decoder) if any(papers(self.decoder)) else ""
 
     def chat(self, words: Words) -> Reply:
-        """The model's answer to a user, or its turn in a conversation."""
+        """The model's answer to a user, or its turn in a conversation; where it had the last word,
+        how it goes on."""
         return self.chat_all([words])[0]
 
     def chat_all(self, words: Sequence[Words]) -> list[Reply]:
         """`chat` of many at once, in batches."""
-        turns = [self._turns(each) for each in words]
-        texts = self.tokenizer.chat_template.render(turns, add_generation_prompt=True)
-        return self._replies([self.tokenizer.encode(t, add_special=False) for t in texts])
+        return self._replies(self._opened(words))
 
     def complete(self, text: str) -> Reply:
         """What follows a text."""
@@ -153,7 +170,7 @@ class Session:
 
     def complete_all(self, texts: Sequence[str]) -> list[Reply]:
         """`complete` of many at once, in batches."""
-        return self._replies([self.tokenizer.encode_prompt(text) for text in texts])
+        return self._replies([self._text(text) for text in texts])
 
     def stream(self, words: Words, chat: bool = True, every: int = 4) -> Iterator[str]:
         """The answer in pieces, as it is being written.
@@ -170,10 +187,7 @@ class Session:
                 f"stream: {type(decoder).__name__} chooses among responses, whose text is known at "
                 "the end; use chat or complete"
             )
-        if chat:
-            tokens = self.tokenizer.encode_chat(self._turns(words), add_generation_prompt=True)
-        else:
-            tokens = self.tokenizer.encode_prompt(str(words))
+        tokens = self._opened([words])[0] if chat else self._text(str(words))
         self._check_room(0, tokens)
         return self._pieces(decoder.generator, tokens, every)
 
@@ -185,8 +199,12 @@ class Session:
                 return
         yield written.finish()
 
-    def _turns(self, words: Words) -> Sequence[Message]:
-        return [{"role": "user", "content": words}] if isinstance(words, str) else words
+    def _opened(self, words: Sequence[Words]) -> list[list[int]]:
+        talks = [[{"role": "user", "content": x}] if isinstance(x, str) else x for x in words]
+        return self.tokenizer.encode_opened(talks, self.split_special, **self.variables)
+
+    def _text(self, text: str) -> list[int]:
+        return self.tokenizer.encode_prompt(text, self.split_special)
 
     def _replies(self, prompts: Sequence[Sequence[int]]) -> list[Reply]:
         for index, tokens in enumerate(prompts):
@@ -199,7 +217,8 @@ class Session:
         return [found[index] for index in range(len(prompts))]
 
     def _check_room(self, index: int, tokens: Sequence[int]) -> None:
-        most = self.model.config.max_positions
+        model = self.model.model if isinstance(self.model, Denoiser) else self.model
+        most = cast(Transformer, model).config.max_positions
         most = min(most, self.model.max_positions or most)
         if len(tokens) + self.max_tokens > most:
             raise ValueError(
@@ -228,8 +247,13 @@ def open_session(
     Raises:
       ValueError: for anything that is missing, damaged or unsupported.
     """
-    rows = checkpoints.Checkpoint(path).config.rows
+    fills = is_denoiser(path)
+    rows = checkpoints.Checkpoint(path, denoiser=fills).config.rows
     tokenizer = load_tokenizer(path).fitted(rows)
     known = tokenizer.check_rows(rows)
+    if fills:
+        found = load_denoiser(path, dtype=dtype, vocab_size=known)
+        inner = formed(cast(Transformer, found.model), form)
+        return Session(replace(found, model=inner), tokenizer)
     model = checkpoints.load(path, dtype=dtype, vocab_size=known, longest=longest)
     return Session(formed(model, form), tokenizer)

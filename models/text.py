@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.chat import ChatTemplate, Message
+from models.special_names import SpecialNames, encode_all
 
 # How a decoder shows bytes that are no character, or not yet.
 BROKEN = "\N{REPLACEMENT CHARACTER}"
@@ -65,14 +66,17 @@ class Tokenizer:
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def encode(self, text: str, add_special: bool = True) -> list[int]:
+    def encode(self, text: str, add_special: bool = True, split_special: bool = False) -> list[int]:
         """Ids of a text; the names of special tokens in it become those tokens.
 
         Args:
           add_special: put BOS before and EOS after it, as the model was trained.
+          split_special: names in the text are text, and no tokens of their own.
         Raises:
           ValueError: a second BOS would come out, or an id that the model has no embedding for.
         """
+        if split_special:
+            return self._known(encode_all(self.inner, [text], add_special)[0], text)
         ids: list[int] = self.inner.encode(text, add_special_tokens=add_special).ids
         if self.bos is not None and ids[:2] == [self.bos, self.bos]:
             raise ValueError(
@@ -80,6 +84,9 @@ class Tokenizer:
                 f"({text[:60]!r}): it carries one already; pass add_special=False, or use "
                 "encode_chat for a rendered chat"
             )
+        return self._known(ids, text)
+
+    def _known(self, ids: list[int], text: str) -> list[int]:
         if self.rows is not None and ids and max(ids) >= self.rows:
             raise ValueError(
                 f"text names {self.inner.id_to_token(max(ids))!r} ({text[:60]!r}): the model has "
@@ -87,12 +94,12 @@ class Tokenizer:
             )
         return ids
 
-    def encode_prompt(self, text: str) -> list[int]:
+    def encode_prompt(self, text: str, split_special: bool = False) -> list[int]:
         """`encode`, without what the tokenizer puts behind a text: a prompt is to be gone on with.
 
         What the text itself ends with stays, an end token too.
         """
-        ids, own = self.encode(text), self.encode(text, add_special=False)
+        ids, own = (self.encode(text, around, split_special) for around in (True, False))
         before = self._before
         # An end token is only taken off where the text's own tokens are all there without it.
         return ids[: before + len(own)] if ids[before : before + len(own)] == own else ids
@@ -159,6 +166,29 @@ class Tokenizer:
         """Ids of one conversation. The template writes all special tokens itself."""
         text = self.render_chat(messages, add_generation_prompt, **options)
         return self.encode(text, add_special=False)
+
+    def encode_opened(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        split_special: bool = False,
+        **variables: Any,
+    ) -> list[list[int]]:
+        """Ids of what each conversation is answered after; see `ChatTemplate.opened`.
+
+        Args:
+          split_special: names of special tokens in the messages are text; the template's own are
+            tokens.
+        Raises:
+          ValueError: as `ChatTemplate.opened`, and see `models.special_names`.
+        """
+        template = self.chat_template
+        if not split_special:
+            texts = template.opened(conversations, **variables)
+            return [self.encode(text, add_special=False) for text in texts]
+        names = SpecialNames(self.inner)
+        marked, mark = names.marked([list(talk) for talk in conversations])
+        texts = template.opened(marked, **variables)
+        return [self._known(names.encode(text, mark), text) for text in texts]
 
     @property
     def chat_template(self) -> ChatTemplate:

@@ -2,7 +2,8 @@
 
 A text is the concatenation of its tokens' bytes for byte-level vocabularies (GPT-2, Llama 3,
 Qwen), for those of sentencepiece with byte fallback (Llama 2, Gemma, Mistral), and for
-vocabularies of characters. Special tokens stand for their names.
+vocabularies of characters. Special tokens stand for their names, or for nothing where a text is
+shown without them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from models.text import Tokenizer
 CONCATENATING = {"ByteLevel", "ByteFallback", "Metaspace", "Replace", "Fuse", "Strip"}
 
 
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+def token_bytes(tokenizer: Tokenizer, skip_special: bool = False) -> list[bytes]:
     """Bytes by id, up to `vocab_size`; an id that names no token has none.
 
+    Args:
+      skip_special: special tokens have none either, as in `Tokenizer.decode`.
     Raises:
       ValueError: texts of this vocabulary are no concatenation of tokens.
     """
@@ -28,13 +31,13 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     if not kinds or not kinds <= CONCATENATING:
         raise ValueError(
             f"tokenizer: its decoder ({', '.join(sorted(kinds)) or 'none'}) does more than join "
-            "tokens; stop on token ids instead"
+            "tokens, so that no text can be found in its tokens' bytes; name token ids instead"
         )
-    added = {entry["content"] for entry in data["added_tokens"]}
+    added = {entry["content"]: entry["special"] for entry in data["added_tokens"]}
     found = [b""] * tokenizer.vocab_size
     for token, index in tokenizer.inner.get_vocab(with_added_tokens=True).items():
         if token in added:
-            found[index] = token.encode()
+            found[index] = b"" if skip_special and added[token] else token.encode()
         elif "ByteLevel" in kinds:
             found[index] = bytes(BYTE_OF[char] for char in token)
         elif byte := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token):

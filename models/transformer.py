@@ -228,7 +228,8 @@ class Transformer(nnx.Module):
             rows = jnp.take(self.embedding[...], tokens, axis=0, mode="clip")
         else:
             rows = jnp.moveaxis(jnp.take(self.head[...], tokens, axis=1, mode="clip"), 0, -1)
-        return rows if self.project_out is None else rows @ self.project_out[...].T
+        rows = rows if self.project_out is None else rows @ self.project_out[...].T
+        return rows if self.config.logit_divisor == 1.0 else rows / self.config.logit_divisor
 
     def unembed(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         if self.project_out is not None:
@@ -238,7 +239,10 @@ class Transformer(nnx.Module):
         else:
             form, table = "...d,dv->...v", self.head[...]
         logits = jnp.einsum(form, hidden, table, preferred_element_type=jnp.float32)
-        return soft_cap(logits[..., : self.vocab_size], self.config.logit_cap)
+        logits = logits[..., : self.vocab_size]
+        if self.config.logit_divisor != 1.0:
+            logits = logits / self.config.logit_divisor
+        return soft_cap(logits, self.config.logit_cap)
 
     def run_layers(
         self,

@@ -26,23 +26,11 @@ from dataclasses import replace
 from typing import Any
 
 from algorithms.diffusion.choosers import InTurn
-from algorithms.diffusion.leaps import Leaper
+from algorithms.diffusion.leaps import PAPER, Leaper
 from jaxdecode.choose import Fixed, Top
-from jaxdecode.paper import Paper
 from jaxdecode.unmask import Unmasker
 
-PAPER = Paper(
-    slug="freedave",
-    title="Free Draft-and-Verification: Toward Lossless Parallel Decoding for Diffusion Large "
-    "Language Models",
-    authors=("Shutong Wu", "Jiawei Zhang"),
-    year=2025,
-    arxiv="2510.00294",
-    venue="arXiv",
-    claim="verifying the next steps of static decoding in one batch gives its exact output, in "
-    "never more passes, at up to 3.78x its throughput (2.83x in the third version)",
-    losslessness="exact",
-)
+__all__ = ["PAPER", "eager", "freedave", "freedave_plus"]
 
 
 def freedave(unmasker: Unmasker, drafts: int = 4, **options: Any) -> Leaper:

@@ -22,12 +22,26 @@ from jaxdecode.canvas import Canvas, places
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.ending import EndOfText
 from jaxdecode.guess import Order
+from jaxdecode.paper import Paper
 from jaxdecode.prompt import Prompt
 from jaxdecode.remask import Keep
 from jaxdecode.result import Usage
-from jaxdecode.rows import Rows, where_rows
+from jaxdecode.rows import Rows, run_until, where_rows
 from jaxdecode.types import Array, Bool, Int, Key
 from jaxdecode.unmask import Unmasker, pass_over, settled
+
+PAPER = Paper(
+    slug="freedave",
+    title="Free Draft-and-Verification: Toward Lossless Parallel Decoding for Diffusion Large "
+    "Language Models",
+    authors=("Shutong Wu", "Jiawei Zhang"),
+    year=2025,
+    arxiv="2510.00294",
+    venue="arXiv",
+    claim="verifying the next steps of static decoding in one batch gives its exact output, in "
+    "never more passes, at up to 3.78x its throughput (2.83x in the third version)",
+    losslessness="exact",
+)
 
 
 @struct.dataclass
@@ -128,22 +142,18 @@ class Leaper:
     def advance(self, rows: Rows, until: Int[Array, "R"]) -> Rows:
         """See `Unmasker.advance`."""
 
-        def active(rows: Rows) -> Bool[Array, "R"]:
-            return rows.running & (rows.total < until)
+        return run_until(rows, until, self.run_pass)
 
-        def planned(rows: Rows) -> Bool[Array, "R"]:
-            return active(rows) & rows.speculation.drafts.made
-
-        def body(rows: Rows) -> Rows:
-            made = jax.lax.cond(
-                jnp.any(planned(rows)),
-                lambda rows: leap(self, rows, planned(rows)),
-                lambda rows: enter(self, rows, active(rows)),
-                rows,
-            )
-            return settled(self.unmasker, *made)
-
-        return jax.lax.while_loop(lambda rows: jnp.any(active(rows)), body, rows)
+    def run_pass(self, rows: Rows, active: Bool[Array, "R"]) -> Rows:
+        """See `Unmasker.run_pass`."""
+        planned = active & rows.speculation.drafts.made
+        made = jax.lax.cond(
+            jnp.any(planned),
+            lambda rows: leap(self, rows, planned),
+            lambda rows: enter(self, rows, active),
+            rows,
+        )
+        return settled(self.unmasker, *made)
 
 
 Made = tuple[Rows, Canvas, Bool[Array, "R"], Bool[Array, "R"]]

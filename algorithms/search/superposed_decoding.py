@@ -130,6 +130,17 @@ class SuperposedDecoding:
             )
         if self.reset is not None and self.reset < 1:
             raise ValueError(f"reset={self.reset}: at least one step, or None for no resets")
+        if not isinstance(self.generator, Generator):  # a tree transformation's stand-in
+            return
+        if self.kept > self.generator.model.vocab_size:
+            raise ValueError(
+                f"kept={self.kept} exceeds the vocabulary of {self.generator.model.vocab_size}"
+            )
+        if self.reset is not None and self.reset > self.generator.max_tokens:
+            raise ValueError(
+                f"reset={self.reset}: a text ends after {self.generator.max_tokens} tokens; give "
+                "at most that, or None for no resets"
+            )
 
     def check(self, prompt: Prompt) -> None:
         check_start(self.generator, prompt)

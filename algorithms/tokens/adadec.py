@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from algorithms.tokens.looks import Look, Lookahead
-from algorithms.tokens.triggers import Trigger
+from algorithms.tokens.rules.triggers import Trigger
 from jaxdecode import autoregress, entropy, struct
 from jaxdecode.appending import append
 from jaxdecode.autoregress import Generator

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from algorithms.tokens.switches import Switch
+from algorithms.tokens.rules.switches import Switch
 from jaxdecode import autoregress, entropy, struct
 from jaxdecode.appending import append
 from jaxdecode.autoregress import Generator, fork

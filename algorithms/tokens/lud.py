@@ -26,8 +26,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from algorithms.tokens.acceptance import Acceptance, Confident
-from algorithms.tokens.stutter import Same, Stutter
+from algorithms.tokens.rules.acceptance import Acceptance, Confident
+from algorithms.tokens.rules.stutter import Same, Stutter
 from jaxdecode import autoregress, struct
 from jaxdecode.autoregress import Generator, fork
 from jaxdecode.cache import truncate

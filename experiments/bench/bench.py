@@ -130,7 +130,7 @@ def measurements(config: Config) -> Iterator[tuple[str, Callable[[], dict[str, A
     )
 
 
-def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
     """The goals against what was measured; a race without a peer claims nothing."""
     found = []
     for row in rows:
@@ -218,4 +218,4 @@ def run(config: Config) -> Report:
             rows += row.get("curve", [row])
             progress.advance(note=key)
     draw(config, rows)
-    return Report(claims(rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

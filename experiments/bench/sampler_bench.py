@@ -148,10 +148,10 @@ def run(config: Config) -> Report:
             progress.advance(note=f"batch {batch}")
     if config.out is not None:
         _draw(Path(config.out) / "figure.png", config, rows)
-    return Report(_claims(config, rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)
 
 
-def _claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
+def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
     result = []
     for batch in config.batches:
         own = [r for r in rows if r["batch"] == batch and r["transform"] != "draw"]

@@ -195,7 +195,7 @@ def peer_calls(
     return found
 
 
-def claims(rows: list[dict[str, Any]]) -> list[Claim]:
+def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
     """The goals against what was measured at batch 1: on the first task, and on its widened
     target, where passes are bound by memory."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -294,4 +294,4 @@ def run(config: Config) -> Report:
             jax.clear_caches()  # programs of all races are more than a process may map
             progress.advance(note=key)
     draw(config, rows)
-    return Report(claims(rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

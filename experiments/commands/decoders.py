@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +22,13 @@ from algorithms.search.transfer_q_star import direct
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.self_certainty import SelfCertainty
 from algorithms.selection.speculative_rejection import SpeculativeRejection
+from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.contrastive_search import ContrastiveSearch
+from algorithms.tokens.lud import LUD
 from algorithms.tokens.momentum_decoding import Momentum
+from algorithms.tokens.rules.acceptance import Confident
+from algorithms.tokens.rules.stutter import Same, Stutter
+from algorithms.tokens.rules.triggers import Uncertain
 from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
 from experiments.commands.rules import (
     JUDGED,
@@ -31,6 +36,7 @@ from experiments.commands.rules import (
     RANKED,
     SCORED,
     STEPWISE,
+    UNITS,
     USES,
     Name,
     Rules,
@@ -52,6 +58,8 @@ from jaxdecode.scoring import LikelihoodScorer, Scorer
 from jaxdecode.speculate import Speculator
 from jaxdecode.steps import StepSampler
 from jaxdecode.stop import Stop
+from models.placeholder import learned_placeholder
+from models.text import Tokenizer
 
 __all__ = [
     "JUDGED",
@@ -80,6 +88,8 @@ class Made:
       judge: of steps, a reward model; None without one.
       aligned: another model of the same vocabulary.
       step_end: tokens that end a step.
+      threshold: in nats, what `rules.threshold` names.
+      stutter: of the model's tokens; None tells them by their ids alone.
     """
 
     plain: Generator
@@ -89,6 +99,8 @@ class Made:
     judge: Any = None
     aligned: Any = None
     step_end: tuple[int, ...] = ()
+    threshold: float | None = None
+    stutter: Stutter | None = None
 
     def samples(self, default: int) -> int:
         return default if self.rules.samples is None else self.rules.samples
@@ -133,6 +145,23 @@ def _contrastive(made: Made) -> Decoder:
     given = made.rules.given
     search = ContrastiveSearch(made.plain, given.get("penalty", 0.6), given.get("candidates", 5))
     return Autoregressive(search)
+
+
+def _adadec(made: Made) -> Decoder:
+    assert made.threshold is not None
+    given, trigger = made.rules.given, Uncertain(made.threshold)
+    return AdaDec(made.plain, trigger, given.get("candidates", 3), given.get("ahead", 5))
+
+
+def _lud(made: Made) -> Decoder:
+    given = made.rules.given
+    return LUD(
+        made.plain,
+        learned_placeholder(made.plain.model, made.rules.placeholder),
+        given.get("span", 4),
+        Confident(given.get("confidence", 0.9)),
+        made.stutter or Same(),
+    )
 
 
 def _rejection(made: Made) -> Decoder:
@@ -182,6 +211,8 @@ MAKERS: dict[Name, Callable[[Made], Decoder]] = {
     "greedy": lambda made: Autoregressive(made.drawn),
     "momentum": lambda made: Autoregressive(made.drawn),
     "contrastive-search": _contrastive,
+    "adadec": _adadec,
+    "lud": _lud,
     "beam-search": _beam,
     "diverse-beam-search": _diverse,
     "stochastic-beam-search": lambda made: StochasticBeamSearch(made.plain, made.beams),
@@ -221,13 +252,17 @@ def generator(
     model: LanguageModel,
     stop: Stop,
     piece: Callable[[str], list[int]] | None = None,
+    text: Tokenizer | None = None,
+    stops: Sequence[str] = (),
 ) -> Generator:
     """How `name` draws tokens."""
     given = rules.given
-    target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece)
+    target = Target(model.vocab_size, stop.eos, rules.max_tokens, piece, text, tuple(stops))
     edits = [make(given[key], target) for key, make in EDITS.items() if key in given]
     if name == "momentum":
         alpha, k = given.get("penalty", 0.2), given.get("candidates", 5)
+        if not 1 <= k <= model.vocab_size:
+            raise ValueError(f"candidates: k={k} must lie in 1..{model.vocab_size}, the vocabulary")
         # An end token that begins the prompt too is no node, and may be chosen at no cost.
         ends = np.asarray(stop.eos).tolist()
         edits.append(Momentum.of(rules.max_tokens, alpha=alpha, k=k, ignored=ends))
@@ -250,9 +285,13 @@ def build(
     draft: LanguageModel | None = None,
     piece: Callable[[str], list[int]] | None = None,
     *,
+    text: Tokenizer | None = None,
+    stops: Sequence[str] = (),
     means: Means | None = None,
     judge: Any = None,
     aligned: Any = None,
+    threshold: float | None = None,
+    stutter: Stutter | None = None,
     paced: Callable[[Speculator], Speculator] | None = None,
 ) -> Decoder:
     """The decoder of that name.
@@ -261,17 +300,24 @@ def build(
       scorer: what `rules.reward` names; None for the likelihood.
       draft: the model that `rules.draft` or `rules.draft_model` names.
       piece: tokens of a text that goes on, for rules that hold texts.
+      text: the tokenizer, for rules that forbid texts.
+      stops: texts that end a response, which `stop` knows.
       means: whatever else drafting needs.
       judge, aligned: what `rules.process_reward` and `rules.aligned` name.
+      threshold: in nats, what `rules.threshold` names.
+      stutter: tells repeated tokens by their texts; only by their ids if not given.
       paced: makes a speculator guess no further than pays, for a policy that is measured.
     Raises:
       ValueError: for options out of range, or that this decoder does not use.
     """
     check(name, rules)
-    plain = generator(name, rules, model, stop, piece)
+    plain = generator(name, rules, model, stop, piece, text, stops)
     drawn: Expander = plain
+    if rules.threshold is not None and threshold is None:
+        raise ValueError(f"threshold: the nats of {rules.threshold!r} were not read; pass them")
     if rules.draft is not None:
-        found = replace(means or Means(), length=rules.draft_tokens)
+        units = {name: getattr(rules, name) for name in UNITS}
+        found = replace(means or Means(), length=rules.draft_tokens, **units)
         found = found if draft is None else replace(found, model=draft)
         if found.model is None and (rules.draft_model or rules.draft not in MODELLESS):
             raise ValueError(f"draft: the model {rules.draft!r} was not opened; pass it")
@@ -286,6 +332,8 @@ def build(
             scorer=LikelihoodScorer(model) if scorer is None else scorer,
             judge=judge,
             aligned=aligned,
+            threshold=threshold,
+            stutter=stutter,
             step_end=tuple(piece(ends)) if piece is not None and name in STEPWISE else (),
         )
     )

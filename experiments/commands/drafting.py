@@ -13,6 +13,7 @@ from typing import Any
 from algorithms.speculative.aded import aded
 from algorithms.speculative.clover import clover
 from algorithms.speculative.drafters.chain import Chain
+from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.drafters.retrieval import Datastore
 from algorithms.speculative.dyspec import dyspec, dyspec_threshold
 from algorithms.speculative.eagle import eagle, eagle2
@@ -30,7 +31,9 @@ from algorithms.speculative.specinfer import specinfer
 from algorithms.speculative.spectr import spectr
 from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
+from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
+from experiments.commands.rules import UNITS
 from experiments.speculative.trees import PAIRS, SMALL
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator
@@ -39,6 +42,7 @@ from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.ngram.counts import Counts
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.speculate import Speculator
+from models.placeholder import learned_placeholder
 
 CHAINS = ("prompt-lookup", "chain", "pearl")  # whose length can be asked for
 
@@ -52,12 +56,17 @@ class Means:
       head: trained for the generator's model.
       corpus: texts as tokens.
       length: tokens to guess in a row, None for the way's own number.
+      placeholder: id of a row beyond the vocabulary; with it `confidence` and `span`, None for
+        the way's own.
     """
 
     model: Any = None
     head: Any = None
     corpus: Sequence[Sequence[int]] | None = None
     length: int | None = None
+    placeholder: int | None = None
+    confidence: float | None = None
+    span: int | None = None
 
     def row(self, default: int) -> int:
         """Tokens to guess in a row."""
@@ -94,6 +103,14 @@ def _chain(generator: Generator, means: Means) -> Speculator:
     return Speculator(generator, drafter, Residual())
 
 
+def _placeholders(generator: Generator, means: Means) -> Speculator:
+    """What the generator's own model says at once."""
+    pad = learned_placeholder(generator.model, means.placeholder)
+    sure = 0.5 if means.confidence is None else means.confidence
+    drafter = Placeholders(pad, 4 if means.span is None else means.span, sure)
+    return Speculator(generator, drafter, Match())
+
+
 def _store(means: Means, generator: Generator) -> Corpus:
     return Corpus.of(means.corpus or (), generator.model.vocab_size)
 
@@ -104,6 +121,7 @@ WAYS: dict[str, Way] = {
     "token-recycling": Way(lambda g, m: token_recycling(g)),
     "lookahead": Way(lambda g, m: lookahead(g, 3, 3, 3)),
     "stand": Way(lambda g, m: stand(g, SMALL)),
+    "placeholders": Way(_placeholders, ("placeholder",)),
     "rest": Way(lambda g, m: rest(g, _store(m, g), 6, 32), CORPUS),
     "aded": Way(lambda g, m: aded(g, Counts.of(m.corpus or (), g.model.vocab_size, 12)), CORPUS),
     "chain": Way(_chain, MODEL),
@@ -154,8 +172,9 @@ def check_means(draft: str, given: Sequence[str]) -> None:
     for option in needs:
         if option not in given:
             raise ValueError(f"--draft {draft} needs --{option.replace('_', '-')}")
-    for option in ("draft_model", "head", "corpus"):
-        if option in given and option not in needs:
+    fits = (*needs, *(UNITS if "placeholder" in needs else ()))
+    for option in ("draft_model", "head", "corpus", *UNITS):
+        if option in given and option not in fits:
             raise ValueError(f"--{option.replace('_', '-')} does nothing for --draft {draft}")
     if "draft_tokens" in given and name not in CHAINS:
         raise ValueError(

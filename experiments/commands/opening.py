@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from algorithms.tokens.rules.stutter import Stutter
+from algorithms.tokens.threshold import Threshold
 from experiments.commands import decoders
 from experiments.commands.drafting import WAYS, Means
 from experiments.commands.rules import LIKELIHOOD, Name, Rules
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
 from experiments.speculative.speculation import Field, cost_aware
+from experiments.tokens.adadec.reading import weights_of
+from experiments.tokens.lud.stuttering import stuttering
 from jaxdecode.decoder import Decoder
 from jaxdecode.scoring import Scorer
 from jaxdecode.speculate import Speculator
-from jaxdecode.stop import Stop
 
 MEASURED = 2  # prompts, and repeats, by which a policy learns what this machine pays
 
@@ -30,12 +34,16 @@ class Opened:
       means: what drafting needs.
       judge: of steps.
       aligned: another model of the same vocabulary.
+      threshold: in nats.
+      stutter: of the model's tokens.
     """
 
     scorer: Scorer | None
     means: Means
     judge: Any
     aligned: Any
+    threshold: float | None = None
+    stutter: Stutter | None = None
 
     @property
     def readers(self) -> list[Any]:
@@ -67,14 +75,37 @@ def open_named(rules: Rules, source: Source) -> Opened:
         if rules.process_reward is None
         else sources.open_reward(rules.process_reward, source).model,
         aligned=None if rules.aligned is None else sources.open_beside(rules.aligned, source),
+        threshold=None if rules.threshold is None else threshold_of(rules.threshold, source.name),
+        # Drafts of units are verified, and may repeat what the model repeats.
+        stutter=None
+        if rules.placeholder is None or rules.draft is not None
+        else stuttering(source.codec, source.model),
     )
+
+
+def threshold_of(given: float | str, model: str) -> float:
+    """Nats as they are, or of a file that was learned for the model of this name.
+
+    Raises:
+      ValueError: it is neither, or was learned for other weights.
+    """
+    with contextlib.suppress(ValueError):
+        return float(given)
+    path = Path(given)
+    if not path.is_file():
+        raise ValueError(
+            f"--threshold {given}: neither nats nor a file; `python -m experiments threshold "
+            "MODEL TEXTS --out FILE` learns one"
+        )
+    stored = Threshold.loads(path.read_text(encoding="utf-8"))
+    return stored.of(weights_of(sources.folder_of(model)))
 
 
 def decoder_of(
     name: Name,
     rules: Rules,
     source: Source,
-    stop: Stop,
+    stops: Sequence[str],
     opened: Opened,
     prompts: Sequence[Sequence[int]] = (),
     batch: int = 1,
@@ -82,10 +113,13 @@ def decoder_of(
     """The decoder that the options come to.
 
     Args:
+      stops: texts that end a response.
       prompts: the first of them are what a policy is measured on, `batch` at a time.
     Raises:
       ValueError: as `decoders.build`.
     """
+
+    stop = source.codec.stop(stops)
 
     def paced(speculator: Speculator) -> Speculator:
         texts = tuple(tuple(prompt) for prompt in prompts[:MEASURED])
@@ -105,8 +139,12 @@ def decoder_of(
         stop,
         opened.scorer,
         piece=source.codec.piece,
+        text=source.codec.text,
+        stops=stops,
         means=opened.means,
         judge=opened.judge,
         aligned=opened.aligned,
+        threshold=opened.threshold,
+        stutter=opened.stutter,
         paced=paced if rules.policy == "cost-aware" and prompts else None,
     )

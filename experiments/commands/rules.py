@@ -17,6 +17,8 @@ Name = Literal[
     "greedy",
     "momentum",
     "contrastive-search",
+    "adadec",
+    "lud",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
@@ -32,6 +34,13 @@ Name = Literal[
     "dvts",
     "pg-td",
     "smcg-td",
+    "fast-dllm",
+    "factor",
+    "entropy-bounded",
+    "fixed-k",
+    "left-to-right",
+    "learn2pd",
+    "freedave",
 ]
 Rule = Literal["count", "quantile"]
 Measure = Literal[
@@ -45,10 +54,13 @@ Measure = Literal[
 ]
 Form = Literal["auto", "scanned", "written"]
 Policy = Literal["heuristic", "cost-aware"]
+Cache = Literal["none", "prefix", "dual"]
 RANKED = (
     "greedy",
     "momentum",
     "contrastive-search",
+    "adadec",
+    "lud",
     "beam-search",
     "diverse-beam-search",
     "superposed-decoding",
@@ -58,6 +70,16 @@ RANKED = (
 SCORED = ("best-of-n", "speculative-rejection", "controlled-decoding", "transfer-q-star")
 STEPWISE = ("a-star-decoding", "particle-filtering", "step-beams", "dvts")
 JUDGED = ("pg-td", "smcg-td")  # by a function of a completed text
+UNMASKING = (
+    "fast-dllm",
+    "factor",
+    "entropy-bounded",
+    "fixed-k",
+    "left-to-right",
+    "learn2pd",
+    "freedave",
+)
+"""Decoders of masked diffusion models, which fill a canvas; all others go from left to right."""
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 
 # Edits of the logits, in the order in which they are applied.
@@ -99,12 +121,14 @@ RANKING = (
     "min_tokens",
     "begin_with",
 )
-# Ways of drafting, in the order of what they need: nothing, text, a smaller model, a head.
+# Ways of drafting, in the order of what they need: nothing, a placeholder that the model learned,
+# text, a smaller model, a head.
 DRAFTS = (
     "prompt-lookup",
     "token-recycling",
     "lookahead",
     "stand",
+    "placeholders",
     "rest",
     "aded",
     "chain",
@@ -123,13 +147,17 @@ DRAFTS = (
     "kangaroo",
     "rasd",
 )
-DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy")
+UNITS = ("placeholder", "confidence", "span")  # of lexical units, said at once
+DRAFTING = ("draft", "draft_tokens", "draft_model", "head", "corpus", "policy", *UNITS)
+CANVAS = ("block", "cache")
 STEPS = ("process_reward", "step_end", "step_tokens", "steps")
 USES: dict[str, tuple[str, ...]] = {
     "sample": (*EDITED, *DRAFTING),
     "greedy": (*RANKING, *DRAFTING),
     "momentum": (*RANKING, *DRAFTING, "candidates", "penalty"),
     "contrastive-search": (*RANKING, "candidates", "penalty"),
+    "adadec": (*RANKING, "threshold", "candidates", "ahead"),
+    "lud": (*RANKING, *UNITS),
     "beam-search": (*RANKING, "beams", "length_penalty"),
     "diverse-beam-search": (*RANKING, "beams", "groups", "strength"),
     "stochastic-beam-search": (*EDITED, "beams"),
@@ -145,13 +173,21 @@ USES: dict[str, tuple[str, ...]] = {
     "dvts": (*EDITED, *STEPS, "samples", "beams"),
     "pg-td": ("reward", "samples", "candidates"),
     "smcg-td": (*EDITED, "reward", "samples"),
+    "fast-dllm": (*CANVAS, "threshold"),
+    "factor": (*CANVAS, "threshold"),
+    "entropy-bounded": (*CANVAS, "threshold"),
+    "fixed-k": (*CANVAS, "steps", "temperature"),
+    "left-to-right": (*CANVAS, "steps", "temperature"),
+    "learn2pd": (*CANVAS, "threshold", "lessons"),
+    "freedave": (*CANVAS, "steps", "temperature", "drafts"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "tokens": ("max_tokens", *EDITED),
     "drafting": DRAFTING,
     "choosing": ("samples", "wave", "reward", "budget", "alpha", "rule", "measure", "block",
-                 "aligned", "candidates", "penalty"),
+                 "aligned", "candidates", "penalty", "threshold", "ahead"),
     "searching": ("beams", "length_penalty", "groups", "strength", *STEPS, "expansions"),
+    "canvas": ("cache", "drafts", "lessons"),
 }  # fmt: skip
 
 
@@ -196,11 +232,11 @@ class Rules:
     frequency_penalty: float | None = None
     """Subtracted once for each time a token was written."""
     min_tokens: int | None = None
-    """No end before this many tokens."""
+    """No end before this many tokens, nor any text of --stop in them."""
     no_repeat_ngram_size: int | None = None
     """No n tokens in a row twice, in prompt and response."""
     bad_words: tuple[str, ...] | None = None
-    """Texts that are never written."""
+    """Texts that are never written, however they are spelled, in longer words too."""
     allowed_token_ids: tuple[int, ...] | None = None
     """The only tokens that may be written; the model's end token is to be among them."""
     choices: tuple[str, ...] | None = None
@@ -222,6 +258,14 @@ class Rules:
     policy: Policy | None = None
     """How far ahead to guess: "heuristic" by what was accepted, "cost-aware" by what guesses
     cost on this machine, which is measured first."""
+    placeholder: int | None = None
+    """LUD, and drafts by placeholders: id of the row beyond the vocabulary that the model learned
+    to say lexical units from."""
+    confidence: float | None = None
+    """LUD: the least probability of a token that is said beside another (0.9 if not given, 0.5
+    in a draft)."""
+    span: int | None = None
+    """LUD: the most tokens said at once (4 if not given)."""
     beams: int | None = None
     """Hypotheses of a search (4 if not given)."""
     length_penalty: float | None = None
@@ -248,15 +292,23 @@ class Rules:
     measure: Measure | None = None
     """Self-certainty: the measure of certainty ("kl" if not given)."""
     block: int | None = None
-    """Controlled decoding: tokens of a block (32 if not given)."""
+    """Controlled decoding: tokens of a block (32 if not given). Canvases: places of a block, a
+    divisor of --max-tokens (the largest up to 32 if not given)."""
     aligned: str | None = None
     """Transfer Q*: the aligned model, by name, folder or .gguf file (the model itself if not
     given)."""
     candidates: int | None = None
-    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning, 5 for momentum and
-    contrastive search if not given."""
+    """Tokens to choose from after each: 10 for transfer Q*, 3 for planning and AdaDec, 5 for
+    momentum and contrastive search if not given."""
     penalty: float | None = None
     """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
+    threshold: float | str | None = None
+    """AdaDec: nats of entropy from which it looks ahead, or the file that `python -m experiments
+    threshold` learned for this model. Canvases: what decides guesses together. Least confidence
+    for fast-dllm (0.9), f of the factor rule (1), most entropy in nats (0.1), least chance by the
+    filter of learn2pd (0.96)."""
+    ahead: int | None = None
+    """AdaDec: tokens that a candidate is continued by (5 if not given)."""
     process_reward: str | None = None
     """What scores steps: a process reward model's folder or zoo name."""
     step_end: str | None = None
@@ -264,9 +316,17 @@ class Rules:
     step_tokens: int | None = None
     """The most tokens of a step (32 if not given)."""
     steps: int | None = None
-    """The most steps of a response (16 if not given)."""
+    """The most steps of a response (16 if not given). Canvases: passes in which all places are
+    filled, as many in each block (one a place if not given)."""
     expansions: int | None = None
     """A*: the most steps that are gone on from (32 if not given)."""
+    cache: Cache | None = None
+    """Canvases: keys and values kept while a block is filled, of what is before it, or on both
+    sides (none if not given)."""
+    drafts: int | None = None
+    """FreeDave: the most steps that a pass verifies (4 if not given)."""
+    lessons: str | None = None
+    """Learn2PD: a file of prompts, as --input takes, by which its filter is trained first."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -308,7 +368,8 @@ def check(name: Name, rules: Rules) -> None:
             users = ", ".join(user for user, used in USES.items() if option in used)
             flag = option.replace("_", "-")
             raise ValueError(f"--{flag} does nothing for --decoder {name}; it is for {users}")
-    for option in ("draft_tokens", "draft_model", "head", "corpus", "policy"):
+    drafting = [option for option in DRAFTING if option != "draft" and "draft" in USES[name]]
+    for option in drafting:
         if getattr(rules, option) is not None and rules.draft is None:
             raise ValueError(f"--{option.replace('_', '-')} does nothing without --draft")
     if name in SCORED and rules.reward is None:
@@ -326,6 +387,17 @@ def check(name: Name, rules: Rules) -> None:
             f"--decoder {name} needs --process-reward, a model that scores every step: the zoo "
             "has arithmetic-steps for arithmetic"
         )
+    if name == "adadec" and rules.threshold is None:
+        raise ValueError(
+            f"--decoder {name} needs --threshold: nats of entropy, or the file that `python -m "
+            "experiments threshold MODEL TEXTS --out FILE` learned"
+        )
+    if name == "lud" and rules.placeholder is None:
+        raise ValueError(
+            f"--decoder {name} needs --placeholder, the id of the row beyond the vocabulary that "
+            "the model learned to say lexical units from"
+        )
+    _check_canvas(name, rules)
     if name == "speculative-rejection" and rules.budget is None:
         width = rules.samples or 16
         raise ValueError(
@@ -333,6 +405,34 @@ def check(name: Name, rules: Rules) -> None:
             f"the prompt and a few tokens, below {width} times the prompt and "
             f"{rules.max_tokens} tokens"
         )
+
+
+def _check_canvas(name: Name, rules: Rules) -> None:
+    """Refuse what no canvas can be filled by.
+
+    Raises:
+      ValueError: naming the option and the fix.
+    """
+    if name not in UNMASKING:
+        return
+    if name == "learn2pd" and rules.lessons is None:
+        raise ValueError(
+            "--decoder learn2pd needs --lessons, a file of prompts: its filter is trained by how "
+            "this model fills their canvases one place a pass, for which 30 are enough"
+        )
+    share, value = name in ("fast-dllm", "learn2pd"), rules.threshold
+    if isinstance(value, str) or not 0 <= (value or 0) <= (1 if share else float("inf")):
+        raise ValueError(
+            f"--threshold {value}: for --decoder {name} give "
+            f"{'a probability, 0 to 1' if share else '0 or more; 0 fills one place a pass'}"
+        )
+    places, block = rules.max_tokens, rules.block
+    for option in ("max_tokens", "block", "steps", "drafts"):
+        given = getattr(rules, option)
+        if given is not None and given < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {given}: give at least 1")
+    if block is not None and places % block:
+        raise ValueError(f"--block {block} does not divide --max-tokens {places}; give a divisor")
 
 
 def is_function(reward: str) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 
 ROOT = Path(__file__).resolve().parents[2]
+CODE = ("jaxdecode", "models", "algorithms", "experiments")
+WRITTEN = (":(exclude)experiments/results", ":(exclude)*.md")  # by recording, not by hand
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "jaxdecode")
 
 
@@ -31,6 +33,7 @@ def environment() -> dict[str, Any]:
         "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
         "xla_flags": [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "/" not in flag],
         "commit": commit(),
+        "changed": changes()[:20],
     }
 
 
@@ -58,20 +61,33 @@ def cpu_model() -> str | None:
     return platform.processor() or None
 
 
-def commit() -> str | None:
-    """The checkout's commit, with a `+` if tracked files differ from it; None outside git."""
-
-    def git(*arguments: str) -> str:
+def git(*arguments: str) -> str | None:
+    """What git says about the checkout; None outside of one, or where it refuses."""
+    try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout.rstrip()
+
+
+def commit() -> str | None:
+    """The checkout's commit, with a `+` if code differs from it; None outside git."""
+    head = git("rev-parse", "--short=12", "HEAD")
+    return None if head is None else head + ("+" if changes() else "")
+
+
+def changes() -> list[str]:
+    """Tracked files that differ from the commit, and new modules beside them.
+
+    Pages and results of record do not count: no measurement reads them, and one run after the
+    other is recorded.
+    """
+    tracked = git("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN) or ""
+    modules = [f"{house}/*.py" for house in CODE]
+    new = git("ls-files", "--others", "--exclude-standard", "--", *modules) or ""
+    return [line[3:] for line in tracked.splitlines()] + new.splitlines()
 
 
 def keep_compiled() -> None:

@@ -50,6 +50,20 @@ def plain(value: Any) -> Any:
     raise ValueError(f"{value!r} of type {type(value).__name__} cannot be stored as JSON")
 
 
+def compact(value: Any) -> Any:
+    """`plain`, its numbers with six digits: what a record keeps, and claims are judged by."""
+    match value:
+        case dict():
+            return {str(key): compact(item) for key, item in value.items()}
+        case list() | tuple() | set():
+            return [compact(item) for item in value]
+        case bool() | int() | str() | None:
+            return value
+        case float() if math.isfinite(value):
+            return float(f"{value:.6g}")
+    return compact(found) if (found := plain(value)) is not None else None
+
+
 def parse(text: str | bytes) -> Any:
     """A JSON value; a `ValueError` for whatever is none, be it no text or nested without end."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.files import write_atomically
-from experiments.harness.report import Report, cell
+from experiments.harness.report import Report, cell, shown
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #008661; --bad: #c43d00; }
@@ -106,7 +106,7 @@ def result(report: Report, folder: Path | None = None) -> str:
             paragraph(f"preset {report.preset}, seed {report.seed}, {report.seconds:.0f} s", "dim"),
             table(claims),
             *[image(path, f"{report.experiment}: {path.stem}") for path in figures],
-            folded(f"{len(report.rows)} rows", table(report.rows)) if report.rows else "",
+            folded(f"{len(report.rows)} rows", table(shown(report.rows))) if report.rows else "",
             folded("environment", table(facts)),
         ]
     )

@@ -21,15 +21,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
 from experiments.harness.entries import name_of
 from experiments.harness.environment import environment, keep_compiled
 from experiments.harness.figures import figure
-from experiments.harness.files import plain, read_json, write_atomically
+from experiments.harness.files import compact, plain, read_json, write_atomically
+from experiments.harness.judging.claim import Claim
 from experiments.harness.resumption import Resumption
+from experiments.harness.timing import load
 from jaxdecode.distributed import initialize, primary
 from jaxdecode.ranges import HIGHEST, integers
 
@@ -41,68 +43,48 @@ Out = Annotated[Path | None, tyro.conf.Suppress]
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
-    """A sentence of a paper, what the paper measured, what was measured here.
-
-    Attributes:
-      claim, paper, measured: the sentence, the paper's number, ours.
-      holds: decided by a rule fixed before measuring; None where this setting cannot tell.
-      interval: 95 % of the statistic that the rule is about, over independent units.
-      mark: what that statistic has to pass.
-      sanity: a theorem or an identity: it can only show a fault of ours, and is not counted.
-      headline: the one that stands for the paper; the first one if none is marked.
-    """
-
-    VERDICTS: ClassVar = ("holds", "fails", "not resolved", "not measurable here", "sanity")
-
-    claim: str
-    paper: str
-    measured: str
-    holds: bool | None
-    interval: tuple[float, float] | None = None
-    mark: float | None = None
-    sanity: bool = False
-    headline: bool = False
-
-    @property
-    def verdict(self) -> str:
-        """One of `VERDICTS`; an interval that straddles the mark resolves nothing."""
-        if self.holds is None:
-            return "not measurable here"
-        if self.sanity and self.holds:
-            return "sanity"
-        if self.interval is not None and self.mark is not None:
-            low, high = self.interval
-            if low <= self.mark <= high:
-                return "not resolved"
-        return "holds" if self.holds else "fails"
-
-    def fields(self) -> dict[str, Any]:
-        """For JSON: what differs from the defaults."""
-        return {
-            field.name: value
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
-
-
-@dataclasses.dataclass(frozen=True)
 class Report:
     """What an experiment found. `run` gives claims and rows; `run_main` adds the rest.
 
     Attributes:
       claims: the paper's, each with its verdict.
       rows: the measurements; keys are columns, the first row's first.
+      evidence: what the claims were computed from, and nothing else: JSON, by independent units
+        where it can be; None where they were computed from more than is kept.
       seconds: wall time; `run` gives what an interrupted run had spent before.
+      settings: the configuration, as JSON.
+      load: processes that wanted each core in the run's last minute.
     """
 
     claims: Sequence[Claim]
     rows: Sequence[dict[str, Any]]
+    evidence: Any = None
     experiment: str = ""
     preset: str = ""
     seed: int = 0
     seconds: float = 0.0
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    load: float | None = None
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        claims: Callable[[Any, Any], Sequence[Claim]],
+        config: Any,
+        evidence: Any,
+        rows: Sequence[dict[str, Any]] | None = None,
+        seconds: float = 0.0,
+    ) -> Report:
+        """A report whose claims can be judged again from its record.
+
+        Args:
+          claims: (config, evidence) -> claims; the experiment's module has it by this name.
+          evidence: any JSON. It is rounded as it is recorded before it is judged.
+          rows: the table that is shown; the evidence itself where that is one.
+        """
+        kept = compact(evidence)
+        return cls(claims(config, kept), kept if rows is None else rows, kept, seconds=seconds)
 
     @property
     def holds(self) -> bool:
@@ -126,15 +108,19 @@ class Report:
             for claim in self.claims
         ]
         title = f"# {self.experiment}, preset {self.preset}, seed {self.seed}"
-        return "\n\n".join([title, markdown(claims), markdown(self.rows)]) + "\n"
+        return "\n\n".join([title, markdown(claims), markdown(shown(self.rows))]) + "\n"
 
     def write(self, out: Path) -> None:
         """Store `result.json` and `table.md` in `out`, each atomically."""
-        order = ("experiment", "preset", "seed", "seconds", "environment", "claims", "rows")
-        fields = plain(vars(self) | {"claims": [claim.fields() for claim in self.claims]})
-        stored = {name: fields[name] for name in order}
         write_atomically(out / "table.md", self.table())
-        write_atomically(out / "result.json", json.dumps(stored, indent=1) + "\n")
+        write_atomically(out / "result.json", self.stored())
+
+    def stored(self) -> str:
+        """As JSON; of the evidence a line for each part."""
+        first = ("experiment", "preset", "seed", "seconds", "load", "environment", "settings")
+        fields = plain(vars(self) | {"claims": [claim.fields() for claim in self.claims]})
+        text = json.dumps({name: fields[name] for name in (*first, "claims", "rows")}, indent=1)
+        return f'{text[:-2]},\n "evidence": {_lines(fields["evidence"])}\n}}\n'
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -145,6 +131,7 @@ class Report:
         """
         stored = read_json(path)
         names = {field.name for field in dataclasses.fields(cls)}
+        stored = _LATER | stored
         if set(stored) != names:
             raise ValueError(
                 f"{path} is no result of an experiment: missing {sorted(names - set(stored))}, "
@@ -179,7 +166,26 @@ def _interval(claim: dict[str, Any]) -> dict[str, Any]:
     return {"interval": tuple(found)} if found else {}
 
 
+def _lines(evidence: Any) -> str:
+    """JSON with a line for each part of a list or an object."""
+
+    def one(value: Any) -> str:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+    match evidence:
+        case dict() if evidence:
+            parts = [f"{one(key)}:{one(value)}" for key, value in evidence.items()]
+            return "{\n  " + ",\n  ".join(parts) + "\n }"
+        case list() if evidence:
+            return "[\n  " + ",\n  ".join(map(one, evidence)) + "\n ]"
+    return one(evidence)
+
+
+_LATER: dict[str, Any] = {"evidence": None, "settings": {}, "load": None}
+"""What the oldest records lack."""
+
 _KINDS = {
+    "settings": dict,
     "claims": list,
     "rows": list,
     "experiment": str,
@@ -188,6 +194,14 @@ _KINDS = {
     "seconds": (int, float),
     "environment": dict,
 }
+
+
+def shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what is measured unit by unit."""
+    return [
+        {key: value for key, value in row.items() if not isinstance(value, list | tuple | dict)}
+        for row in rows
+    ]
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -265,6 +279,8 @@ def run_main(
         preset=options.preset,
         seed=options.seed,
         seconds=round(report.seconds + time.perf_counter() - start, 1),
+        settings=settings(config),
+        load=load(),
         environment=environment(),
     )
     if primary():
@@ -275,6 +291,12 @@ def run_main(
         print(f"{slug}: {report.seconds:.0f} s, written to {out}")
     if options.strict and not report.holds:
         raise SystemExit(1)
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """A configuration as a record keeps it: the place of the results and the seed left out."""
+    fields = dataclasses.asdict(config)
+    return plain({name: value for name, value in fields.items() if name not in ("out", "seed")})
 
 
 def parse(slug: str, description: str, presets: dict[str, Any], arguments: Any) -> Any:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK
 from jaxdecode import logits
+from models.ban_strings import BanStrings
+from models.text import Tokenizer
 
 
 class Target(NamedTuple):
-    """What edits of the logits are made for; `piece` is the tokens of a text that goes on."""
+    """What edits of the logits are made for.
+
+    Attributes:
+      piece: the tokens of a text that goes on.
+      text: the tokenizer, for texts however they are spelled.
+      stops: texts that end a response.
+    """
 
     vocab: int
     eos: Any
     max_tokens: int
     piece: Callable[[str], list[int]] | None
+    text: Tokenizer | None = None
+    stops: tuple[str, ...] = ()
 
     def spelled(self, option: str, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of the texts that an option gives."""
@@ -30,12 +40,26 @@ class Target(NamedTuple):
 
 
 def _bad_words(texts: Sequence[str], target: Target) -> logits.LogitsTransform:
-    """Within a text, and after a space, words often have other tokens."""
-    spaced = [f" {text}" for text in texts if not text.startswith(" ")]
-    both = target.spelled("bad_words", texts)
-    with contextlib.suppress(ValueError):  # a vocabulary without spaces has no such words
-        both += target.spelled("bad_words", spaced)
-    return logits.BanSequences.of(both)
+    if target.text is None:
+        raise ValueError(f"bad_words={list(texts)}: texts need a tokenizer; pass `text`")
+    if not texts or not all(texts):
+        raise ValueError(f"bad_words={list(texts)}: one text or more is needed, none empty")
+    try:
+        ban = BanStrings.of(target.text, texts, vocab_size=target.vocab)
+    except ValueError as error:
+        raise ValueError(f"bad_words: {error}") from error
+    return cast(logits.LogitsTransform, ban)
+
+
+def _min_tokens(tokens: int, target: Target) -> logits.LogitsTransform:
+    """Neither end tokens nor stop strings; one that begins in the prompt ends nothing."""
+    ends = logits.MinimumLength(tokens, target.eos)
+    if not target.stops:
+        return ends
+    if target.text is None:
+        raise ValueError(f"min_tokens={tokens}: stop strings need a tokenizer; pass `text`")
+    strings = BanStrings.of(target.text, target.stops, tokens, False, target.vocab)
+    return logits.chain(ends, cast(logits.LogitsTransform, strings))
 
 
 def _allowed(ids: Sequence[int], target: Target) -> logits.LogitsTransform:
@@ -106,7 +130,7 @@ EDITS: dict[str, Callable[[Any, Target], logits.LogitsTransform]] = {
     "bad_words": _bad_words,
     "allowed_token_ids": _allowed,
     "choices": _choices,
-    "min_tokens": lambda x, to: logits.MinimumLength(x, to.eos),
+    "min_tokens": _min_tokens,
     "top_n_sigma": lambda x, _: logits.TopNSigma(x),
     "smoothing": _several(
         "smoothing", lambda _, *x: logits.QuadraticSmoothing(*x), "FACTOR [CURVE]"

@@ -53,6 +53,30 @@ def read_questions(path: Path) -> list[Question]:
     return found
 
 
+def part_of(questions: Sequence[Question], split: str) -> list[Question]:
+    """The questions of a split: "test" or "validation", every other one of each category.
+
+    What is trained or tuned sees the questions of one, what is measured those of the other.
+
+    Raises:
+      ValueError: for another split, or too few questions to split.
+    """
+    if split not in ("test", "validation"):
+        raise ValueError(f"split={split!r}: choose 'test' or 'validation'")
+    seen: dict[str, int] = {}
+    found = []
+    for question in questions:
+        place = seen[question.category] = seen.get(question.category, -1) + 1
+        if place % 2 == (split == "validation"):
+            found.append(question)
+    if not found:
+        raise ValueError(
+            f"questions: {len(questions)} in the file, none left for {split}; give more, since "
+            "half of each category is kept for the other split"
+        )
+    return found
+
+
 def spread(questions: Sequence[Question], count: int) -> list[Question]:
     """`count` questions, taken in turn from the categories; all of them if there are fewer."""
     groups: dict[str, list[Question]] = {}

@@ -13,15 +13,23 @@ from experiments import zoo
 from experiments.inputs.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import real
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.scoring import RewardScorer, Scorer
 from jaxdecode.stop import Stop
 from models import checkpoints, gguf
+from models.denoisers import is_denoiser, load_denoiser
 from models.form import Form, formed
 from models.heads import files
 from models.judging import function_judge, reward_judge
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
+from models.transformer import Transformer
+
+_FILLS = (
+    "{} is a denoiser: it fills masks and continues no text; give --decoder fast-dllm, or another "
+    "that fills a canvas"
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +46,25 @@ class Codec:
     strict: TaskTokenizer | None = None
     chats: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def prompt(self, prompt: str | Messages) -> list[int]:
-        """Tokens of a prompt, begin token and chat template included."""
+    def prompt(
+        self, prompt: str | Messages, split_special: bool = False, **variables: Any
+    ) -> list[int]:
+        """Tokens of a prompt, begin token and chat template included; what the assistant said last
+        is gone on with.
+
+        Args:
+          split_special: names of special tokens in it are text.
+          variables: of the chat template.
+        """
         if self.chats and (key := _key(prompt)) in self.chats:
             return list(self.chats[key])
         if not isinstance(prompt, str):
-            return self.text.encode_chat(prompt, add_generation_prompt=True)
+            return self.text.encode_opened([prompt], split_special, **variables)[0]
+        if variables:
+            raise ValueError(f"{', '.join(variables)}: for chats; use messages, or --chat")
         if self.strict is not None:
             return [self.strict.bos_id, *self.strict.encode(prompt)]
-        return self.text.encode_prompt(prompt)
+        return self.text.encode_prompt(prompt, split_special)
 
     def with_chats(self, prompts: Sequence[str | Messages]) -> Codec:
         """One that knows these prompts as chats, plain ones as a user's words: the template, which
@@ -54,8 +72,7 @@ class Codec:
         asked = {_key(prompt): prompt for prompt in prompts}
         turns = [[{"role": "user", "content": p}] if isinstance(p, str) else p
                  for p in asked.values()]  # fmt: skip
-        texts = self.text.chat_template.render(turns, add_generation_prompt=True)
-        tokens = [self.text.encode(text, add_special=False) for text in texts]
+        tokens = self.text.encode_opened(turns)
         return replace(self, chats=dict(zip(asked, tokens, strict=True)))
 
     def piece(self, text: str) -> list[int]:
@@ -93,6 +110,13 @@ class Source:
     codec: Codec
     positions: int
 
+    def within(self, most: int) -> Source:
+        """For texts of at most so many tokens."""
+        if isinstance(self.model, Denoiser):
+            inner = cast(Transformer, self.model.model).within(most)
+            return replace(self, model=replace(self.model, model=inner))
+        return replace(self, model=self.model.within(most))
+
 
 def open_model(name: str, form: Form = "scanned") -> Source:
     """A generator by its zoo name, folder or .gguf file, in the form that it is to run in: "auto"
@@ -104,15 +128,44 @@ def open_model(name: str, form: Form = "scanned") -> Source:
     """
     if name in zoo.names():
         shipped = zoo.load(name)
+        if shipped.card["kind"] == "denoiser":
+            raise ValueError(_FILLS.format(name))
         if shipped.card["kind"] != "generator":
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
         model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
         path = folder_of(name)
+        if is_denoiser(path):
+            raise ValueError(_FILLS.format(name))
         rows = checkpoints.Checkpoint(path).config.rows
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
     return Source(name, formed(model, form), codec, model.config.max_positions)
+
+
+def open_denoiser(name: str, form: Form = "scanned") -> Source:
+    """A masked diffusion model by its zoo name or folder, as `open_model`.
+
+    Raises:
+      ValueError: if there is no such model, it reads from left to right, its files are damaged or
+        its tokenizer is another model's.
+    """
+    path = folder_of(name)
+    if not is_denoiser(path):
+        raise ValueError(
+            f"{name} writes from left to right and fills no masks; give --decoder sample, greedy "
+            "or another for such models, or the folder of a denoiser"
+        )
+    if name in zoo.names():
+        shipped = zoo.load(name)
+        model, codec = shipped.model, Codec(load_tokenizer(path), shipped.tokenizer)
+    else:
+        rows = checkpoints.Checkpoint(path, denoiser=True).config.rows
+        codec = Codec(load_tokenizer(path).fitted(rows))
+        model = load_denoiser(path, vocab_size=codec.text.check_rows(rows))
+    inner = cast(Transformer, model.model)
+    positions = model.max_positions or inner.config.max_positions
+    return Source(name, replace(model, model=formed(inner, form)), codec, positions)
 
 
 def folder_of(name: str) -> Path:

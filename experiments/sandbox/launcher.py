@@ -13,7 +13,8 @@ gone or wants no more, and everything is ended at once.
       keeper                  first process of the program's own process space, so that the kernel
                               kills whatever is left there when the keeper ends; without such a
                               space it adopts what the program leaves behind, and kills it
-        program               resource limits, stranger's user id, Landlock, then exec
+        program               a root of its own, resource limits, stranger's user id, Landlock,
+                              then exec
 """
 
 import json
@@ -26,6 +27,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import roots
 import syscalls
 import walls
 
@@ -41,8 +43,8 @@ def main() -> None:
     for kept in (report_file, life):
         os.set_inheritable(kept, False)
     user = walls.stranger(os.getpid())
-    work, home = (os.path.join(request["folder"], name) for name in ("work", "python"))
-    for folder in (work, home):
+    work, home, root = folders = _folders(request)
+    for folder in folders:
         os.mkdir(folder)
     os.chmod(request["folder"], 0o711)  # a stranger may pass
     standing = walls.namespaces()
@@ -50,7 +52,7 @@ def main() -> None:
     if keeper:
         os.waitpid(keeper, 0)
         if _abandoned(life):
-            _clear(work, home)
+            _clear(work, home, root)
         return
     walls.die_with_parent()
     if not walls.adopt_orphans():
@@ -84,12 +86,17 @@ def main() -> None:
     os.write(report_file, f"end {code} {seconds}\n".encode())
 
 
+def _folders(request: dict) -> list[str]:
+    """Where the program works, where its interpreter is shown, where its root is put together."""
+    return [os.path.join(request["folder"], name) for name in ("work", "python", "root")]
+
+
 def _abandoned(life: int) -> bool:
     """Whether the other end of the pipe is closed."""
     return bool(select.select([life], [], [], 0)[0])
 
 
-def _clear(work: str, home: str) -> None:
+def _clear(work: str, home: str, root: str) -> None:
     """What the one who asked would have removed. `home` may show the interpreter: never emptied."""
     for folder in (work, home):
         walls.hide(folder)
@@ -97,6 +104,7 @@ def _clear(work: str, home: str) -> None:
         shutil.rmtree(work, ignore_errors=True)
     try:
         os.rmdir(home)
+        os.rmdir(root)
         os.rmdir(os.path.dirname(work))
     except OSError:
         return
@@ -109,6 +117,9 @@ def _enter(request: dict, user: int | None, standing: set, python: str, report: 
         most = dict(request["limits"])
         others = 0 if user is not None or _mapped() else _tasks(os.getuid())
         most["NPROC"] = request["processes"] + others
+        work, home, root = _folders(request)
+        if "mounts" in standing and roots.own_root(root, (work, home)):
+            standing.add("root")
         standing |= walls.landlock(".")
         if user is not None and walls.become(user):
             standing.add("user")

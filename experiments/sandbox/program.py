@@ -11,15 +11,16 @@ has them (Linux as root has all; see `Run.walls` for those that did stand):
     processes   a process space of its own: nothing outside is seen, nothing survives
     network     a network of its own, with nothing on it
     disk        a small file system of its own to write on
+    root        a root of its own: of all files and sockets, the interpreter and its folder exist
     files       Landlock: reads the interpreter and its folder, writes in its folder alone
     signals     Landlock: none to processes outside
     calls       seccomp: no memory beside that of processes, no Unix sockets, no new name spaces
     user        an unknown user's rights, one such user a program
 
 Wall time, the end of the whole process group, with this process too, and a cap on output hold
-everywhere. Memory is
-limited for each process, so a program may take `memory` times `processes`. This contains accidents
-and simple malice; against an attacker with a hole in the kernel use a virtual machine.
+everywhere. Memory is limited for each process, so a program may take `memory` times `processes`.
+Where neither "root" nor "calls" stands, a Unix socket that a file names is reached. This contains
+accidents and simple malice; against an attacker with a hole in the kernel use a virtual machine.
 """
 
 from __future__ import annotations

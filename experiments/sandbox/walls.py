@@ -19,7 +19,7 @@ _SET_NO_NEW_PRIVS, _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 38, 1, 36
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _EXECUTE, _WRITE, _READ, _READ_DIR = 1, 2, 4, 8
 _NOBODY = 65534
-_READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom", "/dev/null", "/dev/zero")
+READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/dev/urandom", "/dev/null", "/dev/zero")
 
 
 def _libc() -> ctypes.CDLL:
@@ -67,8 +67,24 @@ def own_mounts() -> bool:
 
 def small_disk(folder: str, size: int, owner: int) -> bool:
     """A file system of `size` bytes on `folder`."""
-    options = f"size={size},nr_inodes=256,mode=700,uid={owner}".encode()
+    return put_file_system(folder, f"size={size},nr_inodes=256,mode=700,uid={owner}".encode())
+
+
+def put_file_system(folder: str, options: bytes) -> bool:
+    """An empty file system in memory on `folder`."""
     return _permitted("mount", b"tmpfs", folder.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options)
+
+
+def mounts_apart() -> bool:
+    """What is mounted from here on is this process's alone, and not its parent's."""
+    return _permitted("unshare", _NEWNS) and own_mounts()
+
+
+def change_root(folder: str) -> bool:
+    """Have `folder`, a mount, be all there is; the old root is gone for good."""
+    os.chdir(folder)
+    # The old root is put upon the new one, and taken away from there.
+    return _permitted("pivot_root", b".", b".") and hide(".")
 
 
 def show(place: str, folder: str) -> bool:
@@ -150,7 +166,7 @@ def landlock(folder: str | None) -> set[str]:
         return set()
     if folder is not None:
         _allow(rules, every, folder)
-    for path in _existing((*_READABLE, sys.base_prefix, sys.prefix)):
+    for path in _existing((*READABLE, sys.base_prefix, sys.prefix)):
         inside = _READ_DIR if os.path.isdir(path) else 0
         special = _WRITE if path.startswith("/dev") else _EXECUTE
         _allow(rules, _READ | inside | special, path)

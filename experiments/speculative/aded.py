@@ -29,11 +29,13 @@ from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
+from experiments.harness.judging.claim import Claim, above
 from experiments.harness.progress import Progress
-from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.report import Out, Report, Resumption, Seed, figure
 from experiments.harness.statistics import keyed
-from experiments.speculative.carried_learning import field_of, per_call, relay
+from experiments.speculative.carried_learning import by_prompt, field_of, per_call, relay
 from experiments.speculative.speculation import PROMPT_TOKENS, Counts, Field, decode_field
+from experiments.speculative.trees import gain
 from experiments.tasks.stdlib import StandardLibrary
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.ngram.counts import Counts as Trigrams
@@ -43,6 +45,9 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.speculate import Speculator
 
 KEEP = 12
+STILL, STEPPED = "ADED on records, not adapting", "ADED on records, step"
+RELEASED = 0.04  # the step
+MORE, SMALLER = 1.2, 100  # times, as published
 RATES = (1.814, 8.0, 32.0)  # exploration; the first and the last were released
 
 
@@ -74,7 +79,7 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=24,
         stream=4,
         corpus=100_000,
@@ -150,7 +155,7 @@ def run(config: Config) -> Report:
     documents, vocab = corpus_of(config.corpus), field.target.vocab_size
     store, trigrams = Corpus.of(documents, vocab), Trigrams.of(documents, vocab, keep=KEEP)
     generator = field.generator()
-    total = 3 + len(config.steps) + len(RATES) * (1 + config.designed)
+    total = 4 + len(config.steps) + len(RATES) * (1 + config.designed)
     total += len(config.iterations) + len(config.keeps)
     with Resumption(config) as finished, Progress("aded", total) as progress:
 
@@ -161,11 +166,13 @@ def run(config: Config) -> Report:
 
         def other(speculator: Speculator, held: int) -> dict[str, Any]:
             found = decode_field(field, Autoregressive(speculator), seed=config.seed)
-            return {"tokens_per_call": found.per_call, "megabytes": held / 1e6}
+            size = {"megabytes": held / 1e6, "by prompt": found.by_prompt()}
+            return {"tokens_per_call": found.per_call} | size
 
         def own(table: Trigrams, **changed: Any) -> dict[str, Any]:
             found = adapted(config, field, table, field.batches(1), **changed)
-            return {"tokens_per_call": per_call(found), "megabytes": bytes_of(table) / 1e6}
+            size = {"megabytes": bytes_of(table) / 1e6, "by prompt": by_prompt(found)}
+            return {"tokens_per_call": per_call(found)} | size
 
         rows = [
             row("prompt lookup", partial(other, prompt_lookup(generator), 0)),
@@ -173,18 +180,17 @@ def run(config: Config) -> Report:
             row("ADED", partial(own, trigrams, rollout=config.designed)),
         ]
         follow = []
-        for step in config.steps:
+        ways: dict[str, dict[str, Any]] = {STILL: {"adapts": False}}
+        ways |= {f"{STEPPED} {step}": {"step": step} for step in config.steps}
+        for name, changed in ways.items():
 
-            def streamed(step: float = step) -> dict[str, Any]:
+            def streamed(changed: dict[str, Any] = changed) -> dict[str, Any]:
                 found = adapted(
-                    config, stream, trigrams, stream.batches(1), step=step, rollout=config.designed
+                    config, stream, trigrams, stream.batches(1), rollout=config.designed, **changed
                 )
-                return {
-                    "tokens_per_call": per_call(found),
-                    "by_prompt": [c.per_call for c in found],
-                }
+                return {"tokens_per_call": per_call(found), "by prompt": by_prompt(found)}
 
-            follow.append(row(f"ADED on records, step {step}", streamed))
+            follow.append(row(name, streamed))
         for rollout in (True, False)[0 if config.designed else 1 :]:
             for rate in RATES:
                 name = f"ADED, c1 {rate}" + ("" if rollout else ", every visit counts 1")
@@ -198,35 +204,35 @@ def run(config: Config) -> Report:
             rows.append(row(f"ADED, {keep} successors", partial(own, pruned)))
     if config.out is not None:
         draw(Path(config.out) / "figure.png", rows, follow)
-    made = claims(rows, follow, config)
-    rows += [{k: v for k, v in row.items() if k != "by_prompt"} for row in follow]
-    return Report(made, rows, seconds=finished.seconds)
+    return Report.of(claims, config, [*rows, *follow], seconds=finished.seconds)
 
 
-def claims(rows: list[dict[str, Any]], follow: list[dict[str, Any]], config: Config) -> list[Claim]:
-    """The paper's, judged by rules fixed beforehand."""
+def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
+    """The paper's, by rules fixed beforehand; intervals over prompts."""
     found = keyed(rows, "method")
     own, other = found["ADED"], found["retrieval"]
-    still = follow[config.steps.index(0.0)]["tokens_per_call"]
-    moved = follow[config.steps.index(0.04)]["tokens_per_call"]
+    still, moved = found[STILL], found[f"{STEPPED} {RELEASED}"]
+    smaller = other["megabytes"] / own["megabytes"]
     return [
-        Claim(
-            "More tokens a call than retrieval from the same corpus",
+        Claim.tested(
+            f"{MORE} times the tokens a call of retrieval from the same corpus",
             "acceptance about 20 % above retrieval",
-            f"{own['tokens_per_call']:.2f} against {other['tokens_per_call']:.2f}",
-            own["tokens_per_call"] > other["tokens_per_call"],
+            above(gain(own, other), f"{MORE}x"),
+            measured=f"{own['tokens_per_call']:.2f} against {other['tokens_per_call']:.2f}",
+            headline=True,
         ),
         Claim(
-            "The table is smaller than the datastore",
+            f"The table is {SMALLER} times smaller than the datastore",
             "hundreds of megabytes instead of tens of gigabytes",
-            f"{own['megabytes']:.1f} against {other['megabytes']:.1f} MB",
-            own["megabytes"] < other["megabytes"],
+            f"{own['megabytes']:.1f} against {other['megabytes']:.1f} MB, {smaller:.2f}x",
+            smaller >= SMALLER,
         ),
-        Claim(
+        Claim.tested(
             "Adaptation follows texts that the corpus lacks",
             "drafts adapt to the text",
-            f"on records {moved:.2f} tokens a call with adaptation, {still:.2f} without",
-            moved > still,
+            above(gain(moved, still), "1x"),
+            measured=f"on records {moved['tokens_per_call']:.2f} tokens a call with adaptation, "
+            f"{still['tokens_per_call']:.2f} with a table that nothing is added to",
         ),
     ]
 
@@ -240,7 +246,9 @@ def draw(path: Path, rows: list[dict[str, Any]], follow: list[dict[str, Any]]) -
         methods.invert_yaxis()
         methods.set(xlabel="tokens per call")
         for row in follow:
-            means, width = row["by_prompt"], min(5, len(row["by_prompt"]))
+            counts = row["by prompt"]
+            means = np.divide(counts["emitted"], counts["passes"])
+            width = min(5, len(means))
             smooth = np.convolve(means, np.ones(width) / width, "valid")
             name = row["method"].rpartition(", ")[2]
             stream.plot(np.arange(len(smooth)) + width, smooth, marker="", label=name)

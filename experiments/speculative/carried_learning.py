@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,6 +64,14 @@ def per_call(found: Sequence[Counts]) -> float:
     return float(sum(c.emitted.sum() for c in found) / sum(c.passes.sum() for c in found))
 
 
+def by_prompt(found: Sequence[Counts]) -> dict[str, list[int]]:
+    """Counts of each prompt over several runs of one prompt, or of the same prompts each."""
+    each = [counts.by_prompt() for counts in found]
+    alone = all(len(counts.emitted) == 1 for counts in found)
+    join = np.concatenate if alone else partial(np.sum, axis=0)
+    return {name: join([one[name] for one in each]).tolist() for name in each[0]}
+
+
 @jax.jit
 def one_round(speculator: Speculator, rows: Rows) -> Rows:
     """A round on every row that runs."""
@@ -71,14 +80,14 @@ def one_round(speculator: Speculator, rows: Rows) -> Rows:
 
 
 def by_round(speculator: Speculator, prompt: Prompt, seed: int = 0) -> NDArray[np.float64]:
-    """Tokens that each round emits on average over the rows that still run, f64[rounds]."""
+    """Tokens that each round emits in each row, f64[rounds, rows]; NaN in rows that have ended."""
     capacity = prompt.tokens.shape[1] + speculator.max_tokens
     start = jax.jit(lambda own, key, prompt: own.start(key, prompt, 1, capacity))
     rows = start(speculator, jax.random.key(seed), prompt)
-    means = []
+    found = []
     while bool((running := np.asarray(rows.running)).any()):
         after = one_round(speculator, rows)
         gained = np.asarray(after.length) - np.asarray(rows.length)
-        means.append(float(gained[running].mean()))
+        found.append(np.where(running, gained, np.nan))
         rows = after
-    return np.array(means)
+    return np.array(found)

@@ -28,7 +28,7 @@ from algorithms.speculative.policies.fixed import Fixed
 from experiments import zoo
 from experiments.harness import pass_costs
 from experiments.harness.timing import interleaved
-from experiments.inputs.questions import read_questions, spread
+from experiments.inputs.questions import part_of, read_questions, spread
 from experiments.inputs.sources import open_model
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.stdlib import StandardLibrary
@@ -129,16 +129,24 @@ def problems(codec: TaskTokenizer, count: int, split) -> list[tuple[int, ...]]:
 
 
 def questioned(
-    questions: Path, count: int, max_tokens: int, target: str | None, draft: str | None
+    questions: Path,
+    count: int,
+    max_tokens: int,
+    target: str | None,
+    draft: str | None,
+    split: str | None = None,
 ) -> Field:
     """Questions of a Spec-Bench file, for checkpoints by folder or models of the zoo.
+
+    Those of a split where something is tuned on the others, else all.
 
     Raises:
       ValueError: for a bad file, no such model, or a draft of another vocabulary.
     """
     big, small = open_model(target or "stdlib"), open_model(draft or "stdlib-draft")
     check_same_tokenizer(big.codec.text, small.codec.text)
-    chosen = spread(read_questions(questions), count)
+    asked = read_questions(questions)
+    chosen = spread(asked if split is None else part_of(asked, split), count)
     prompts = tuple(tuple(big.codec.prompt(question.text)) for question in chosen)
     ends = tuple(map(int, big.codec.stop().eos))
     return Field("questions", big.model.unstacked(), small.model, ends, prompts, max_tokens)
@@ -191,6 +199,11 @@ class Counts:
     def drafts_per_call(self) -> float:
         """Passes of the draft model for each pass of the target."""
         return float(self.draft_passes.sum() / self.passes.sum())
+
+    def by_prompt(self) -> dict[str, list[int]]:
+        """Counts of each prompt, from which intervals are computed."""
+        names = ("emitted", "passes", "drafted", "accepted", "draft_passes")
+        return {name: getattr(self, name).astype(int).tolist() for name in names}
 
     def row(self) -> dict[str, float]:
         """The figures of a table."""

@@ -6,7 +6,7 @@ key, prompt by prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.drafters.ranked import Ranked
+from experiments.harness.statistics import Estimate, bootstrap
 from experiments.speculative.speculation import Counts, Field, counts, open_field, questioned
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
@@ -34,22 +35,31 @@ PAIRS = Ranked.of([(0,), (1,), (2,), (0, 0), (0, 1), (1, 0)])
 
 
 def field_of(
-    prompts: int, max_tokens: int, target: str | None, draft: str | None, questions: Path | None
+    prompts: int,
+    max_tokens: int,
+    target: str | None,
+    draft: str | None,
+    questions: Path | None,
+    split: str | None = None,
 ) -> Field:
     """The standard library's pair and held-out prompts, or checkpoints and questions by path.
+
+    Args:
+      split: "test" and "validation" share no prompt; None for the test files of the library,
+        or for all questions.
 
     Raises:
       ValueError: if only some of the paths are given.
     """
     given = (target, draft, questions)
     if given == (None, None, None):
-        return open_field("stdlib", prompts, max_tokens)
+        return open_field("stdlib", prompts, max_tokens, split or "test")
     if target is None or draft is None or questions is None:
         raise ValueError(
             f"target={target}, draft={draft}, questions={questions}: give all three, or none for "
             "the zoo's models of the standard library"
         )
-    return questioned(questions, prompts, max_tokens, target, draft)
+    return questioned(questions, prompts, max_tokens, target, draft, split)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ def summary(found: Counts) -> dict[str, Any]:
         "draft_passes": found.drafts_per_call,
         "acceptance": found.acceptance,
         "calls": float(found.passes.sum()),
+        "by prompt": found.by_prompt(),
     }
 
 
@@ -126,6 +137,37 @@ def speed_up(tokens: float, passes: float, cost: float) -> float:
     return tokens / (1 + cost * passes)
 
 
-def rising(values: Iterable[float], slack: float = 0.0) -> bool:
-    """Whether every value is above the one before, within `slack`."""
-    return all(b > a - slack for a, b in pairwise(values))
+def over_prompts(
+    statistic: Callable[..., float],
+    *rows: Mapping[str, Any],
+    cost: float | Sequence[float] = 0.0,
+    of: str = "draft_passes",
+    unit: str = "x",
+) -> Estimate:
+    """A statistic of the modelled speed-ups of several rows, over the prompts that all share.
+
+    Args:
+      statistic: (speed-up of each row) -> value.
+      rows: those of `Pair.measure`, or any with the counts of each prompt.
+      cost: of a pass of the draft model, in passes of the target, of all rows or of each; 0 for
+        tokens a pass.
+      of: the counts that cost so much.
+    """
+    names = ("emitted", "passes", of)
+    arrays = [row["by prompt"][name] for row in rows for name in names]
+
+    def drawn(*found: np.ndarray) -> float:
+        sums = np.array([array.sum() for array in found]).reshape(-1, len(names))
+        return statistic(*(sums[:, 0] / (sums[:, 1] + np.asarray(cost) * sums[:, 2])))
+
+    return bootstrap(drawn, *arrays, unit=unit)
+
+
+def gain(row: Mapping[str, Any], other: Mapping[str, Any], cost: float = 0.0) -> Estimate:
+    """Times the tokens a pass of another row, or its modelled speed-up."""
+    return over_prompts(lambda own, its: own / its, row, other, cost=cost)
+
+
+def rises(rows: Sequence[Mapping[str, Any]]) -> list[Estimate]:
+    """The gain of every row over the one before: all above 1 where a series rises."""
+    return [gain(later, earlier) for earlier, later in pairwise(rows)]

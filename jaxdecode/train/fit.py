@@ -62,7 +62,8 @@ def fit(
       checkpoints: save there and resume from there; a finished run is returned as it is. The
         first batches are read once more, to know the run by.
       watch: called with (step, means since the last call); also kept as metrics.jsonl beside
-        the checkpoints. `jaxdecode.train.metrics` has some.
+        the checkpoints. `jaxdecode.train.metrics` has some. A run that resumes between two calls
+        has at the first the means since it resumed.
       rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
         the step themselves make; it is not differentiated, and may decode.
       updates: gradient steps on the data of one step.

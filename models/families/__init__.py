@@ -13,6 +13,7 @@ from models.families.foreign import refuse_foreign
 from models.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_MULTIMODAL
 from models.families.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from models.families.opt import GPT2, OPT
+from models.families.variations import GRANITE, OLMO2, SMOLLM3
 from models.safetensors import brief
 
 FAMILIES: tuple[Family, ...] = (
@@ -24,6 +25,9 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA2,
     GEMMA3,
     PHI3,
+    SMOLLM3,
+    OLMO2,
+    GRANITE,
     OPT,
     GPT2,
     GEMMA3_MULTIMODAL,
@@ -39,7 +43,7 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
-            refuse_foreign(config)
+            refuse_foreign(config, reads=family.reads)
             return family
     if kind in EXPERTS:
         raise ValueError(

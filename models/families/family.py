@@ -56,6 +56,7 @@ class Family:
       prefix: of the names of all backbone tensors; `aliases` are other prefixes in use.
       ignored: patterns of further tensors that carry no weights of the language model.
       canvas: config.json -> how a denoiser's canvas is read; None for a causal model.
+      reads: switches that change the forward pass, and that are refused of families without them.
     """
 
     model_type: str
@@ -67,6 +68,7 @@ class Family:
     aliases: tuple[str, ...] = ("",)
     ignored: tuple[str, ...] = (r"rotary_emb\.inv_freq$",)
     canvas: Callable[[Fields], Canvas] | None = None
+    reads: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "read", _named(self.read))

@@ -7,7 +7,7 @@ the checkpoint's own: weights trained with it are another model, which would loa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # Name -> the values that change nothing; a null or an absent field never does.
@@ -53,8 +53,10 @@ PLAIN = (
 )
 
 
-def refuse_foreign(config: Mapping[str, Any], where: str = "config.json") -> None:
-    """Refuse what no family here computes.
+def refuse_foreign(
+    config: Mapping[str, Any], where: str = "config.json", reads: Collection[str] = ()
+) -> None:
+    """Refuse what no family here computes, but for the switches that this one `reads`.
 
     Raises:
       ValueError: naming the field, its value and what to do.
@@ -72,7 +74,7 @@ def refuse_foreign(config: Mapping[str, Any], where: str = "config.json") -> Non
         for field, neutral in NEUTRAL.items():
             value = data.get(field)
             alike = any(value == one and type(value) is not str for one in neutral)
-            if value is None or alike or value in neutral:
+            if value is None or alike or value in neutral or field in reads:
                 continue
             if field == "no_rope_layers" and isinstance(value, list) and value == [1] * len(value):
                 continue  # here a 1 says that a layer has it

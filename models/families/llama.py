@@ -145,7 +145,8 @@ def _write_plain(config: TransformerConfig) -> dict[str, Any]:
     return write_common(config) | write_rope(rope, config.head_dim)
 
 
-def _write_llama(config: TransformerConfig) -> dict[str, Any]:
+def write_llama(config: TransformerConfig) -> dict[str, Any]:
+    """What Llama's own say, biases included."""
     bias = {"attention_bias": config.out_bias, "mlp_bias": config.mlp_bias}
     return _write_plain(config) | bias
 
@@ -205,7 +206,7 @@ def _phi3_names(config: TransformerConfig) -> dict[str, Source]:
     return table
 
 
-LLAMA = Family("llama", "LlamaForCausalLM", _read_llama, _write_llama, llama_names)
+LLAMA = Family("llama", "LlamaForCausalLM", _read_llama, write_llama, llama_names)
 MISTRAL = Family("mistral", "MistralForCausalLM", _read_mistral, _write_mistral, llama_names)
 QWEN2 = Family("qwen2", "Qwen2ForCausalLM", _read_qwen2, _write_qwen, llama_names)
 QWEN3 = Family("qwen3", "Qwen3ForCausalLM", _read_qwen3, _write_qwen3, llama_names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
 
 import jax
@@ -43,7 +42,7 @@ class Block(nnx.Module):
         """Random weights, or those of `arrays`."""
         if parts not in ("layer", "attention", "mlp"):
             raise ValueError(f"parts={parts!r} must be layer, attention or mlp")
-        self.config = replace(config, layers=1, sliding=config.sliding[-1:])
+        self.config = config.part(config.layers - 1, config.layers)
         self.parts: Parts = parts
         weights = {}
         for path, want in parameters(self.config).items():

@@ -50,6 +50,7 @@ class Kangaroo(nnx.Module):
         if not 0 <= layers <= config.layers:
             raise ValueError(f"layers={layers}: the target has {config.layers}")
         plain = replace(config, norm="rms", pre_norm=True, output_norms=False, qk_norm=False)
+        plain = replace(plain, input_norms=True, whole_qk_norm=False, residual_scale=1.0)
         plain = replace(plain, qkv_bias=False, out_bias=False, mlp_bias=False)
         self.config, self.layers, self.kind = plain, layers, kind
         self.block = None if kind == "none" else Block(plain, kind, rngs=rngs)

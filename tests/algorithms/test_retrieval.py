@@ -126,6 +126,10 @@ def test_bad_parts_are_refused() -> None:
     for length, longest, shortest in ((0, 3, 1), (5, 3, 0), (5, 1, 2)):
         with pytest.raises(ValueError, match="look for 1 <= shortest <= longest"):
             PromptLookup(length, longest, shortest)
+    for make in (Within, lambda **ends: Datastore(Corpus.of([[0, 1]], 2), **ends)):
+        for ends in ({"longest": 3, "shortest": 4}, {"shortest": 0}):
+            with pytest.raises(ValueError, match=r"shortest=\d: look for 1 <= shortest"):
+                make(**ends)
     with pytest.raises(ValueError, match="size=2, window=15"):
         Lookahead(9, size=2)
     with pytest.raises(ValueError, match="vocabulary has 9 tokens, the target's has 6"):

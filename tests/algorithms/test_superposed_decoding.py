@@ -185,6 +185,12 @@ def test_refusals() -> None:
         SuperposedDecoding(FREE, 2, alpha=1.5)
     with pytest.raises(ValueError, match="reset=0"):
         SuperposedDecoding(FREE, 2, reset=0)
+    vocab, most = FREE.model.vocab_size, FREE.max_tokens
+    SuperposedDecoding(FREE, 2, kept=vocab, reset=most)
+    with pytest.raises(ValueError, match=f"kept={vocab + 1} exceeds the vocabulary of {vocab}"):
+        SuperposedDecoding(FREE, 2, kept=vocab + 1)
+    with pytest.raises(ValueError, match=f"reset={most + 1}: a text ends after {most} tokens"):
+        SuperposedDecoding(FREE, 2, kept=vocab, reset=most + 1)
     with pytest.raises(ValueError, match="share one distribution"):
         SuperposedDecoding(replace(FREE, transform=Temperature(0.5)))
     with pytest.raises(ValueError, match="weights="):

@@ -23,7 +23,6 @@ from algorithms.speculative.drafters.token_recycling import (
 from algorithms.speculative.learning import Learning
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
-from jaxdecode.decoder import decode
 from jaxdecode.draft import Shape
 from jaxdecode.paper import citation
 from jaxdecode.prompt import Prompt
@@ -143,7 +142,7 @@ def test_it_is_cited() -> None:
 
 
 def test_fewer_tokens_than_successors_are_refused_by_name() -> None:
-    """When it is built, and by whatever else takes the most probable tokens when it is traced."""
+    """When it is built, and where only the tracing knows the vocabulary, then."""
     model = MarkovLM.cycle(5)
     with pytest.raises(ValueError, match="table: 8 successors a token of a vocabulary of 5"):
         token_recycling(generator(model, 4))
@@ -151,6 +150,5 @@ def test_fewer_tokens_than_successors_are_refused_by_name() -> None:
         with pytest.raises(ValueError, match=rf"{name}=8 must lie in 1\.\.5, the vocabulary"):
             likeliest(jnp.zeros((2, 5)), 8, name)
     layered = generator(EnumerableLM.random(0, 5), 4)
-    decoder = SuperposedDecoding(layered, 2, 8)
-    with pytest.raises(ValueError, match=r"kept=8 must lie in 1\.\.5"):
-        decode(decoder, 0, Prompt.of([[0]]))
+    with pytest.raises(ValueError, match=r"kept=8 exceeds the vocabulary of 5"):
+        SuperposedDecoding(layered, 2, 8)

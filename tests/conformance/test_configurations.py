@@ -18,12 +18,18 @@ import numpy as np
 import pytest
 
 from jaxdecode import struct
+from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
+from jaxdecode.logits import Identity
+from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.ranges import integers, seeded
 from jaxdecode.result import Status
+from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM
+from tests.conformance.speculators import SPECULATORS
 from tests.conformance.test_decoders import ROWS
 
 CONFIGURATIONS = 500
@@ -34,7 +40,8 @@ ABSURD = [
     *(-1, 0, 2**31, 2**31 - 1, 2**63, 10**400, -(2**31) - 1, 1.5, math.nan, math.inf, -math.inf),
     *(1e-45, 1e39, -0.5, "3", b"3", None, True, [1], (1,), {}, 3j, np.float32("nan")),
 ]
-SOUND = [1, 2, 3, 4, 0.1, 0.5, 1.0, 2.0, True, False, (1, 2), np.int32(2), np.float32(0.5)]
+ABOVE = [VOCAB + 1, 40]  # what counts tokens, or their places, has no more to choose from
+SOUND = [1, 2, 3, 4, *ABOVE, 0.1, 0.5, 1.0, 2.0, True, False, (1, 2), np.int32(2), np.float32(0.5)]
 
 
 def decoders() -> dict[str, Any]:
@@ -74,6 +81,35 @@ def numbers(slot: Any) -> list[str]:
         for field in dataclasses.fields(slot)
         if isinstance(getattr(slot, field.name), plain)
     ]
+
+
+def slot_at(value: Any, path: tuple) -> Any:
+    for step in path:
+        value = value[step] if isinstance(step, int) else getattr(value, step)
+    return value
+
+
+@pytest.mark.parametrize("name", ["speculative sampling", "rest", "kangaroo, tree"])
+def test_drafts_past_the_vocabulary_or_the_room(name: str) -> None:
+    """Every whole number of a way of drafting, too large: refused when built, or harmless."""
+    target = EnumerableLM.random(3, VOCAB)
+    generator = Generator(target, Identity(), Categorical(), Stop.of(0), MAX_TOKENS)
+    decoder = Autoregressive(SPECULATORS[name].make(generator, target.perturbed(1, 0.4)))
+    aside = (Generator, Corpus)  # vocabularies and rooms themselves
+    every, seen = decoder, 0
+    for path, slot in slots(decoder):
+        for field in numbers(slot) if not isinstance(slot, aside) else ():
+            if type(getattr(slot, field)) is not int:
+                continue
+            try:
+                now = slot_at(every, path)
+                every = rebuilt(every, path, dataclasses.replace(now, **{field: ABOVE[1]}))
+            except ValueError as error:
+                assert field in str(error)
+            seen += 1
+    every.check(PROMPTS)
+    jax.eval_shape(every, jax.random.key(0), PROMPTS)
+    assert seen > 0
 
 
 def test_random_configurations_are_refused_by_name_or_sound() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from algorithms.tokens.acceptance import Confident
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.ead import EAD
 from algorithms.tokens.exact_extract import ExactExtract
+from algorithms.tokens.icn import ICN
 from algorithms.tokens.lud import LUD
-from algorithms.tokens.switches import RollingEntropy
-from algorithms.tokens.triggers import Uncertain
+from algorithms.tokens.rules.acceptance import Confident
+from algorithms.tokens.rules.switches import RollingEntropy
+from algorithms.tokens.rules.triggers import Uncertain
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature, TopP, chain
 from jaxdecode.passage import Whole
@@ -42,6 +43,11 @@ def lud(model, stop, max_tokens):
     return LUD(rules(model, stop, max_tokens), 5, 3, Confident(0.3))
 
 
+def icn(model, stop, max_tokens):
+    """Six tokens and three runs of two: the last items begin with what is left."""
+    return ICN.of(rules(model, stop, max_tokens), [[5], [5, 4]] * 2 + [[5]], 3, 2, [3])
+
+
 def exact_extract(model, stop, max_tokens):
     return ExactExtract(model, Whole(), 0, max_tokens - 1, 2)
 
@@ -50,6 +56,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "adadec": {"make": adadec},
     "ead": {"make": ead},
     "lud": {"make": lud},
+    "icn": {"make": icn, "pooled": True},
     "exact_extract": {"make": exact_extract},
 }
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.report import Out, Report, Resumption, Seed, figure
+from experiments.harness.statistics import difference
 from jaxdecode.decoder import decode
 from tests.examples.scorer import BestOfN, Variety
 from tests.examples.settings import generator, prompt
@@ -20,16 +20,19 @@ class Config:
 PRESETS = {"smoke": Config(sizes=(1, 4)), "cpu": Config()}
 
 
+def claims(config: Config, rows: list[dict]) -> list[Claim]:
+    """From what is recorded alone: a statistic over prompts, the mark, and its side."""
+    gain = difference(rows[-1]["scores"], rows[0]["scores"], "tokens")
+    return [Claim.tested("scores rise with N", "rising", above(gain, "0 tokens"))]
+
+
 def run(config: Config) -> Report:
     def measure(size: int):
         found = decode(BestOfN(generator(), Variety(5), size), config.seed, prompt())
-        return {"n": size, "score": float(np.mean(found.trace.score.max(axis=1)))}
+        return {"n": size, "scores": found.trace.score.max(axis=1)}
 
     with Resumption(config) as finished:  # a killed run goes on from its last row
         rows = [finished.row(str(n), lambda n=n: measure(n)) for n in config.sizes]
     with figure(config.out and config.out / "figure.png") as (axis,):
-        axis.plot(config.sizes, [row["score"] for row in rows])
-        axis.set(xlabel="responses", ylabel="best score")
-    scores = [row["score"] for row in rows]
-    claim = Claim("scores rise with N", "rising", str(scores), scores == sorted(scores))
-    return Report([claim], rows, seconds=finished.seconds)
+        axis.plot(config.sizes, [sum(row["scores"]) / len(row["scores"]) for row in rows])
+    return Report.of(claims, config, rows, seconds=finished.seconds)

@@ -45,8 +45,10 @@ def banned(ban: BanStrings, prompt: Prompt, output: jax.Array) -> jax.Array:
 def test_every_spelling_is_excluded_and_nothing_else(name: str, crossing: bool) -> None:
     tokenizer, rng = TOKENIZERS[name], np.random.default_rng(0)
     strings = ["abab", "bc", " d", "aa"] if name == "characters" else ["the", "cat", "é", "atat"]
-    table = token_bytes(tokenizer)
-    likely = [i for i, token in enumerate(table) if token and set(token) & set(b"abthe c\xc3\xa9")]
+    table = token_bytes(tokenizer, skip_special=True)
+    likely = [
+        i for i, token in enumerate(table) if not token or set(token) & set(b"abthe c\xc3\xa9")
+    ]
     rows = [rng.choice(likely, 6).tolist() for _ in range(24)]
     if name == "characters":
         rows = [tokenizer.encode(t, False) for t in ("abcaba", "aaaaab", "ccc aa", "abab c")]
@@ -71,6 +73,32 @@ def test_for_a_while_and_on_rows_that_run() -> None:
     assert first[:, b].tolist() == [True, True, False]
     late = banned(ban, prompt, jnp.asarray([[a, a], [a, -1], [a, a]]))
     assert late[:, b].tolist() == [False, True, False]
+
+
+def test_a_special_token_hides_nothing_and_spells_nothing_but_its_name() -> None:
+    """A shown text has none, so that a string goes on behind it; an end token named after a
+    forbidden word still ends."""
+    tokenizer = TOKENIZERS["byte_level"]
+    ids = {name: tokenizer.inner.token_to_id(name) for name in ("<end>", "<pad>", "c", "d", "e")}
+    assert not tokenizer.decode([ids["<pad>"]])
+    prompt = Prompt.of([[ids["c"]]] * 2)
+    output = jnp.asarray([[ids["d"], ids["<pad>"]], [ids["<pad>"], ids["c"]]])
+    found = banned(BanStrings.of(tokenizer, ["de", "end", "c<pad>"]), prompt, output)
+    assert found[:, ids["e"]].tolist() == [True, False]
+    assert found[:, ids["<pad>"]].tolist() == [False, True]
+    assert not found[:, ids["<end>"]].any()
+    # Rows are also stopped by names, and shown texts cut: neither is to happen too early.
+    early = BanStrings.of(tokenizer, ["de", "end"], tokens=9, crossing=False)
+    found = banned(early, prompt, output)
+    assert found[:, ids["<end>"]].all() and found[:, ids["e"]].tolist() == [True, False]
+
+
+def test_a_table_is_as_long_as_the_models() -> None:
+    tokenizer = TOKENIZERS["characters"]
+    for size in (5, 12):
+        ban = BanStrings.of(tokenizer, ["a"], vocab_size=size)
+        edited = ban.apply(ban.init(Prompt.of([[1]])), jnp.zeros((1, size)))
+        assert jnp.isneginf(edited)[0].nonzero()[0].tolist() == tokenizer.encode("a", False)
 
 
 def test_a_row_is_not_stopped_before_its_least_length() -> None:

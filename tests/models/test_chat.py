@@ -28,6 +28,52 @@ def test_messages_tokens_and_the_opening_of_a_turn():
     assert render(source, add_generation_prompt=True) == "<s>[hi]<b> & é</s>A:"
 
 
+CLOSED = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content@ }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("trim", "words", "text"),
+    [
+        ("", "So far ", "<user>hi</s><assistant>So far "),
+        (" | trim", " So far ", "<user>hi</s><assistant>So far"),
+        ("", "", "<user>hi</s><assistant>"),
+        ("", [{"type": "text", "text": "A"}, {"type": "image"}], None),
+    ],
+)
+def test_the_assistants_last_words_are_gone_on_with(trim, words, text):
+    """No end is put after them, and other conversations are opened as ever."""
+    template = ChatTemplate(CLOSED.replace("@", trim), {})
+    user = {"role": "user", "content": "hi"}
+    talks = [[user], [user, {"role": "assistant", "content": words}], [user]]
+    found = template.opened(talks)
+    assert found[0] == found[2] == "<user>hi</s><assistant>"
+    if text is None:  # a template that shows data as it is
+        assert found[1] == "<user>hi</s><assistant>[{'type': 'text', 'text': 'A"
+    else:
+        assert found[1] == text
+    assert talks[1][1]["content"] == words
+
+
+def test_what_cannot_be_gone_on_with_is_refused():
+    talk = [{"role": "assistant", "content": "one two"}]
+    for source in ("{{ messages[0].role }}", "{{ messages[0].content[4:] }}"):
+        with pytest.raises(ValueError, match="leaves out some of the assistant's last words"):
+            ChatTemplate(source, {}).opened([talk])
+    with pytest.raises(ValueError, match="has no text to go on with"):
+        ChatTemplate("{{ messages }}", {}).opened([[{"role": "assistant", "content": None}]])
+
+
+def test_a_template_is_told_what_it_reads():
+    template = ChatTemplate("{% if enable_thinking is false %}no{% else %}yes{% endif %}", {})
+    talk = [{"role": "user", "content": "hi"}]
+    assert [template.opened([talk], enable_thinking=x)[0] for x in (True, False)] == ["yes", "no"]
+    with pytest.raises(ValueError, match="thinking=True: the chat template does not read thinking"):
+        template.opened([talk], thinking=True)
+
+
 def test_many_conversations_at_once():
     template = ChatTemplate("{{ messages | length }}{{ messages[0].content }}", {})
     talks = [[{"content": f"{i}"}] * (i + 1) for i in range(3)]

@@ -51,6 +51,11 @@ MILLIONS = {
     "GEMMA_3_1B": 1000,
     "GEMMA_3_4B": 3880,
     "PHI_3_MINI_4K": 3821,
+    "SMOLLM3_3B": 3075,
+    "OLMO_2_1B": 1485,
+    "OLMO_2_7B": 7299,
+    "GRANITE_3_3_2B": 2534,
+    "GRANITE_3_3_8B": 8171,
     "OPT_125M": 125,
     "OPT_1_3B": 1316,
     "OPT_6_7B": 6658,
@@ -135,6 +140,35 @@ def test_both_spellings_of_rotary_settings():
         assert from_hf(base | spelling).rope == expected
     assert from_hf(base).rope == Rope(8, 1e4)
     assert from_hf(base | {"rope_theta": 7e4, "rope_scaling": None}).rope == Rope(8, 7e4)
+
+
+def test_which_layers_of_smollm3_rotate():
+    """By a list, or by an interval; a list that is too short is refused."""
+    stored = STORED["smollm3"]
+    assert from_hf(stored).rotated == (True, True, True, False)
+    assert from_hf(stored | {"no_rope_layer_interval": 2}).rotated == (True, False) * 2
+    assert from_hf(stored | {"no_rope_layers": [0, 1, 1, 1, 0]}).rotated == (
+        False,
+        True,
+        True,
+        True,
+    )
+    assert from_hf(stored | {"no_rope_layers": [1] * 4}).rotated == ()
+    for wrong in ([1, 1, 1], [1, 1, 1, 2], [True] * 4, "1111", 4, []):
+        with pytest.raises(ValueError, match=r"no_rope_layers=.* must be a list of 0 and 1"):
+            from_hf(stored | {"no_rope_layers": wrong})
+    with pytest.raises(ValueError, match="no_rope_layer_interval=0 must be at least 1"):
+        from_hf(stored | {"no_rope_layer_interval": 0})
+
+
+@pytest.mark.parametrize("value", [0, -1, "2", [1], 1e400])
+def test_the_numbers_of_granite_are_positive(value):
+    names = ("embedding", "attention", "residual")
+    for name in (*(f"{x}_multiplier" for x in names), "logits_scaling"):
+        with pytest.raises(ValueError, match=f"{name}="):
+            from_hf(STORED["granite"] | {name: value})
+        with pytest.raises(ValueError, match=f"{name}=.* asks for another forward pass"):
+            from_hf(STORED["llama"] | {name: 0.5})
 
 
 def test_amplitudes():

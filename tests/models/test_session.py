@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.diffusion.freedave import freedave
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.selection.speculative_rejection import SpeculativeRejection
 from algorithms.speculative.prompt_lookup import prompt_lookup
+from experiments.zoo import WEIGHTS
 from jaxdecode.logits import TopK
 from jaxdecode.plain import Autoregressive
 from models import session
@@ -56,7 +58,12 @@ def test_the_ten_lines_run_as_printed(path: Path, monkeypatch, capsys):
 def test_a_chat_is_its_template_completed(lm: Session):
     assert lm.chat("the cat").text == lm.complete("the cat:").text
     turns = [{"role": "user", "content": "the"}, {"role": "assistant", "content": " cat"}]
-    assert lm.chat(turns).text == lm.complete("the cat:").text
+    turns += [{"role": "user", "content": " and"}]
+    assert lm.chat(turns).text == lm.complete("the cat and:").text
+    going = lm.chat(turns[:2])
+    assert going.text == lm.complete("the cat").text == "".join(lm.stream(turns[:2]))
+    with pytest.raises(ValueError, match="enable_thinking=False: the chat template does not read"):
+        lm.using(variables={"enable_thinking": False}).chat("the")
 
 
 def test_a_batch_answers_as_each_alone(lm: Session):
@@ -148,3 +155,24 @@ def test_what_cannot_be_done_is_said(lm: Session, tmp_path: Path):
         lm.using(max_tokens=100).complete("the")
     with pytest.raises(ValueError, match="is no folder"):
         open_session(tmp_path / "nothing")
+
+
+def test_a_denoiser_answers_by_whatever_fills_its_canvas():
+    """The masks of an answer are filled; a stream gives what is filled from the left."""
+    lm = open_session(WEIGHTS / "denoiser", dtype="float32").using(max_tokens=8, block=4)
+    asked = "copy | A B C D _ _ :"
+    plain = lm.complete(asked)
+    assert plain.text.strip() == "A B C D" and plain.status == "eos"
+    ahead = lm.using(freedave)
+    assert ahead.complete(asked).text == plain.text and "2510.00294" in ahead.citation
+    assert ahead.complete(asked).usage["target_passes"] <= plain.usage["target_passes"]
+    assert "".join(lm.stream(asked, chat=False)) == plain.text
+    with pytest.raises(ValueError, match="2048 positions"):
+        lm.using(max_tokens=4096).complete(asked)
+    with pytest.raises(ValueError, match="block=3 does not divide"):
+        lm.using(block=3).complete(asked)
+
+
+def test_only_a_denoiser_fills_blocks(lm: Session):
+    with pytest.raises(ValueError, match="block=4: only a denoiser"):
+        lm.using(block=4).complete("the")

@@ -36,7 +36,7 @@ def test_bytes_of_tokens_join_to_the_text(tokenizer):
 def test_decoders_that_do_more_than_join_are_refused():
     inner = characters()
     inner.decoder = None
-    with pytest.raises(ValueError, match="stop on token ids"):
+    with pytest.raises(ValueError, match="name token ids instead"):
         token_bytes(Tokenizer(inner))
 
 

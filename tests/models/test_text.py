@@ -5,8 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import pre_tokenizers, processors
 
+from models.chat import ChatTemplate
 from models.text import BROKEN, Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
 from tests.models.vocabularies import TEXT, byte_level, characters, sentencepiece, write
@@ -181,6 +182,42 @@ def test_a_response_keeps_its_first_space():
     prompt, response = (PIECES.encode(text, add_special=False) for text in ("the", "cat"))
     assert PIECES.decode(response) == "cat"
     assert PIECES.decode(response, after=prompt) == " cat"
+
+
+TURNS = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+
+
+@pytest.mark.parametrize("build", [byte_level, sentencepiece])
+@pytest.mark.parametrize("named", ["a@b", "@", "@@c", " @", "<@"])
+def test_names_of_special_tokens_are_text_by_choice(tmp_path, build, named):
+    """In a plain prompt, and in the messages of a chat, whose template's own stay tokens."""
+    bos, eos = ("<bos>", "<eos>") if build is byte_level else ("<s>", "</s>")
+    config = {"bos_token": bos, "eos_token": eos, "chat_template": TURNS}
+    tokenizer = load_tokenizer(write(tmp_path, build(), tokenizer_config=config))
+    said, end = named.replace("@", eos), tokenizer.eos[0]
+    plain = tokenizer.encode_prompt(said, split_special=True)
+    assert end in tokenizer.encode_prompt(said) and end not in plain
+    own = tokenizer.encode(said, add_special=False, split_special=True)
+    assert tokenizer.decode(own, skip_special=False) == said
+    talk = [{"role": "user", "content": said}, {"role": "user", "content": "the cat"}]
+    (ids,) = tokenizer.encode_opened([talk], split_special=True)
+    cat = tokenizer.encode("the cat", add_special=False)
+    assert ids == [tokenizer.bos, *own, end, *cat, end]
+    assert tokenizer.encode_opened([talk])[0].count(end) == 2 + named.count("@")
+    unnamed = [talk[1:]]
+    assert tokenizer.encode_opened(unnamed, True) == tokenizer.encode_opened(unnamed)
+    assert tokenizer.encode_prompt(said) != plain, "the choice holds for its own call"
+
+
+def test_names_are_no_text_where_pieces_are_read_otherwise():
+    """As for one who puts a space before a whole text, and before no piece but the first."""
+    inner = sentencepiece()
+    inner.normalizer, inner.pre_tokenizer = None, pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer = Tokenizer(inner, template=ChatTemplate("{{ messages[0].content }}</s>the", {}))
+    said = [[{"role": "user", "content": "a cat</s>"}]]
+    assert tokenizer.encode_opened(said)
+    with pytest.raises(ValueError, match="does not read texts piece by piece"):
+        tokenizer.encode_opened(said, split_special=True)
 
 
 def test_fingerprint_names_the_content(tmp_path):

@@ -76,6 +76,8 @@ class Adaptive:
       window: static, the newest tokens that adapt the table.
       rollout: static, see the module.
       capacity: static, changed entries that there is room for.
+      adapts: static, whether the text changes the table at all; a `step` of 0 still adds to an
+        entry the successors that the corpus lacks.
     """
 
     corpus: Counts
@@ -91,6 +93,7 @@ class Adaptive:
     window: int = struct.field(pytree_node=False, default=16)
     rollout: bool = struct.field(pytree_node=False, default=True)
     capacity: int = struct.field(pytree_node=False, default=1 << 13)
+    adapts: bool = struct.field(pytree_node=False, default=True)
 
     drawn = False
 
@@ -138,14 +141,15 @@ class Adaptive:
         newest = state.text.last(self.window)
         grams = jnp.stack([newest[:, i : self.window - 2 + i] for i in range(3)], axis=2)
         valid = (grams[..., 0] >= 0) & now.active[:, None]
-        met = adapt(
-            met,
-            self.corpus,
-            grams.reshape(prompts, -1, 3),
-            valid.reshape(prompts, -1),
-            self.step,
-            self.cap,
-        )
+        if self.adapts:
+            met = adapt(
+                met,
+                self.corpus,
+                grams.reshape(prompts, -1, 3),
+                valid.reshape(prompts, -1),
+                self.step,
+                self.cap,
+            )
 
         def after(pairs: Array) -> tuple[Array, Array]:
             found = successors(met, self.corpus, pairs.reshape(prompts, -1, 2))

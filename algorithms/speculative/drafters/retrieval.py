@@ -37,6 +37,13 @@ class Source(Protocol):
     def __call__(self, text: Text) -> Continuations: ...
 
 
+def _check_ends(longest: int, shortest: int) -> None:
+    if not 1 <= shortest <= longest:
+        raise ValueError(
+            f"longest={longest}, shortest={shortest}: look for 1 <= shortest <= longest tokens"
+        )
+
+
 @struct.dataclass
 class Datastore:
     """A corpus; the longest end of the text that occurs in it counts.
@@ -53,6 +60,9 @@ class Datastore:
     length: int = struct.field(pytree_node=False, default=10)
     longest: int = struct.field(pytree_node=False, default=16)
     shortest: int = struct.field(pytree_node=False, default=2)
+
+    def __post_init__(self):
+        _check_ends(self.longest, self.shortest)
 
     @property
     def vocab_size(self) -> int:
@@ -73,6 +83,9 @@ class Within:
     whole: bool = struct.field(pytree_node=False, default=False)
 
     vocab_size = None
+
+    def __post_init__(self):
+        _check_ends(self.longest, self.shortest)
 
     def __call__(self, text: Text) -> Continuations:
         return lookup(text, self.matches, self.length, self.longest, self.shortest, self.whole)

@@ -183,7 +183,8 @@ def claims(config: Config, curves: dict[str, Scores]) -> list[Claim]:
 
     def beats(claim: str, paper: str, left: Scores, right: Scores, more: str = "") -> Claim:
         mean, low, high = paired(left, right)
-        return Claim(claim, paper, f"{mean:+.1f} ({low:+.1f}..{high:+.1f}) points{more}", low > 0)
+        measured = f"{mean:+.1f} ({low:+.1f}..{high:+.1f}) points{more}"
+        return Claim(claim, paper, measured, low > 0, (low, high), 0.0)
 
     def lead(verifier: str) -> Scores:
         suffix = f", {verifier}" if verifier else ""

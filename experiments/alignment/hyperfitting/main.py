@@ -150,7 +150,7 @@ def study(setting: Setting) -> Report:
     found = Findings(config, rows, curve, agreement, sharp["temperature"], same)
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=finished.seconds)
+    return Report.of(claims, config, found.evidence(), found.table(), finished.seconds)
 
 
 def blocked(setting: Setting, model: Any) -> Row:

@@ -100,6 +100,7 @@ def frontier_claim(
             "the optimum, by theory",
             f"largest lower bound of an excess {excess:+.3f} ({where})",
             bool(excess <= 0),
+            sanity=True,
         )
     ]
 
@@ -166,10 +167,20 @@ def lead_claims(
                 paper,
                 f"{found.mean():.3f}; in points {', '.join(told)}",
                 all(float(np.quantile(gain, 0.025)) > 0 for gain in gains.values()),
+                _weakest(gains),
+                0.0,
                 headline=(mine, judge, rivals[0]) == ("exp(10)", "the reward", "raw"),
             )
         )
     return stated
+
+
+def _weakest(gains: Mapping[str, NDArray]) -> tuple[float, float]:
+    """The interval, in points, of the lead that ends lowest if one is lost, else begins lowest."""
+    intervals = [np.quantile(100 * gain, (0.025, 0.975)) for gain in gains.values()]
+    lost = [interval for interval in intervals if interval[1] < 0]
+    low, high = min(lost, key=lambda x: x[1]) if lost else min(intervals, key=lambda x: x[0])
+    return float(low), float(high)
 
 
 def trained_claims(runs: Sequence[dict[str, Any]], n: int, seed: int) -> list[Claim]:
@@ -213,6 +224,8 @@ def hacked_claims(runs: Sequence[dict[str, Any]], seed: int) -> list[Claim]:
             f"{raw.mean():.3f} by the judge, {own.mean():.3f} by its own reward "
             f"(gap {100 * np.quantile(gap, 0.025):+.1f}..{100 * np.quantile(gap, 0.975):+.1f})",
             bool(np.quantile(gap, 0.025) > 0),
+            (float(100 * np.quantile(gap, 0.025)), float(100 * np.quantile(gap, 0.975))),
+            0.0,
         ),
         Claim(
             f"hacked reward, KL {kl:.2f}: the calibrated reward's policy wins more often by the "
@@ -221,5 +234,7 @@ def hacked_claims(runs: Sequence[dict[str, Any]], seed: int) -> list[Claim]:
             f"{mine.mean():.3f} : {raw.mean():.3f}, {100 * gain.mean():+.1f} points "
             f"({100 * low:+.1f}..{100 * high:+.1f})",
             bool(low > 0),
+            (float(100 * low), float(100 * high)),
+            0.0,
         ),
     ]

@@ -4,7 +4,9 @@ python -m experiments generate --model NAME_OR_PATH --decoder NAME [--decoder NA
     --prompts TEXT [TEXT ...] | --input FILE.jsonl|FILE.txt   [--output FILE.jsonl]
 
 A model is a zoo name (smollm2 is a real one), a published folder or a .gguf file. Several
---decoder are raced: their texts, costs and times side by side.
+--decoder are raced: their texts, costs and times side by side. Masked diffusion models, such as
+the zoo's denoiser, have decoders of their own, from fast-dllm on, which fill --max-tokens places
+in blocks; with --stream the canvas is drawn anew after every pass.
 
 With --output, one JSON line for each prompt: text, tokens, status, logprob, usage, seed and
 settings. The same command goes on where a killed one stopped; what is there is not done again.

@@ -33,7 +33,14 @@ class Options:
     stop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
     """Texts that end a response, and are cut off."""
     chat: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put plain prompts into the model's chat template, as the user's words."""
+    """Put plain prompts into the model's chat template, as the user's words. Messages whose last
+    one is the assistant's are gone on with."""
+    enable_thinking: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Have the chat template ask for thoughts before the answer, where it can."""
+    no_enable_thinking: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Have the chat template ask for no thoughts, where it can."""
+    split_special_tokens: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take names of special tokens in prompts and messages as text, and not as the tokens."""
     seed: int = 0
     """Of every random draw."""
     batch: int = 8
@@ -45,6 +52,20 @@ class Options:
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
     """Share the prompts with the other processes of this job (JAX_COORDINATOR_ADDRESS,
     JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what a cluster says of itself)."""
+
+    @property
+    def reading(self) -> dict[str, bool]:
+        """How prompts become tokens, where it is not as the model's folder says.
+
+        Raises:
+          ValueError: for two that exclude each other.
+        """
+        if self.enable_thinking and self.no_enable_thinking:
+            raise ValueError("--enable-thinking and --no-enable-thinking: choose one")
+        thinking = self.enable_thinking or self.no_enable_thinking
+        return ({"enable_thinking": self.enable_thinking} if thinking else {}) | (
+            {"split_special": True} if self.split_special_tokens else {}
+        )
 
 
 def shown(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from experiments.commands import decoders, opening
-from experiments.commands.generate import racing
+from experiments.commands.generate import canvases, racing, watching
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
 from experiments.commands.generate.options import Options
-from experiments.commands.rules import USES, Name, Rules
+from experiments.commands.rules import UNMASKING, USES, Name, Rules
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress
@@ -28,7 +29,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
-STREAMED = ("sample", "greedy")
+STREAMED = ("sample", "greedy", *UNMASKING)
 
 
 def prepare(options: Options, name: Name) -> Job:
@@ -56,17 +57,22 @@ def prepare(options: Options, name: Name) -> Job:
     if options.chat:
         requests = [_as_chat(request) for request in requests]
     requests = requests[jax.process_index() :: jax.process_count()]
-    source = sources.open_model(options.model, options.form)
+    canvas = name in UNMASKING
+    opened_by = sources.open_denoiser if canvas else sources.open_model
+    source = opened_by(options.model, options.form)
     opened = opening.open_named(rules, source)
-    stop = source.codec.stop(options.stop)
     longest = {source.name: source.positions}
     for reader in opened.readers:
         longest[str(rules.process_reward or rules.reward)] = reader.config.max_positions
-    tokens = [_encoded(request, source, longest, rules.max_tokens) for request in requests]
+    reading = options.reading
+    tokens = [_encoded(one, source, reading, longest, rules.max_tokens) for one in requests]
     most = max(map(len, tokens), default=1) + rules.max_tokens
-    source = dataclasses.replace(source, model=source.model.within(most))
+    source = source.within(most)
     batch = min(options.batch, max(1, len(requests)))
-    decoder = opening.decoder_of(name, rules, source, stop, opened, tokens, batch)
+    if canvas:
+        decoder = canvases.build(name, rules, source, source.codec.stop(options.stop))
+    else:
+        decoder = opening.decoder_of(name, rules, source, options.stop, opened, tokens, batch)
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
@@ -80,7 +86,8 @@ def prepare(options: Options, name: Name) -> Job:
             "seed": options.seed,
             "settings": decoders.settings(name, rules)
             | ({"stop": list(options.stop)} if options.stop else {})
-            | ({"return": options.listed} if options.listed > 1 else {}),
+            | ({"return": options.listed} if options.listed > 1 else {})
+            | reading,
         },
         stop=options.stop,
         seed=options.seed,
@@ -97,11 +104,15 @@ def _as_chat(request: Request) -> Request:
 
 
 def _encoded(
-    request: Request, source: Source, longest: dict[str, int], max_tokens: int
+    request: Request,
+    source: Source,
+    reading: Mapping[str, Any],
+    longest: Mapping[str, int],
+    max_tokens: int,
 ) -> list[int]:
     """Tokens of a prompt, with room for a response; `longest` is the most every model can read."""
     with _naming(request):
-        tokens = source.codec.prompt(request.prompt)
+        tokens = source.codec.prompt(request.prompt, **reading)
         for name, positions in longest.items():
             if len(tokens) + max_tokens > positions:
                 raise ValueError(
@@ -148,6 +159,9 @@ def run(options: Options) -> None:
         race(options, names)
         return
     job = prepare(options, names[0])
+    if options.stream and names[0] in UNMASKING:
+        watching.show(job)
+        return
     if options.stream:
         for text in spoken(job):
             print(visible(text), end="", flush=True)

@@ -48,6 +48,9 @@ class HarnessModel(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
+        """Without the opening of a turn, the assistant's last words are to be gone on with."""
+        if not add_generation_prompt and chat_history[-1]["role"] == "assistant":
+            return self.codec.text.chat_template.opened([chat_history])[0]
         return self.codec.text.render_chat(chat_history, add_generation_prompt)
 
     def tok_encode(

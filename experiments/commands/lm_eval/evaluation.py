@@ -108,10 +108,9 @@ class Evaluator:
         with Progress("answers", len(requests)) as progress:
             for members in groups.values():
                 until, name, rules = self.asked(requests[members[0]][1])
-                stop = self.source.codec.stop(until)
                 source = self.source
                 prompts = [self.fitted(requests[i][0], rules.max_tokens) for i in members]
-                decoder = decoder_of(name, rules, source, stop, self.opened, prompts, self.batch)
+                decoder = decoder_of(name, rules, source, until, self.opened, prompts, self.batch)
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()

@@ -1,12 +1,16 @@
 """One page, and the README's table, from all results.
 
 python -m experiments report [FOLDER] [--html FILE] [--store] [--check]
+                             [--rejudge] [--stale [--run]]
 
 FOLDER (default `out`) is searched for `result.json`; the newest of each experiment and preset
 goes on one HTML page with its figures inside. --store makes the best run of each experiment
 (preset paper before cpu; smoke never) the result of record and rewrites the
-README's table and the ledger;
---check changes nothing and exits 1 if a generated page is stale.
+README's table and the ledger; a run from a tree with changes is refused.
+--check changes nothing and exits 1 if a generated page is stale. --rejudge gives every verdict
+again from the records alone and exits 1 where a stored one differs; with --store it is corrected.
+--stale lists the records whose experiment has changed since, with the commands that record them
+again; --run runs those, one after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.commands.report import ledger
+from experiments.commands.report import ledger, renewal
 from experiments.harness import page
 from experiments.harness.catalog import experiments, results
 from experiments.harness.report import Report
@@ -38,6 +42,12 @@ class Options:
     """Make these results the ones of record, and rewrite the README's table."""
     check: tyro.conf.FlagCreatePairsOff[bool] = False
     """Only exit 1 if the README's table or the ledger is stale."""
+    rejudge: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Give the verdicts again from the records alone; exit 1 where a stored one differs."""
+    stale: tyro.conf.FlagCreatePairsOff[bool] = False
+    """List the records whose experiment has changed since, and how to record them again."""
+    run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """With --stale: record them again, one after the other."""
 
 
 def overview(newest: dict[Path, Report]) -> str:
@@ -73,13 +83,20 @@ def run(options: Options) -> None:
     """Do what the options say.
 
     Raises:
-      ValueError: for a folder without results, or a result file that is half written.
+      ValueError: for a folder without results, a result file that is half written, a run that
+        is unfit for the record, or a stored verdict that is not what its evidence gives.
     """
     if options.check:
         stale = [path.name for path in ledger.stale()]
         if stale:
             raise ValueError(f"{', '.join(stale)}: not what the records say; run report --store")
         print("README.md and the ledger say what the results of record say")
+        return
+    if options.rejudge:
+        renewal.rejudge(options.store)
+        return
+    if options.stale:
+        renewal.renew(options.run)
         return
     found = results(options.folder)
     if not found and not options.store:

@@ -1,4 +1,4 @@
-"""The figure of Learn2PD: accuracy by passes, and the gain by length of canvas."""
+"""The figure of Learn2PD: accuracy by passes, gains by length, depths, and who decides when."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.diffusion import commit_order
 from experiments.diffusion.learn2pd.findings import Findings
 from experiments.harness.figures import MARKERS, PALETTE, figure
 
 
 def draw(path: Path | None, found: Findings) -> None:
-    """Two panels."""
-    with figure(path, columns=2) as (curve, gains):
+    """Four panels."""
+    with figure(path, columns=2, rows=2) as (curve, gains, depths, order):
         kinds = ("static", "fixed", "threshold", "factor", "filter", "ends")
         for kind, colour, marker in zip(kinds, PALETTE, MARKERS, strict=False):
             some = [name for name in found.found if name.split()[0].strip(",") == kind]
@@ -35,3 +36,16 @@ def draw(path: Path | None, found: Findings) -> None:
         gains.set(xscale="log", yscale="log")
         gains.set_xticks(lengths, [str(places) for places in lengths], minor=False)
         gains.minorticks_off()
+        for depth, colour, marker in zip(found.config.depths, PALETTE, MARKERS, strict=False):
+            some = [f"{found.config.kind(depth)} {tau:g}" for tau in found.config.taus]
+            measured = [found.test(name) for name in some]
+            depths.plot(
+                [one["passes"].mean() for one in measured],
+                [one["right"].mean() for one in measured],
+                label=f"{depth} layer" + "s" * (depth > 1),
+                color=colour,
+                marker=marker,
+            )
+        depths.set(xlabel="passes, by threshold of the filter", ylabel="right answers")
+        depths.set(ylim=(-0.03, 1.03))
+        commit_order.draw(order, found.orders)

@@ -32,6 +32,7 @@ class Findings:
       found: what each way of decoding came to, on validation and test questions.
       tuned: the chosen threshold and filter.
       long: on canvases of several lengths.
+      orders: of one question, by method, see `commit_order.seen`.
     """
 
     config: Config
@@ -41,6 +42,7 @@ class Findings:
     found: Mapping[str, Mapping[str, Any]]
     tuned: Mapping[str, str]
     long: Mapping[str, Mapping[str, Any]]
+    orders: Mapping[str, Mapping[str, Any]]
 
     def test(self, name: str) -> dict[str, Any]:
         """What a method came to on test questions."""
@@ -163,20 +165,22 @@ def _threshold(found: Findings) -> Claim:
 
 
 def _depth(found: Findings) -> list[Claim]:
-    others = [name for name in found.found if name.startswith("by ") and "layers" in name]
+    others = [kind for kind in found.tuned if kind not in ("threshold", "filter")]
     if not others:
         return []
     two = found.test(found.tuned["filter"])
     said, lows, lost = [], [], []
-    for name in others:
-        other = found.test(name)
+    for kind in others:
+        other = found.test(found.tuned[kind])
         fewer, low, high = ratio(other["passes"], two["passes"])
         lows.append(low)
         lost.append(100 * (other["right"].mean() - two["right"].mean()))
-        said.append(f"{name[3:]} {fewer:.2f} ({low:.2f}..{high:.2f}) at {lost[-1]:+.1f} points")
+        said.append(
+            f"{found.tuned[kind]} {fewer:.2f} ({low:.2f}..{high:.2f}) at {lost[-1]:+.1f} points"
+        )
     return [
         Claim(
-            "two layers are faster than one and than four, and answer as much",
+            "two layers are faster than one and than four, each tuned, and answer as much",
             "2.57x / 4.13x / 3.35x for 1 / 2 / 4 layers at equal accuracy",
             "passes over those of two layers: " + "; ".join(said),
             min(lows) > 1 and max(lost) <= AS_GOOD,

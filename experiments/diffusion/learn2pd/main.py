@@ -11,9 +11,9 @@ The zoo's denoiser on its three tasks. The oracle's traces on training questions
 split by question apart from what judges it. The thresholds of the filter and of plain confidence
 are chosen on validation questions, the fewest passes at no more than a point below static
 decoding, and judged on test questions: passes, tokens run, accuracy; without a cache, with a
-prefix and a dual one; on canvases of several sizes; by filters of one, two and four layers, and
-by one that was taught on list operations alone. Intervals are bootstraps over questions. `paper`
-takes a published denoiser and GSM8K's files by path.
+prefix and a dual one; on canvases of several sizes; by filters of one, two and four layers,
+each at its own threshold, and by one that was taught on list operations alone. Intervals are
+bootstraps over questions. `paper` takes a published denoiser and GSM8K's files by path.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.diffusion import commit_order
 from experiments.diffusion.canvas_ground import Ground, summary
 from experiments.diffusion.learn2pd.figure import draw
 from experiments.diffusion.learn2pd.findings import Findings, claims
@@ -92,7 +93,20 @@ def study(config: Config, ground: Ground) -> Report:
             name: row(name, partial(ground.ask, generator, it.few))
             for name, generator in it.lengths(taught, tuned).items()
         }
-    findings = Findings(config, it.names, traces, taught, found, tuned, long)
+        shown = {
+            "static": "static",
+            **{k: tuned[k] for k in ("threshold", "filter")},
+            "ends": "ends",
+        }
+        generators = it.policies(taught) | it.final(taught, tuned)
+        orders = row(
+            "order",
+            lambda: {
+                kind: commit_order.seen(ground, generators[name], it.few.of([0]))
+                for kind, name in shown.items()
+            },
+        )
+    findings = Findings(config, it.names, traces, taught, found, tuned, long, orders)
     if config.out is not None:
         draw(Path(config.out) / "figure.png", findings)
     rows = [{"method": name, **summary(findings.test(name))} for name in found]

@@ -82,10 +82,14 @@ class Config:
     @property
     def measures(self) -> int:
         """How many rows a run measures."""
-        kinds = self.taus, self.thresholds, self.factors, self.counts, self.caches
-        filters = len(self.depths) + (self.data is None)
+        kinds = self.thresholds, self.factors, self.counts, self.caches, self.depths
+        filters = len(self.taus) * len(self.depths) + 2 * (self.data is None)
         own = self.places in self.lengths
-        return 4 + sum(map(len, kinds)) + 2 * filters - 1 + 3 * (len(self.lengths) - own)
+        return 5 + sum(map(len, kinds)) + filters + 3 * (len(self.lengths) - own)
+
+    def kind(self, depth: int) -> str:
+        """What the policies of a filter of so many layers are called."""
+        return "filter" if depth == 2 else f"{depth} layers"
 
 
 @dataclass(frozen=True)
@@ -191,14 +195,16 @@ class Study:
 
     def policies(self, taught: Mapping[str, Mapping[str, Any]]) -> dict[str, Expander]:
         """All that thresholds are chosen from, and what they are compared with."""
-        c, filter = self.config, self.filter(taught["2 layers"])
+        c = self.config
         made: dict[str, Expander] = {"static": self.decoding(Top(Fixed(jnp.int32(1))))}
         made |= {f"fixed {k}": self.decoding(Top(Fixed(jnp.int32(k)))) for k in c.counts}
         for value in c.thresholds:
             made[f"threshold {value:g}"] = self.decoding(Threshold(jnp.float32(value)))
         for value in c.factors:
             made[f"factor {value:g}"] = self.decoding(Factor(jnp.float32(value)))
-        made |= {f"filter {tau:g}": self.learned(filter, tau) for tau in c.taus}
+        for depth in c.depths:
+            filter = self.filter(taught[f"{depth} layers"])
+            made |= {f"{c.kind(depth)} {tau:g}": self.learned(filter, tau) for tau in c.taus}
         return made
 
     def tuned(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -209,7 +215,7 @@ class Study:
             return float(np.mean(found[name][what][:first]))
 
         chosen = {}
-        for kind in ("threshold", "filter"):
+        for kind in ("threshold", *map(self.config.kind, self.config.depths)):
             names = [name for name in found if name.startswith(kind)]
             sound = [n for n in names if at(n, "right") >= at("static", "right") - 0.01]
             chosen[kind] = (
@@ -222,13 +228,13 @@ class Study:
     def final(
         self, taught: Mapping[str, Mapping[str, Any]], tuned: Mapping[str, str]
     ) -> dict[str, Expander]:
-        """The tuned filter with ends foreseen and with caches, and the other filters."""
+        """The tuned filter with ends foreseen and with caches, and the one taught on lists."""
         tau, filter = value_of(tuned["filter"]), self.filter(taught["2 layers"])
         made: dict[str, Expander] = {"ends": self.learned(filter, tau, EndOfText())}
         for cache in self.config.caches:
             made[f"ends, {cache}"] = self.learned(filter, tau, EndOfText(), cache=cache)
         for name in taught:
-            if name != "2 layers":
+            if "layers" not in name:
                 made[f"by {name}"] = self.learned(self.filter(taught[name]), tau)
         return made
 

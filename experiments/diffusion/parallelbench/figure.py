@@ -29,6 +29,8 @@ def draw(path: Path | None, found: Findings) -> None:
             dict.fromkeys(ideal(name) for name in MEASURED), PALETTE, MARKERS, strict=False
         ):
             rows = [r for r in found.known if r["task"] == name and "p" in r]
+            if not rows:
+                continue
             middle = np.array([r["accuracy"] for r in rows])
             ends = np.array([[r["low"], r["high"]] for r in rows]).T
             gap = np.abs(ends - middle)

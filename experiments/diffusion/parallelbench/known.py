@@ -30,7 +30,6 @@ from jaxdecode.testing.law_model import LawModel
 from jaxdecode.unmask import Unmasker
 
 Row = dict[str, Any]
-LISTS: tuple[Operation, ...] = ("copy", "replace_random", "shuffle")
 
 
 def filled(

@@ -37,6 +37,7 @@ from experiments.harness.report import Report, Resumption
 PRESETS = {
     "smoke": Config(
         items=3,
+        laws=("shuffle",),
         steps=(1, 3),
         trials=200,
         asked=8,
@@ -73,7 +74,7 @@ def study(setting: Setting) -> Report:
     every = list(grid.cells(config))
     names, examples, prompt = grid.asked(setting)
     right: dict[int, Any] = {}
-    ideal = len(config.steps) * len(known.LISTS) + len(config.thresholds) + len(config.factors)
+    ideal = len(config.steps) * len(config.laws) + len(config.thresholds) + len(config.factors)
     more = 3 * bool(config.squares) + (config.twin is not None)
     lists = 0 if config.data is not None else len(config.steps) + len(MEASURED)
     total = len(every) + ideal + more + lists
@@ -85,7 +86,7 @@ def study(setting: Setting) -> Report:
 
         known_rows = [
             row(f"known {name} {k}", partial(known.sampled, config, name, k))
-            for name in known.LISTS
+            for name in config.laws
             for k in config.steps
         ]
         for policy, values in (("threshold", config.thresholds), ("factor", config.factors)):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ from models.denoisers import load_denoiser
 from models.text import Tokenizer
 from models.tokenizer_files import load_tokenizer
 
+Law = Literal["copy", "replace_random", "shuffle"]
 ORDERED: tuple[Order, ...] = ("confidence", "margin", "entropy", "random")
 MEASURED = ("copy", "replace_index", "replace_random", "shuffle")
 """Operations whose answers are as long as the question's list, with one right answer or many."""
@@ -47,6 +48,7 @@ class Config:
         the zoo's lists of symbols.
       items: length of the lists whose accuracies are known in closed form.
       steps: places decided at a time on those lists.
+      laws: operations whose known law an ideal model decodes.
       trials: rows of a known law, per number of places.
       asked: questions of each operation there, put to the denoiser.
       questions: of each operation, in the grid of policies.
@@ -62,6 +64,7 @@ class Config:
     data: Path | None = None
     items: int = 6
     steps: tuple[int, ...] = (1, 2, 3, 6)
+    laws: tuple[Law, ...] = get_args(Law)
     trials: int = 1000
     asked: int = 60
     questions: int = 16
@@ -80,8 +83,8 @@ class Config:
         for name in ("items", "trials", "asked", "questions", "canvas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
-        if not self.orders or not self.counts or not self.thresholds:
-            raise ValueError("orders, counts and thresholds: each needs a member to compare")
+        if not all((self.orders, self.counts, self.thresholds, self.laws)):
+            raise ValueError("orders, counts, thresholds and laws: each needs a member to compare")
         wrong = [b for b in self.blocks if b < 1 or self.canvas % b]
         if wrong or not self.blocks:
             raise ValueError(f"blocks={self.blocks}: each divides canvas={self.canvas}")
@@ -138,7 +141,8 @@ class Setting:
         return same.sample(rng, count, "test")
 
     def prompts(self, examples: Sequence[Example], width: int | None = None) -> Prompt:
-        """Their prompts as the denoiser reads them."""
+        """Their prompts as the denoiser reads them; of one bucket, unless a width is given, so that
+        operations share their programs."""
         if self.config.data is None:
             rows = [self.text.encode(example.prompt) for example in examples]
             rows = [row[:-1] if row[-1] in self.text.eos else row for row in rows]
@@ -150,7 +154,7 @@ class Setting:
                 )
                 for example in examples
             ]
-        return Prompt.of(rows, width=width or max(map(len, rows)))
+        return Prompt.of(rows, width=width)
 
     def unmasker(
         self, chooser: Chooser, places: int, block: int, sampler: Sampler | None = None

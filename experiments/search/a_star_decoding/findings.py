@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments.harness.equal_compute import Baseline, Run
-from experiments.harness.report import Claim
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.judging.equal_compute import Baseline, Run
 from experiments.harness.response_pool import ResponsePool
-from experiments.harness.statistics import separation
+from experiments.harness.statistics import Estimate, bootstrap, separation
 from experiments.search.a_star_decoding.setting import Measured
 from jaxdecode import voting
 
@@ -21,6 +21,7 @@ RULES = {
 }
 FILTER = "particle filtering"
 EXACT = ", exact reward"
+SAVED, FEWER = 3, 1.43  # times less of tokens, and of passes: 1 / 0.7
 Curves = dict[str, tuple[Baseline, Baseline]]
 """Baseline -> its curve against tokens, and against passes."""
 
@@ -80,53 +81,99 @@ def _times(config: Sizes, size: int) -> int:
     return 1 if size == config.samples else config.repetitions
 
 
-def saving(curve: Baseline, mine: Measured, name: str) -> tuple[float, float, float]:
-    """Times that A* needs less of tokens or passes, with its interval."""
+def kept(curves: dict[str, Curves], found: dict[str, Measured]) -> dict[str, Any]:
+    """What the claims read, by question."""
+    return {
+        "curves": {
+            judge: {
+                name: {
+                    "sizes": tokens.sizes,
+                    "score": tokens.score,
+                    "tokens": tokens.tokens,
+                    "passes": passes.tokens,
+                    "seconds": tokens.seconds,
+                }
+                for name, (tokens, passes) in several.items()
+            }
+            for judge, several in curves.items()
+        },
+        "found": {name: vars(one) for name, one in found.items() if name.startswith("A*, k=")},
+    }
+
+
+def claims(config: Sizes, evidence: dict[str, Any]) -> list[Claim]:
+    """The paper's claims under every judge; intervals over questions."""
+    found = {
+        name: Measured(
+            *(np.array(one[column], float) for column in ("right", "tokens", "passes")),
+            seconds=one["seconds"],
+        )
+        for name, one in evidence["found"].items()
+    }
+    stated = []
+    for judge, several in evidence["curves"].items():
+        curves = {name: _curve(one) for name, one in several.items()}
+        stated += _under(config, curves, found, judge)
+    return stated
+
+
+def _curve(one: dict[str, Any]) -> tuple[Baseline, Baseline]:
+    sizes, score, tokens, passes, seconds = (np.array(value) for value in one.values())
+    return Baseline(sizes, score, tokens, seconds), Baseline(sizes, score, passes, seconds)
+
+
+def saving(curve: Baseline, mine: Measured, name: str, share: float = 95.0) -> Estimate:
+    """Times that A* needs less of tokens or passes, with an interval of a share of draws."""
     spent = np.full(len(mine.right), mine.seconds / len(mine.right))
     one = Run(mine.right, getattr(mine, name), spent)
-    low, high = curve.interval(one, draws=400)
-    return curve.speed_up(one)[0], low[0], high[0]
+    return bootstrap(
+        lambda questions: curve.speed_up(one, questions.astype(int))[0],
+        np.arange(len(mine.right)),
+        unit="x",
+        draws=1000,
+        share=share,
+    )
 
 
-def claims(config: Sizes, curves: Curves, found: dict[str, Measured], judge: str) -> list[Claim]:
+def _under(config: Sizes, curves: Curves, found: dict[str, Measured], judge: str) -> list[Claim]:
     """The paper's claims under one judge."""
     mine = found[star(config.main, judge)]
-    stated, savings = [], {}
+    stated = []
     for name, (tokens, _) in curves.items():
-        times, low, high = saving(tokens, mine, "tokens")
         top = 100 * tokens.score.mean(0).max()
         stated.append(
-            Claim(
+            Claim.tested(
                 f"A* with k={config.main} needs fewer tokens than {name} for its accuracy{judge}",
                 "up to 3x fewer than best-of-N and particle filtering (MATH500, AIME 2024)",
-                f"{times:.2f}x ({low:.2f}..{high:.2f}) at {100 * mine.right.mean():.1f} %; "
-                f"{name} comes to {top:.1f} % at most",
-                bool(low > 1),
+                above(saving(tokens, mine, "tokens"), "1x"),
+                measured=f"at {100 * mine.right.mean():.1f} %, where {name} comes to "
+                f"{top:.1f} % at most",
             )
         )
-    for name in ("best-of-N", FILTER):
-        for count in config.children:
-            one = found[star(count, judge)]
-            savings[f"{name}, k={count}"] = saving(curves[name][0], one, "tokens")[0]
-    stated.append(
-        Claim(
-            f"the saving of tokens goes up to 3x{judge}",
+    count = 2 * len(config.children)
+    savings = {
+        f"{name}, k={k}": saving(curves[name][0], found[star(k, judge)], "tokens", 100 - 5 / count)
+        for name in ("best-of-N", FILTER)
+        for k in config.children
+    }
+    best = max(savings.values(), key=lambda one: one.value if one.low is None else one.low)
+    times = saving(curves[FILTER][1], mine, "passes")
+    return [
+        *stated,
+        Claim.tested(
+            f"the saving of tokens goes up to {SAVED}x{judge}",
             "up to 3x",
-            ", ".join(f"{times:.2f}x on {name}" for name, times in savings.items()),
-            max(savings.values()) >= 3,
-        )
-    )
-    times, low, high = saving(curves[FILTER][1], mine, "passes")
-    stated.append(
-        Claim(
+            above(best, f"{SAVED}x"),
+            measured=", ".join(f"{one.value:.2f}x on {name}" for name, one in savings.items())
+            + f"; of {count} the one that is surest to be large",
+        ),
+        Claim.tested(
             f"A* with k={config.main} needs 30 % fewer passes than particle filtering{judge}",
             "30 % fewer",
-            f"{100 / times:.0f} % of its passes ({100 / high:.0f}..{100 / low:.0f}) at equal "
-            "accuracy",
-            bool(times >= 1 / 0.7),
-        )
-    )
-    return stated
+            above(times, f"{FEWER}x"),
+            measured=f"{100 / times.value:.0f} % of its passes at equal accuracy, times fewer",
+        ),
+    ]
 
 
 def judging(drawn: dict[str, Any]) -> list[dict[str, Any]]:

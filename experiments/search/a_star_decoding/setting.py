@@ -22,7 +22,7 @@ from algorithms.search.a_star_decoding import AStar
 from algorithms.search.particles import Particles
 from algorithms.search.step_beams import StepBeams
 from algorithms.selection.best_of_n import BestOfN
-from experiments.harness.equal_compute import Floats
+from experiments.harness.judging.equal_compute import Floats
 from experiments.inputs.sources import Codec
 from experiments.tasks.arithmetic import Arithmetic, right_so_far
 from experiments.tasks.gsm8k import Gsm8k

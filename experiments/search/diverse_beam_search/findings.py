@@ -40,7 +40,7 @@ def claims(
         mean, low, high = paired(oracle(own, k), oracle(other, k))
         one, two = (100 * oracle(x, k).mean() for x in (own, other))
         measured = f"{one:.2f} against {two:.2f}: {mean:+.2f} ({low:+.2f}..{high:+.2f})"
-        return Claim(claim, paper, measured, bool(low > least))
+        return Claim(claim, paper, measured, bool(low > least), (low, high), least)
 
     found = [
         compared(

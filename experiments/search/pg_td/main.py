@@ -216,6 +216,8 @@ def claims(config: Config, found: dict[str, Found]) -> list[Claim]:
             paper,
             f"{mean:+.1f} ({low:+.1f}..{high:+.1f}) points; {rates}",
             low > 0,
+            (low, high),
+            0.0,
         )
 
     swarms = [found[f"SMCG-TD, n={count}"].hidden[:, -1] for count in config.particles]
@@ -233,6 +235,8 @@ def claims(config: Config, found: dict[str, Found]) -> list[Claim]:
             "above it at every number of completions",
             f"{mean:+.1f} ({low:+.1f}..{high:+.1f}) points in the mean over budgets",
             low > 0,
+            (low, high),
+            0.0,
         ),
         beats(
             "SMCG-TD, the best of its population sizes",

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
 from algorithms.selection.best_of_n import BestOfN
-from experiments.harness.report import Claim
-from experiments.harness.statistics import paired
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.statistics import points
 from experiments.inputs.sources import Source
 from experiments.search.superposed_decoding.setting import COOLED, NUCLEUS
 from experiments.tasks.arithmetic import Arithmetic
@@ -154,9 +154,7 @@ def claims(found: dict[str, Any]) -> list[Claim]:
             LEAST,
         ),
     ):
-        mean, low, high = paired(one, greedy)
-        measured = f"{100 * one.mean():.2f} against {100 * greedy.mean():.2f} %: {mean:+.2f} "
-        stated.append(
-            Claim(claim, paper, f"{measured}({low:+.2f}..{high:+.2f})", bool(low > least))
-        )
+        values = f"{100 * one.mean():.2f} against {100 * greedy.mean():.2f} %"
+        gain = points(one, greedy)
+        stated.append(Claim.tested(claim, paper, above(gain, f"{least} points"), measured=values))
     return stated

@@ -40,10 +40,11 @@ from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import WEIGHTS
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
+from experiments.harness.timing import load
 from experiments.inputs.sources import open_model
 from experiments.search.superposed_decoding import facts
 from experiments.search.superposed_decoding.facts import Facts, Knower
-from experiments.search.superposed_decoding.findings import claims, draw, table
+from experiments.search.superposed_decoding.findings import FEWER, claims, draw, table
 from experiments.search.superposed_decoding.setting import Config, Setting
 from experiments.tasks.task import Split
 from jaxdecode.decoder import Decoder
@@ -113,7 +114,7 @@ def study(setting: Setting) -> Report:
 
         methods: dict[str, Callable[[], Decoder]] = {
             "superposed": partial(setting.superposed, k, alpha, heat),
-            "superposed, n-grams up to 4": fewer,
+            FEWER: fewer,
             "superposed, no n-grams": partial(setting.superposed, k, 0.0, cold, ngrams=None),
             "superposed, equal weights": partial(setting.superposed, k, alpha, heat, uniform=True),
             "n-grams among the likeliest": partial(setting.superposed, k, 1.0, heat),
@@ -121,7 +122,9 @@ def study(setting: Setting) -> Report:
             "beam search": lambda: BeamSearch(setting.generator(), k),
         }
         test = {name: judged(name, "test", build) for name, build in methods.items()}
-        times = [row(f"batch {b}", partial(setting.times, b)) for b in config.timed]
+        times = [
+            row(f"batch {b}", lambda b=b: setting.times(b) | {"load": load()}) for b in config.timed
+        ]
         inside = np.asarray(row("linearity", setting.linearity)["cosines"])
         known = None
         if config.knower is not None:
@@ -135,8 +138,12 @@ def study(setting: Setting) -> Report:
     rows[0] |= {"alpha": alpha, "temperature": heat}
     if config.out is not None:
         draw(Path(config.out) / "figure.png", test, times, inside, config)
-    stated = claims(test, times, inside, config)
     if known is not None:
         rows += facts.rows(known)
-        stated += facts.claims(known)
-    return Report(stated, rows, seconds=finished.seconds)
+    evidence = {
+        "test": {name: test[name] for name in ("superposed", FEWER, "nucleus")},
+        "times": times,
+        "inside": inside,
+        "known": known and {"right": {n: known["right"][n] for n in ("superposed", "greedy")}},
+    }
+    return Report.of(claims, config, evidence, rows, finished.seconds)

@@ -33,11 +33,13 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.progress import Progress
-from experiments.harness.report import Claim, Report, Resumption
+from experiments.harness.report import Report, Resumption
 from experiments.search.transfer_q_star.figure import draw
+from experiments.search.transfer_q_star.findings import claims
 from experiments.search.transfer_q_star.measures import Frontier, arms, measure
 from experiments.search.transfer_q_star.setting import Config, World
 
+UNJUDGED = ("TQ*, base tilted", "TQ*, by width", "TQ*, by horizon", "CD, blocks", "aligned (DPO)")
 PRESETS = {
     "smoke": Config(
         methods=("ARGS",),
@@ -85,7 +87,16 @@ def run(config: Config) -> Report:
     frontiers = {name: Frontier.of(rows) for name, rows in found.items()}
     if config.out is not None:
         draw(Path(config.out) / "figure.png", frontiers)
-    return Report(claims(config, frontiers), table(found), seconds=finished.seconds)
+    evidence = {
+        name: {
+            column: values.tolist()
+            for column, values in frontier.columns.items()
+            if column in ("reward", "kl", "known reward")
+        }
+        for name, frontier in frontiers.items()
+        if name not in UNJUDGED
+    }
+    return Report.of(claims, config, evidence, table(found), finished.seconds)
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -98,66 +109,3 @@ def table(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         for name, rows in found.items()
         for row in rows
     ]
-
-
-def claims(config: Config, found: dict[str, Frontier]) -> list[Claim]:
-    """The paper's claims, by rules fixed before measuring."""
-    own, middle = found["TQ*"], len(config.weights) // 2
-    at = own.level(middle)
-    stated = []
-    for name, paper in (
-        ("CD--", "best average reward in all six setups, up to 1.45x CD's"),
-        ("CD, FUDGE", "best average reward in all six setups, up to 1.45x CD's"),
-        ("CD, CD-Q", "best average reward in all six setups, up to 1.45x CD's"),
-        ("ARGS", "best average reward in all six setups"),
-        ("ARGS, aligned", "best average reward in all six setups"),
-        ("best-of-N", "not compared"),
-    ):
-        if name not in found:
-            continue
-        gap, low, high = own.lead(found[name], at)
-        short = found[name].level(-1) < at
-        note = f"; it reaches {found[name].level(-1):.2f} nats only" if short else ""
-        stated.append(
-            Claim(
-                f"Transfer Q* has a higher reward than {name} at equal KL",
-                paper,
-                f"{gap:+.2f} ({low:+.2f}..{high:+.2f}) at {at:.2f} nats{note}",
-                low > 0,
-            )
-        )
-    base = found["base"].mean("reward")
-    gains = {name: found[name].rewards.max() - base for name in ("TQ*", "CD--")}
-    stated.append(
-        Claim(
-            "the highest reward of Transfer Q* over its settings is above that of CD--",
-            "up to 1.45x CD's reward",
-            f"{gains['TQ*'] + base:.2f} against {gains['CD--'] + base:.2f}; gains over the base "
-            f"{gains['TQ*'] / gains['CD--']:.2f}x",
-            bool(gains["TQ*"] > gains["CD--"]),
-        )
-    )
-    near = found["CD--"].nearest(at)
-    share, low, high = own.wins(middle, found["CD--"], near)
-    stated.append(
-        Claim(
-            "Transfer Q* wins or ties against CD-- by the judge, at the settings of like KL",
-            "up to 67.34 % by GPT-4",
-            f"{100 * share:.1f} % ({100 * low:.1f}..{100 * high:.1f})",
-            low > 0.5,
-        )
-    )
-    for other in ("direct TQ*, wrong policy", "CD--"):
-        if "indirect TQ*" not in found or other not in found:
-            continue
-        its = middle if other == "CD--" else 0
-        gap, low, high = found["indirect TQ*"].difference(0, found[other], its)
-        stated.append(
-            Claim(
-                f"indirect TQ* has a higher reward than {other} at the same alpha",
-                "indirect > direct from the wrong policy > CD",
-                f"{gap:+.2f} ({low:+.2f}..{high:+.2f})",
-                low > 0,
-            )
-        )
-    return stated

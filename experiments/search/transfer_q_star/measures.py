@@ -96,12 +96,12 @@ def arms(config: Config) -> dict[str, Arm]:
         "TQ*, by horizon": Arm(
             lambda w, length: ours(w, w.aligned, *middle, horizon=int(length)), config.horizons
         ),
-        "direct TQ*, wrong policy": Arm(lambda w, a: ours(w, w.misaligned, a), middle),
+        "direct TQ*, wrong policy": Arm(lambda w, a: ours(w, w.misaligned, a), weights),
         "indirect TQ*": Arm(
             lambda w, a: indirect(
                 w.generator(w.misaligned), w.scorer, w.other, config.beta, 1 / a, **many
             ),
-            middle,
+            weights,
         ),
     }
     if unknown := set(config.methods) - set(found):
@@ -211,11 +211,6 @@ class Frontier:
             return self.at(kl, prompts) - other.at(kl, prompts)
 
         return gap(np.arange(count)), *interval(gap, count)
-
-    def difference(self, setting: int, other: Frontier, its: int) -> tuple[float, float, float]:
-        """The same between two settings."""
-        gap = self.columns["reward"][setting] - other.columns["reward"][its]
-        return float(gap.mean()), *interval(lambda prompts: float(gap[prompts].mean()), len(gap))
 
     def wins(self, setting: int, other: Frontier, its: int) -> tuple[float, float, float]:
         """The share of prompts on which the judge prefers this method, ties by halves."""

@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from experiments.harness.report import Claim
-from experiments.harness.statistics import Floats, correlation, paired, separation
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.statistics import Floats, bootstrap, correlation, points, separation
+from experiments.selection.self_certainty.setting import Config
 from experiments.selection.self_certainty.votes import NAMES, Findings, by_level
 
 
-def claims(found: Findings) -> list[Claim]:
-    """The paper's claims, by rules fixed before measuring."""
-    pool, top = found.pool, found.plan.sizes[-1]
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims read.
+
+    Attributes:
+      accuracy: method -> that of every question at a middle and at the largest N, f64[2, Q].
+      chosen: the powers that were best on other questions at these N.
+      along: measure -> its correlation with a response's length.
+      apart: of every question with right and wrong responses, how often a right one is more
+        certain than a wrong one.
+      levels: [difficulty, mean self-certainty], rising.
+      trend: correlation of the two over responses.
+    """
+
+    accuracy: dict[str, Any]
+    chosen: list[float]
+    along: dict[str, float]
+    apart: list[float]
+    levels: list[list[float]]
+    trend: float
+
+    @classmethod
+    def of(cls, found: Findings) -> Evidence:
+        pool, places = found.pool, (middle_of(found.plan.sizes), -1)
+        certain = pool.scores["kl"]
+        levels, means = by_level(pool)
+        level = np.broadcast_to(pool.level[:, None], pool.answers.shape)
+        within = [separation(*pair) for pair in zip(certain, pool.right, strict=True)]
+        return cls(
+            accuracy={
+                name: [values[place] for place in places] for name, values in found.accuracy.items()
+            },
+            chosen=[found.chosen[place] for place in places],
+            along={key: correlation(pool.scores[key], pool.length) for key in NAMES},
+            apart=[value for value in within if np.isfinite(value)],
+            levels=[[float(n), float(m)] for n, m in zip(levels, means, strict=True)],
+            trend=correlation(level, certain),
+        )
+
+    def at(self, method: str, place: int = -1) -> Floats:
+        return np.array(self.accuracy[method][place], float)
+
+
+def middle_of(sizes: Sequence[int]) -> int:
+    return (len(sizes) - 1) // 2
+
+
+def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
+    """The paper's claims, by rules fixed before measuring; intervals over questions."""
+    found, sizes = Evidence(**evidence), config.plan.sizes
+    top, middle = sizes[-1], 0
 
     def beats(
         claim: str, paper: str, one: Floats, other: Floats, more: str = "", headline: bool = False
     ) -> Claim:
-        mean, low, high = paired(one, other)
-        measured = (
-            f"{100 * one.mean():.2f} against {100 * other.mean():.2f}: "
-            f"{mean:+.2f} ({low:+.2f}..{high:+.2f}){more}"
-        )
-        return Claim(claim, paper, measured, low > 0, (low, high), 0.0, headline=headline)
+        measured = f"{100 * one.mean():.2f} against {100 * other.mean():.2f}{more}"
+        gain = above(points(one, other), "0 points")
+        return Claim.tested(claim, paper, gain, measured=measured, headline=headline)
 
-    middle = (len(found.plan.sizes) - 1) // 2
-    less = found.plan.sizes[middle]
+    less = sizes[middle_of(sizes)]
     growth = {
         name: 100 * (found.at(name).mean() - found.at(name, middle).mean())
         for name in ("self-certainty", "perplexity")
@@ -87,46 +136,65 @@ def claims(found: Findings) -> list[Claim]:
             [*shapes, NAMES["neg_perplexity"]],
         ),
     ):
-        value = found.curve(own)[-1]
-        others = {name: found.curve(prefix + name)[-1] for name in names}
-        measured = ", ".join(f"{name} {other:.2f}" for name, other in others.items())
-        stated.append(Claim(claim, paper, f"{value:.2f}; {measured}", value > max(others.values())))
+        values = [found.at(own), *(found.at(prefix + name) for name in names)]
+        measured = ", ".join(
+            f"{name} {100 * other.mean():.2f}"
+            for name, other in zip(names, values[1:], strict=True)
+        )
+        stated.append(
+            Claim.tested(
+                claim,
+                paper,
+                above(bootstrap(_lead, *values, unit="points"), "0 points"),
+                measured=f"{100 * values[0].mean():.2f}; {measured}; over the best of them",
+            )
+        )
     stated.append(
         Claim(
             "the power that serves best grows with N",
             "about 0.5 at N=8, 1.2 at N=64",
-            f"{found.chosen[middle]:g} at N={less}, {found.chosen[-1]:g} at N={top}",
-            found.chosen[-1] > found.chosen[middle],
+            f"{found.chosen[0]:g} at N={less}, {found.chosen[-1]:g} at N={top}",
+            found.chosen[-1] > found.chosen[0],
         )
     )
-    along = {key: correlation(pool.scores[key], pool.length) for key in NAMES}
     stated.append(
         Claim(
             "self-certainty goes along with a response's length less than any other measure does",
             "no correlation for it, a clear one for the others (figure)",
-            ", ".join(f"{NAMES[key]} {value:+.2f}" for key, value in along.items()),
-            all(abs(along["kl"]) < abs(value) for key, value in along.items() if key != "kl"),
+            ", ".join(f"{NAMES[key]} {value:+.2f}" for key, value in found.along.items()),
+            all(
+                abs(found.along["kl"]) < abs(value)
+                for key, value in found.along.items()
+                if key != "kl"
+            ),
         )
     )
-    auc = separation(pool.scores["kl"], pool.right)
+    surer = (
+        "of one question's responses right ones are more certain than wrong ones",
+        "histograms apart (figure)",
+    )
     stated.append(
-        Claim(
-            "right responses are more certain than wrong ones",
-            "histograms apart (figure)",
-            f"AUC {auc:.3f}",
-            auc > 0.5,
+        Claim.tested(
+            *surer,
+            above(bootstrap(lambda each: each.mean(), found.apart), "0.5"),
+            measured="AUC within a question",
         )
+        if found.apart
+        else Claim(*surer, "no question has right and wrong responses", None)
     )
-    levels, means = by_level(pool)
-    trend = correlation(np.broadcast_to(pool.level[:, None], pool.answers.shape), pool.scores["kl"])
-    if len(levels) > 1:
+    if len(found.levels) > 1:
         stated.append(
             Claim(
                 "mean self-certainty falls with difficulty",
                 "LiveBench-Math and MATH levels (figure)",
-                ", ".join(f"{m:.2f} at {n}" for n, m in zip(levels, means, strict=True))
-                + f"; correlation {trend:.2f}",
-                bool(trend < 0 and means[-1] == min(means)),
+                ", ".join(f"{m:.2f} at {n:g}" for n, m in found.levels)
+                + f"; correlation {found.trend:.2f}",
+                found.trend < 0 and found.levels[-1][1] == min(m for _, m in found.levels),
             )
         )
     return stated
+
+
+def _lead(own: Floats, *others: Floats) -> float:
+    """Over the best of the others, in points."""
+    return 100 * float(own.mean() - max(other.mean() for other in others))

@@ -27,7 +27,7 @@ import numpy as np
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
 from experiments.harness.response_pool import ResponsePool
-from experiments.selection.self_certainty.findings import claims
+from experiments.selection.self_certainty.findings import Evidence, claims
 from experiments.selection.self_certainty.setting import Config, Setting, measure
 from experiments.selection.self_certainty.votes import Findings, draw
 from experiments.tasks.task import Example, Split
@@ -87,4 +87,4 @@ def analyse(config: Config, validation: ResponsePool, test: ResponsePool, second
     found = Findings.of(config.plan, validation, test)
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=seconds)
+    return Report.of(claims, config, vars(Evidence.of(found)), found.table(), seconds)

@@ -31,10 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness.equal_compute import Baseline, Run
+from experiments.harness.judging.equal_compute import Baseline, Run
 from experiments.harness.progress import Progress
-from experiments.harness.report import Claim, Report, Resumption
+from experiments.harness.report import Report, Resumption
 from experiments.selection.speculative_rejection.figure import draw
+from experiments.selection.speculative_rejection.findings import claims
 from experiments.selection.speculative_rejection.measures import (
     measure_pool,
     measure_rejection,
@@ -42,8 +43,6 @@ from experiments.selection.speculative_rejection.measures import (
 )
 from experiments.selection.speculative_rejection.setting import Config, Setting
 from jaxdecode.decoder import decode
-
-MARK = 8.0  # times the compute that best-of-N needs for the same score
 
 PRESETS = {
     "smoke": Config(
@@ -193,55 +192,27 @@ def analyse(config, pools, seconds, runs, likely, spent: float) -> Report:
     }
     if config.out is not None:
         draw(Path(config.out) / "figure.png", runs, means, improved(rows))
-    return Report(claims(rows, means, gain, config), rows, seconds=spent)
+    evidence = {
+        "sizes": config.sizes,
+        "tokens": baseline.tokens,
+        "seconds": seconds,
+        "score": baseline.score,
+        "likelihood": by_likelihood.score,
+        "runs": {f"alpha {found['alpha']}": kept(found, "score") for found in runs},
+        "by likelihood": kept(likely, "perplexity"),
+        "correlation": [pool["correlation"]["pearson"] for pool in pools],
+        "lengths": means["tokens"],
+        "peak": max(row["peak / budget"] for row in rows if "peak / budget" in row),
+    }
+    return Report.of(claims, config, evidence, rows, spent)
+
+
+def kept(found: dict[str, Any], score: str) -> dict[str, Any]:
+    """What the claims read of a run, by prompt."""
+    columns = {"score": score, "tokens": "decoded", "seconds": "seconds"}
+    return {name: [row[column] for row in found["rows"]] for name, column in columns.items()}
 
 
 def improved(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows that have an improvement score."""
     return [row for row in rows if "improvement" in row]
-
-
-def claims(rows, means, gain: float, config: Config) -> list[Claim]:
-    """The paper's claims, by rules fixed before measuring."""
-    rejection = [row for row in rows if "95 % (tokens)" in row]
-    tokens = max(rejection, key=lambda row: row["speed-up in tokens"])
-    wall = max(rejection, key=lambda row: row["speed-up in seconds"])
-    pearson = means["pearson"]
-    peak = max(row["peak / budget"] for row in rejection)
-    return [
-        Claim(
-            f"the score of best-of-N at {MARK:g}x its compute, in decoded tokens",
-            "16-32x (accelerators)",
-            f"{tokens['speed-up in tokens']:.1f}x ({tokens['95 % (tokens)']}), "
-            f"{tokens['method'].rpartition(', ')[2]}",
-            bool(tokens["speed-up in tokens"] >= MARK),
-        ),
-        Claim(
-            f"the score of best-of-N at {MARK:g}x its compute, in wall time",
-            "16-32x (accelerators)",
-            f"{wall['speed-up in seconds']:.1f}x ({wall['95 % (seconds)']}), "
-            f"{wall['method'].rpartition(', ')[2]}",
-            bool(wall["speed-up in seconds"] >= MARK),
-        ),
-        Claim(
-            "partial and final rewards correlate, the more so the longer the prefix",
-            "clear at 256 tokens, rising with length",
-            ", ".join(
-                f"{c:.2f} at {int(n)}" for n, c in zip(means["tokens"], pearson, strict=True)
-            ),
-            bool(np.all(np.diff(pearson) > -0.02) and pearson[-1] > pearson[0]),
-        ),
-        Claim(
-            "the cache never holds more tokens than the budget",
-            "by construction",
-            f"peak {100 * peak:.0f} % of it",
-            bool(peak <= 1.0),
-        ),
-        Claim(
-            "it also maximises likelihood with less compute than best-of-N",
-            "76.9x against 33.3x for Bo120 (Mistral-7B, relative to Bo3840)",
-            f"{gain:.1f}x fewer tokens than best-of-N of the same perplexity (N up to "
-            f"{config.sizes[-1]})",
-            bool(gain > 1.0),
-        ),
-    ]

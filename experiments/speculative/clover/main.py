@@ -45,9 +45,9 @@ from models.heads.medusa import Medusa
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         kinds=("none", "clover"),
         sizes=(4,),
         batches=(),
@@ -109,4 +109,4 @@ def run(config: Config) -> Report:
                 rows.append(key | {"verify": cost["verify"], "speed_up": modelled})
             progress.advance(note=f"batch {batch}")
     draw(config, rows)
-    return Report(claims(config, rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

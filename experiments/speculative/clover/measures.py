@@ -32,6 +32,7 @@ def measure(config: Config, field: Field, head: DraftHeads, size: int, plain) ->
         "tree": float(found.drafted.sum() / found.passes.sum()),
         "head_cost": head_cost(field, head, guesses),
         "same_text": agreement(found, plain),
+        "by prompt": found.by_prompt(),
     }
 
 

@@ -32,7 +32,7 @@ from experiments.harness.report import Report, Resumption
 from experiments.speculative.dyspec.figure import draw
 from experiments.speculative.dyspec.findings import claims
 from experiments.speculative.dyspec.setting import RATIOS, Config, estimate, measure, speculators
-from experiments.speculative.speculation import Field, open_field
+from experiments.speculative.speculation import Field
 from experiments.speculative.trees import Pair, field_of, speed_up
 
 PRESETS = {
@@ -63,9 +63,9 @@ PRESETS = {
 def run(config: Config) -> Report:
     """The estimate, then every method at every budget and temperature."""
     field = field_of(
-        config.prompts, config.max_tokens, config.target, config.draft, config.questions
+        config.prompts, config.max_tokens, config.target, config.draft, config.questions, "test"
     )
-    calibration = open_field("stdlib", 64, 1, "validation") if config.target is None else field
+    calibration = field_of(64, 1, config.target, config.draft, config.questions, "validation")
     return study(config, field, calibration)
 
 
@@ -96,4 +96,4 @@ def study(config: Config, field: Field, calibration: Field) -> Report:
                 rows.append(key | found | modelled)
                 progress.advance(note=name)
     draw(config, rows, estimates)
-    return Report(claims(config, rows, estimates), [*rows, *estimates], seconds=finished.seconds)
+    return Report.of(claims, config, [*rows, *estimates], seconds=finished.seconds)

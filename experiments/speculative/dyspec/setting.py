@@ -104,12 +104,16 @@ def estimate(pair: Pair) -> list[dict[str, Any]]:
         jax.nn.softmax(target / (pair.temperature or COLD)),
         jax.nn.softmax(draft / DRAFT_TEMPERATURE),
     )
-    place = jnp.digitize(q, EDGES[1:-1])
+    prompts = len(pair.field.prompts)
+    place = jnp.digitize(q, EDGES[1:-1]).reshape(prompts, -1)
 
     def sums(values) -> np.ndarray:
-        return np.asarray(jnp.bincount(place.ravel(), values.ravel(), length=len(EDGES) - 1))
+        """[prompts, bins]."""
+        count = jax.vmap(lambda at, x: jnp.bincount(at, x, length=len(EDGES) - 1))
+        return np.asarray(count(place, values.reshape(prompts, -1)))
 
-    weight, accepted, wanted = sums(q), sums(jnp.minimum(p, q)), sums(p * q)
+    each = sums(q), sums(jnp.minimum(p, q))
+    (weight, accepted), wanted = (x.sum(axis=0) for x in each), sums(p * q).sum(axis=0)
     return [
         {
             "method": "one draft",
@@ -119,6 +123,7 @@ def estimate(pair: Pair) -> list[dict[str, Any]]:
             "share of drafts": float(weight[i] / weight.sum()),
             "acceptance": float(accepted[i] / weight[i]),
             "target probability": float(wanted[i] / weight[i]),
+            "by prompt": {"weight": each[0][:, i], "accepted": each[1][:, i]},
         }
         for i in range(len(EDGES) - 1)
         if weight[i] > 0

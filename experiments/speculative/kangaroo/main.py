@@ -52,9 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         exits=(),
         variants=(),
         lengths=(3,),
@@ -122,4 +122,5 @@ def run(config: Config) -> Report:
         confidence = finished.row("confidence", lambda: confidences(config, field, shipped))
         progress.advance(note="confidence")
     draw(config, rows, confidence)
-    return Report(claims(config, rows, confidence), rows, seconds=finished.seconds)
+    evidence = {"rows": rows, "confidence": confidence}
+    return Report.of(claims, config, evidence, rows, finished.seconds)

@@ -63,13 +63,16 @@ def rates(histogram: np.ndarray) -> tuple[float, list[float]]:
     return float(share @ emitted), [float(share[w:].sum()) for w in range(1, len(share))]
 
 
+def draft_cost(field: Field, head: Kangaroo) -> float:
+    """Of a drafted token, in passes of the target: the first layers, adapter and output matrix."""
+    shallow = head.layers / field.target.config.layers
+    return shallow + head.cost.parameters / field.target.cost.parameters
+
+
 def speed_up(field: Field, head: Kangaroo, found: Counts) -> float:
-    """Modelled; see the module."""
-    whole, exit = field.target.config.layers, head.layers
+    """Modelled; see the module. What a round runs beside its drafts is one pass of the target."""
     drafts = float(found.drafted.sum() / found.passes.sum())
-    adapter = head.cost.parameters / field.target.cost.parameters
-    shallow = exit / whole
-    return found.per_call / ((drafts + 1) * shallow + drafts * adapter + 1 - shallow)
+    return found.per_call / (1 + drafts * draft_cost(field, head))
 
 
 def measure(
@@ -83,9 +86,11 @@ def measure(
         "CR": found.per_call,
         "drafts": float(found.drafted.sum() / found.passes.sum()),
         "speed_up": speed_up(field, head, found),
+        "draft_cost": draft_cost(field, head),
         "measured": plain.seconds / found.seconds,
         "same_text": agreement(found, plain),
         "CTAR": tails,
+        "by prompt": found.by_prompt(),
     }
 
 
@@ -110,5 +115,10 @@ def confidences(config: Config, field: Field, head: Kangaroo) -> dict[str, Any]:
     return {
         "accepted": np.histogram(sure[agrees], bins)[0].tolist(),
         "rejected": np.histogram(sure[~agrees], bins)[0].tolist(),
+        "by text": {
+            f"{name} {where}": value
+            for where, mask in (("agreeing", agrees), ("elsewhere", ~agrees))
+            for name, value in (("sum", (sure * mask).sum(axis=1)), ("count", mask.sum(axis=1)))
+        },
         "means": [float(sure[mask].sum() / max(mask.sum(), 1)) for mask in (agrees, ~agrees)],
     }

@@ -94,4 +94,5 @@ def run(config: Config) -> Report:
             same = row("greedy", lambda: same_text(config, first))["share"]
     rows = table(config, list(here), found)
     draw(config, rows)
-    return Report(claims(config, rows, found, same), rows, seconds=finished.seconds)
+    evidence = {"drafts": list(here), "runs": found, "same text": same}
+    return Report.of(claims, config, evidence, rows, finished.seconds)

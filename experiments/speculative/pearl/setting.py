@@ -96,6 +96,7 @@ def measure(pair: Pair, speculator: Speculator) -> dict[str, Any]:
         "drafts": float(found.draft_passes.sum()),
         "accepted": float(found.accepted.sum()),
         "drafted": float(found.drafted.sum()),
+        "by prompt": found.by_prompt(),
     }
 
 

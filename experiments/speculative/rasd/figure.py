@@ -21,7 +21,7 @@ def draw(config: Config, rows: list[dict[str, Any]]) -> None:
             at = np.arange(len(names))
             share = 0.8 / len(config.heads)
             for i, domain in enumerate(config.heads):
-                values = [found[task, domain][name] for name in names]
+                values = [found[task, domain][name]["MAT"] for name in names]
                 axis.barh(at + i * share, values, share, label=f"drafter {domain}")
             axis.set_yticks(at + share * (len(config.heads) - 1) / 2, names)
             axis.invert_yaxis()

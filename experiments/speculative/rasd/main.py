@@ -48,9 +48,9 @@ from models.heads.eagle import Eagle
 
 PRESETS = {
     "smoke": Config(
-        prompts=2,
+        prompts=3,
         max_tokens=12,
-        batch=2,
+        batch=3,
         tasks=("quote",),
         heads=("in domain",),
         width=2,
@@ -111,4 +111,4 @@ def run(config: Config) -> Report:
                     rows.append(key | row)
                     progress.advance(note=name)
     draw(config, rows)
-    return Report(claims(config, rows), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

@@ -135,4 +135,5 @@ def measure(config: Config, field: Field, plain: Counts, speculator: Speculator)
         "nodes": float(found.drafted.sum() / found.passes.sum()),
         "draft_passes": found.drafts_per_call,
         "same_text": agreement(found, plain),
+        "by prompt": found.by_prompt(),
     }

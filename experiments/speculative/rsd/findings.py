@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from experiments.harness.report import Claim
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.statistics import Estimate
 from experiments.speculative.rsd.setting import Config
+from experiments.speculative.trees import gain, over_prompts
 
 
 def best(rows: list[dict[str, Any]], study: str, temperature: float) -> dict[int, dict[str, dict]]:
@@ -22,78 +25,91 @@ def best(rows: list[dict[str, Any]], study: str, temperature: float) -> dict[int
     return found
 
 
-def claims(config: Config, rows: list[dict[str, Any]], distinct: dict[str, float]) -> list[Claim]:
-    """By rules fixed before measuring."""
+def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
+    """By rules fixed before measuring; intervals over prompts."""
     ours = tuple(name for name in ("RSD-C", "RSD-S") if name in config.methods)
-    first = config.temperatures[0]
     theirs = tuple(name for name in ("SD", "SpecTr") if name in config.methods)
-
-    def top(methods: dict[str, dict], names: tuple[str, ...]) -> dict:
-        return max((methods[name] for name in names), key=lambda row: row["tokens_per_call"])
-
-    found = []
-    for temperature in config.temperatures:
-        lengths = best(rows, "length", temperature)
-        wins = [
-            methods[name]["tokens_per_call"] > top(methods, theirs)["tokens_per_call"]
-            for methods in lengths.values()
-            for name in ours
-        ]
-        measured = "; ".join(
-            f"L = {length}: "
-            + ", ".join(f"{name} {row['tokens_per_call']:.2f}" for name, row in methods.items())
-            for length, methods in lengths.items()
+    first = config.temperatures[0]
+    found = [
+        Claim.tested(
+            f"{' and '.join(ours)} above {' and '.join(theirs)} at equal length, "
+            f"temperature {temperature}",
+            "consistently",
+            *(
+                above(gain(methods[own], methods[other]), "1x")
+                for methods in best(rows, "length", temperature).values()
+                for own, other in product(ours, theirs)
+            ),
+            measured=_listed(best(rows, "length", temperature), "L = {}"),
+            headline=temperature == first,
         )
-        found.append(
-            Claim(
-                f"{' and '.join(ours)} above {' and '.join(theirs)} at equal length, "
-                f"temperature {temperature}",
-                "consistently",
-                measured,
-                all(wins),
-            )
-        )
+        for temperature in config.temperatures
+    ]
     if len(config.temperatures) > 1:
-        margin = {}
-        for temperature in config.temperatures:
-            pairs = best(rows, "length", temperature).values()
-            margin[temperature] = float(
-                np.mean(
-                    [
-                        top(methods, ours)["tokens_per_call"] / methods["SpecTr"]["tokens_per_call"]
-                        for methods in pairs
-                    ]
-                )
-            )
-        found.append(
-            Claim(
-                "independent drafts repeat one another at low temperatures, and lose more by it",
-                "the margin grows as the temperature falls",
-                ", ".join(
-                    f"{margin[t]:.2f}x SpecTr at {t} ({distinct[str(t)]:.2f} different of "
-                    f"{config.width})"
-                    for t in config.temperatures
-                ),
-                margin[min(margin)] > margin[max(margin)],
-            )
-        )
+        found.append(_margin(config, rows, ours))
     if config.shapes:
         budgets = best(rows, "budget", first)
-        for value, name in (("tokens_per_call", "tokens a pass"), ("MBSU", "MBSU")):
-            won = [
-                max(methods[own][value] for own in ours) > max(methods[o][value] for o in theirs)
-                for methods in budgets.values()
-            ]
-            found.append(
-                Claim(
-                    f"RSD above SpecTr and SD at equal budget, in {name}",
-                    "in most cases",
-                    "; ".join(
-                        f"{budget} nodes: "
-                        + ", ".join(f"{own} {row[value]:.2f}" for own, row in methods.items())
-                        for budget, methods in budgets.items()
-                    ),
-                    2 * sum(won) > len(won),
-                )
+        ratio = next(row["ratio"] for row in rows if "ratio" in row)
+        found += [
+            Claim.tested(
+                f"RSD above SpecTr and SD in most budgets, in {name}",
+                "in most cases",
+                above(_most(budgets, ours, theirs, cost), "1x"),
+                measured=_listed(budgets, "{} nodes", value) + "; the median case",
             )
+            for value, name, cost in (
+                ("tokens_per_call", "tokens a pass", 0.0),
+                ("MBSU", "MBSU", ratio),
+            )
+        ]
     return found
+
+
+def _listed(cases: dict[int, dict[str, dict]], at: str, value: str = "tokens_per_call") -> str:
+    return "; ".join(
+        f"{at.format(case)}: "
+        + ", ".join(f"{name} {row[value]:.2f}" for name, row in methods.items())
+        for case, methods in cases.items()
+    )
+
+
+def _margin(config: Config, rows: list[dict[str, Any]], ours: tuple[str, ...]) -> Claim:
+    """By how much more the best of RSD is above SpecTr at the lowest temperature."""
+    names = (*ours, "SpecTr")
+    cold, warm = min(config.temperatures), max(config.temperatures)
+    cases = [best(rows, "length", t).values() for t in (cold, warm)]
+    chosen = [methods[name] for there in cases for methods in there for name in names]
+
+    def margin(rates: np.ndarray) -> float:
+        each = rates.reshape(-1, len(names))
+        return float(np.mean(each[:, :-1].max(axis=1) / each[:, -1]))
+
+    def change(*rates: float) -> float:
+        low, high = np.split(np.array(rates), 2)
+        return margin(low) - margin(high)
+
+    different = {row["temperature"]: row["tokens"] for row in rows if row["study"] == "distinct"}
+    return Claim.tested(
+        "independent drafts repeat one another at low temperatures, and lose more by it",
+        "the margin grows as the temperature falls",
+        above(over_prompts(change, *chosen), "0x"),
+        measured=", ".join(
+            f"{different[t]:.2f} different of {config.width} at {t}" for t in (warm, cold)
+        )
+        + f"; the margin over SpecTr at {cold} above that at {warm}",
+    )
+
+
+def _most(
+    budgets: dict[int, dict[str, dict]], ours: tuple[str, ...], theirs: tuple[str, ...], cost: float
+) -> Estimate:
+    """The ratio of the bests that more than half of the budgets reach."""
+    names = (*ours, *theirs)
+
+    def reached(*rates: float) -> float:
+        each = np.array(rates).reshape(-1, len(names))
+        ratios = each[:, : len(ours)].max(axis=1) / each[:, len(ours) :].max(axis=1)
+        return float(np.sort(ratios)[::-1][len(ratios) // 2])
+
+    chosen = [methods[name] for methods in budgets.values() for name in names]
+    return over_prompts(reached, *chosen, cost=cost)

@@ -92,16 +92,17 @@ def study(config: Config, field: Field) -> Report:
             here = replace(pair, temperature=key["temperature"])
             found = finished.row(name, lambda make=make, here=here: here.measure(make(here)))
             mbsu = speed_up(found["tokens_per_call"], found["draft_passes"], ratio)
-            rows.append(key | found | {"MBSU": mbsu})
+            rows.append(key | found | {"MBSU": mbsu, "ratio": ratio})
             progress.advance(note=name)
-        distinct = {
-            str(temperature): finished.row(
+        distinct = [
+            {"study": "distinct", "temperature": temperature}
+            | finished.row(
                 f"distinct at {temperature}",
                 lambda t=temperature: {
                     "tokens": repeats(replace(pair, temperature=t), config.width)
                 },
-            )["tokens"]
+            )
             for temperature in config.temperatures
-        }
+        ]
     draw(config, rows)
-    return Report(claims(config, rows, distinct), rows, seconds=finished.seconds)
+    return Report.of(claims, config, [*rows, *distinct], seconds=finished.seconds)

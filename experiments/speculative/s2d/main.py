@@ -94,4 +94,4 @@ def run(config: Config) -> Report:
                     rows.append(head | found)
                     progress.advance(note=key)
     draw(config, rows)
-    return Report(claims(config, rows, held), rows, seconds=finished.seconds)
+    return Report.of(claims, config, rows, seconds=finished.seconds)

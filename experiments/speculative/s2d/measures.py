@@ -45,7 +45,8 @@ def measure(
 
     `texts` is the target's own greedy text.
     """
-    c, total, same = setting.config, {}, []
+    c, same = setting.config, []
+    parts: dict[str, list[np.ndarray]] = {}
     field = replace(setting.field, target=target)
     spec = s2d(field.generator(*law(temperature)), draft, c.exits, thresholds, c.length)
 
@@ -53,25 +54,34 @@ def measure(
         usage, state, tokens = generated(spec, jax.random.key(c.seed), prompt)
         same.append(np.all(np.asarray(tokens == text), axis=1))
         now = {
-            "emitted": usage.emitted.sum(),
-            "passes": usage.histogram.sum(),
-            "runs": state.levels.runs.sum(0),
-            "exits": state.exits.sum(0),
+            "emitted": usage.emitted,
+            "passes": usage.histogram.sum(axis=1),
+            "runs": state.levels.runs,
+            "exits": state.exits,
         }
-        total = {k: total.get(k, 0) + np.asarray(v, np.float64) for k, v in now.items()}
+        for name, value in now.items():
+            parts.setdefault(name, []).append(np.asarray(value, np.float64))
+    # The last batch is filled up with copies.
+    each = {name: np.concatenate(found)[: len(field.prompts)] for name, found in parts.items()}
     layers = np.diff([0, *c.exits])
     layer, output = price(draft)
     own_layer, own_output = price(target)
     one = target.config.layers * own_layer + own_output
     fixed = len(set(thresholds)) <= 2 and set(thresholds) <= {0.0, 1.0}
-    asked = total["exits"].sum() if fixed else total["exits"] @ (1 + np.arange(len(c.exits)))
-    drafting = (total["runs"] @ layers) * layer + asked * output
-    depth = total["exits"] @ np.array(c.exits) / total["exits"].sum()
+    asks = np.ones(len(c.exits)) if fixed else 1 + np.arange(len(c.exits))
+    drafting = (each["runs"] @ layers * layer + each["exits"] @ asks * output) / one
+    exits = each["exits"].sum(axis=0)
+    emitted, passes = each["emitted"].sum(), each["passes"].sum()
     return {
-        "accepted per call": float(total["emitted"] / total["passes"]),
-        "mean depth": float(depth),
-        "exits": (total["exits"] / total["exits"].sum()).tolist(),
-        "speed-up": float(total["emitted"] * one / (total["passes"] * one + drafting)),
+        "accepted per call": float(emitted / passes),
+        "mean depth": float(exits @ np.array(c.exits) / exits.sum()),
+        "exits": (exits / exits.sum()).tolist(),
+        "speed-up": float(emitted / (passes + drafting.sum())),
+        "by prompt": {
+            "emitted": each["emitted"].astype(int),
+            "passes": each["passes"].astype(int),
+            "drafting": drafting,
+        },
     } | ({} if temperature else {"same text": float(np.mean(np.concatenate(same)))})
 
 

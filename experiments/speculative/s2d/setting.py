@@ -58,7 +58,7 @@ def shortened(model: Transformer, layers: int) -> Transformer:
     c = model.config
     if not 1 <= layers <= c.layers:
         raise ValueError(f"layers={layers}: the model has {c.layers}")
-    config = replace(c, layers=layers, sliding=c.sliding[:layers], unroll=False)
+    config = replace(c.part(0, layers), unroll=False)
     arrays = arrays_of(model)
     return Transformer(config, arrays={k: v[:layers] if "/" in k else v for k, v in arrays.items()})
 

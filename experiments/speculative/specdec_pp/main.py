@@ -75,4 +75,5 @@ def run(config: Config) -> Report:
         head = finished.row("reliability", lambda: reliability(setting))
         progress.advance(note="reliability")
     draw(config, rows, head)
-    return Report(claims(config, rows, greedy, head), rows, seconds=finished.seconds)
+    evidence = {"rules": rows, "hindsight": greedy, "reliability": head}
+    return Report.of(claims, config, evidence, rows, finished.seconds)

@@ -48,7 +48,7 @@ def rules(setting: Setting) -> dict[str, tuple[str, Any]]:
 def hindsight(setting: Setting) -> dict[str, Any]:
     """Greedy decoding: fixed lengths and the best in hindsight, replayed on the target's text."""
     c, here = setting.config, setting.pair.field
-    totals: dict[int | None, np.ndarray] = {}
+    each: dict[int | None, list[list[float]]] = {}
     for prompt in here.batches(c.batch):
         found = decode(here.plain(), c.seed, prompt)
         width = prompt.tokens.shape[1]
@@ -71,9 +71,9 @@ def hindsight(setting: Setting) -> dict[str, Any]:
             )
             for length in (*range(1, c.most + 1), None):
                 work = replay(matches, length, c.most)
-                now = np.array([work.emitted, work.passes, work.discarded])
-                totals[length] = totals.get(length, 0) + now
-    works = {length: Work(*map(float, total)) for length, total in totals.items()}
+                each.setdefault(length, []).append([work.emitted, work.passes, work.discarded])
+    each = {length: works[: len(here.prompts)] for length, works in each.items()}
+    works = {length: Work(*np.sum(rows, axis=0)) for length, rows in each.items()}
     ratio = c.ratios[len(c.ratios) // 2]
     speeds = {length: work.speed_up(1, ratio) for length, work in works.items()}
     best = max((k for k in speeds if k is not None), key=lambda k: speeds[k])
@@ -83,6 +83,7 @@ def hindsight(setting: Setting) -> dict[str, Any]:
         "best fixed": speeds[best],
         "best length": best,
         "discard": works[None].discard,
+        "by prompt": {str(length): rows for length, rows in each.items()},
     }
 
 
@@ -92,17 +93,20 @@ def reliability(setting: Setting) -> dict[str, Any]:
     held = slice(lesson.label.shape[0] - max(lesson.label.shape[0] // 8, 1), None)
     head = setting.head(1.0, DEPTH, setting.config.mixing)
     counted = np.asarray(lesson.counted[held])
-    predicted = np.asarray(head(lesson.hidden[held]))[counted]
-    labels = np.asarray(lesson.label[held])[counted]
+    predicted, labels = np.asarray(head(lesson.hidden[held])), np.asarray(lesson.label[held])
     bins = np.clip((predicted * 10).astype(int), 0, 9)
-    used = [b for b in range(10) if (bins == b).any()]
-    means = [(predicted[bins == b].mean(), labels[bins == b].mean()) for b in used]
-    share = [float((bins == b).mean()) for b in used]
-    gap = sum(s * abs(p - y) for s, (p, y) in zip(share, means, strict=True))
+    chosen = np.stack([counted & (bins == b) for b in range(10)], axis=2)  # [lessons, T, 10]
+    sums = {
+        "count": chosen.sum(axis=1),
+        "predicted": (chosen * predicted[..., None]).sum(axis=1),
+        "labelled": (chosen * labels[..., None]).sum(axis=1),
+    }
+    count, said, true = (x.sum(axis=0) for x in sums.values())
+    used = count > 0
     return {
-        "predicted": [float(p) for p, _ in means],
-        "labelled": [float(y) for _, y in means],
-        "share": share,
-        "calibration error": float(gap),
-        "spread": float(predicted.std()),
+        "predicted": said[used] / count[used],
+        "labelled": true[used] / count[used],
+        "share": count[used] / count.sum(),
+        "spread": float(predicted[counted].std()),
+        "by lesson": sums,
     }

@@ -18,9 +18,7 @@ from algorithms.speculative.lengths import Work
 from algorithms.speculative.specdec_pp import Lesson, label, specdec_pp
 from algorithms.speculative.verifiers.residual import Residual
 from experiments.harness.report import Out, Seed
-from experiments.speculative.speculation import library
 from experiments.speculative.trees import Pair, field_of
-from experiments.zoo import load
 from jaxdecode.decoder import decode
 from jaxdecode.plain import Autoregressive
 from jaxdecode.speculate import Speculator
@@ -83,7 +81,7 @@ class Setting:
         c = config
         if c.few and not set(c.few) <= set(c.thresholds):
             raise ValueError(f"few={c.few}: each must be one of thresholds={c.thresholds}")
-        where = field_of(c.prompts, c.max_tokens, c.target, c.draft, c.questions)
+        where = field_of(c.prompts, c.max_tokens, c.target, c.draft, c.questions, "test")
         # Nothing is timed, and a loop over layers is compiled sooner.
         where = replace(where, target=where.target.configured(unroll=False))
         return cls(config, Pair(where, 1.0, c.batch, c.seed))
@@ -92,10 +90,8 @@ class Setting:
         """Labelled responses to prompts that are not those of the test."""
         if mixing not in self._lessons:
             c, here = self.config, self.pair.field
-            if c.questions is None:
-                prompts = tuple(library(load("stdlib").tokenizer, c.lessons, "validation"))
-            else:
-                prompts = here.prompts[: c.lessons]
+            lessons = field_of(c.lessons, 1, c.target, c.draft, c.questions, "validation")
+            prompts = lessons.prompts
             generator, found = self.pair.generator, []
             make = jax.jit(label)
             for prompt in replace(here, prompts=prompts).batches(c.batch):
@@ -152,4 +148,5 @@ class Setting:
             f"speed-up at {r:g}": work.emitted * r / (r * work.passes + found.drafted.sum())
             for r in self.config.ratios
         }
-        return {"verification": work.verification, "discard": work.discard} | speed
+        shares = {"verification": work.verification, "discard": work.discard}
+        return shares | speed | {"by prompt": found.by_prompt()}

@@ -32,7 +32,6 @@ from experiments.speculative.stand.measures import (
     CHAIN,
     averaging,
     best_of,
-    differ,
     fitted,
     recycling,
     summary,
@@ -126,13 +125,12 @@ def run(config: Config) -> Report:
                 "tokens_per_call": float(np.mean(own)),
             }
         )
-    p = differ(plain, shared)
     rows: list[dict[str, Any]] = [
-        {"method": name} | {k: v for k, v in row.items() if k != "by_sample"}
+        {"method": name} | {k: v for k, v in row.items() if not k.startswith("by")}
         for name, row in found.items()
     ]
     for name, own in (("plain sampling", plain), ("STAND, shared by parallel samples", shared)):
-        share = own["right"] / own["solutions"]
+        share = float(np.mean(own["right"])) / own["samples"]
         rows.append(
             {
                 "method": f"best-of-N, {name}",
@@ -151,4 +149,7 @@ def run(config: Config) -> Report:
     ]
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found, plain["overlap"], acceptance)
-    return Report(claims(found, plain, shared, p), rows, seconds=finished.seconds)
+    kept = {name: {k: v for k, v in row.items() if k != "by_sample"} for name, row in found.items()}
+    right = [{k: own[k] for k in ("right", "samples")} for own in (plain, shared)]
+    evidence = {"methods": kept, "plain": right[0], "shared": right[1]}
+    return Report.of(claims, config, evidence, rows, finished.seconds)

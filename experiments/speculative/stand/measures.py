@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import erfc, sqrt
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from algorithms.speculative.stand import NODES, first_tree, stand
 from algorithms.speculative.token_recycling import SUCCESSORS
 from algorithms.speculative.verifiers.match import Match
 from experiments import zoo
-from experiments.speculative.carried_learning import per_call, relay
+from experiments.speculative.carried_learning import by_prompt, per_call, relay
 from experiments.speculative.speculation import Counts, Field
 from experiments.speculative.stand.setting import Config, sampled, trajectories
 from experiments.tasks.arithmetic import Arithmetic
@@ -27,7 +26,6 @@ from jaxdecode.rows import Expander
 from jaxdecode.scoring import FunctionScorer
 from jaxdecode.speculate import Speculator
 
-LEVEL = 0.05  # of the test that accuracies differ
 CHAIN = tuple(range(-1, 9))
 
 
@@ -72,6 +70,14 @@ def summary(found: Sequence[Counts]) -> dict[str, Any]:
             sum(c.accepted.sum() for c in found) / sum(c.drafted.sum() for c in found)
         ),
         "by_sample": [c.per_call for c in found],
+        "by problem": {
+            name: by_prompt(several)
+            for name, several in (
+                ("all", found),
+                ("first", found[:1]),
+                ("last", found[len(found) // 2 :]),
+            )
+        },
     }
 
 
@@ -98,13 +104,13 @@ def overlap(tokens: Sequence[np.ndarray], order: int) -> list[float]:
 
 
 def best_of(config: Config, field: Field, generator: Expander) -> dict[str, Any]:
-    """How many of N solutions a problem are right, and the passes that they took."""
+    """How many of N solutions of each problem are right, and the passes that they took."""
     scorer = FunctionScorer(lambda prompt, own, tokens, length: -length.astype(jnp.float32))
     whole = field.batches(len(field.prompts))[0]
     result = jax.device_get(decode(BestOfN(generator, scorer, config.samples), config.seed, whole))
     codec, task = zoo.load(field.task).tokenizer, Arithmetic(operations=(4, 6))
     texts = [codec.decode([*prompt[1:]]) for prompt in field.prompts]
-    right, shares = 0, {2: [], 3: [], 4: []}
+    right, shares = [], {2: [], 3: [], 4: []}
     for problem, text in enumerate(texts):
         pool = [
             row[:length]
@@ -112,26 +118,17 @@ def best_of(config: Config, field: Field, generator: Expander) -> dict[str, Any]
                 result.trace.tokens[problem], result.trace.length[problem], strict=True
             )
         ]
-        for tokens in pool:
-            kept = [int(token) for token in tokens if token not in field.ends]
-            right += task.verify(text, codec.decode(kept))
+        kept = [[int(token) for token in row if token not in field.ends] for row in pool]
+        right.append(sum(task.verify(text, codec.decode(row)) for row in kept))
         for order, found in shares.items():
             found.append(overlap(pool, order))
     passes = result.usage.histogram.sum() if result.usage.histogram.shape[1] > 1 else None
     emitted = float(result.usage.emitted.sum())
     return {
-        "right": int(right),
-        "solutions": len(texts) * config.samples,
+        "right": right,
+        "samples": config.samples,
         "tokens_per_call": emitted / float(passes) if passes is not None else 1.0,
         "overlap": {
             str(order): np.nanmean(found, axis=0).tolist() for order, found in shares.items()
         },
     }
-
-
-def differ(left: dict[str, Any], right: dict[str, Any]) -> float:
-    """The p-value of a two-sided test that two shares are one."""
-    counts = [(row["right"], row["solutions"]) for row in (left, right)]
-    pooled = sum(c for c, _ in counts) / sum(n for _, n in counts)
-    spread = sqrt(max(pooled * (1 - pooled), 1e-12) * sum(1 / n for _, n in counts))
-    return erfc(abs(counts[0][0] / counts[0][1] - counts[1][0] / counts[1][1]) / spread / sqrt(2))

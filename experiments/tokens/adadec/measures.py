@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens import threshold
 from algorithms.tokens.adadec import AdaDec
+from algorithms.tokens.rules.triggers import Chance, Trigger, Uncertain
 from algorithms.tokens.threshold import Threshold
-from algorithms.tokens.triggers import Chance, Trigger, Uncertain
 from experiments.harness.statistics import correlation
 from experiments.tokens.adadec import reading
 from experiments.tokens.adadec.setting import Config, Subject

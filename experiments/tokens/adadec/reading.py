@@ -46,8 +46,10 @@ def read(
 
 
 def weights_of(folder: Path) -> str:
-    """The fingerprint of the weights in a folder: sha256 over its files, in order of name."""
+    """The fingerprint of the weights in a folder, or of a .gguf file: sha256 over its files, in
+    order of name."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
+    for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from algorithms.tokens.ead import EAD
-from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Switch
+from algorithms.tokens.rules.switches import Coin, RollingEntropy, Routed, Switch
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Source, open_model
 from experiments.tasks.task import Split

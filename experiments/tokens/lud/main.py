@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from algorithms.tokens.acceptance import Confident
-from algorithms.tokens.stutter import Nothing
+from algorithms.tokens.rules.acceptance import Confident
+from algorithms.tokens.rules.stutter import Nothing
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
 from experiments.tasks.task import Split

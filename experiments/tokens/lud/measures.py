@@ -11,12 +11,13 @@ import numpy as np
 
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
-from algorithms.tokens.acceptance import Acceptance, ByChance
 from algorithms.tokens.lud import LUD
-from algorithms.tokens.stutter import Nothing, Same, Stutter
+from algorithms.tokens.rules.acceptance import Acceptance, ByChance
+from algorithms.tokens.rules.stutter import Nothing, Stutter
 from experiments.harness.likelihood import continuations
 from experiments.tasks.task import Split
 from experiments.tokens.lud.setting import Row, Subject
+from experiments.tokens.lud.stuttering import stuttering
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.logits import Identity
@@ -50,7 +51,7 @@ def spans(
         subject.extended[1],
         subject.config.longest,
         accept,
-        Same() if stutter is None else stutter,
+        stuttering(subject.source.codec, model) if stutter is None else stutter,
         first_free,
         rescored=False,
     )

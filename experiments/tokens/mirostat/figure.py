@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 
 from algorithms.tokens import zipf
 from experiments.harness.figures import figure
-from experiments.tokens.mirostat.findings import SENTENCE, Findings, curves
+from experiments.tokens.mirostat.findings import Findings
+from experiments.tokens.mirostat.repetition import SENTENCE, curves
 
 
 def draw(path: Path, found: Findings) -> None:

@@ -26,8 +26,9 @@ from pathlib import Path
 
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
+from experiments.tokens.mirostat.claims import claims
 from experiments.tokens.mirostat.figure import draw
-from experiments.tokens.mirostat.findings import Findings, claims
+from experiments.tokens.mirostat.findings import Findings
 from experiments.tokens.mirostat.measures import Config, head_exponent, measure, samplers
 from experiments.tokens.open_texts import OpenTexts
 from jaxdecode.logits import Identity

@@ -151,7 +151,7 @@ def beamed(**changes) -> dict:
     ],
 )
 def test_goals_are_held_against_measurements(rows, verdicts) -> None:
-    assert [claim.holds for claim in bench.claims(rows)] == verdicts
+    assert [claim.holds for claim in bench.claims(bench.Config(), rows)] == verdicts
 
 
 def test_a_slow_spell_leaves_the_share_of_counting_alone() -> None:

@@ -64,16 +64,16 @@ def test_claims_follow_their_rules() -> None:
         row("prompt lookup, cost-aware", "training-free", 0.96),
         row("transformers, prompt lookup", "peer", 0.5),
     ]
-    held = {claim.claim: claim.holds for claim in claims(rows)}
+    held = {claim.claim: claim.holds for claim in claims(Config(), rows)}
     assert list(held.values()) == [True, False, True, True, True]
     wrong = [*rows, row("spectr", "draft model", 1.0, equal_rows=0.5)]
-    assert not claims(wrong)[-1].holds
+    assert not claims(Config(), wrong)[-1].holds
 
 
 def test_the_widened_target_has_goals_of_its_own() -> None:
     rows = [row("plain decoding", "", 1.0), row("eagle", "trained", 0.9)]
     rows += [dict(r, task="t, widened", speed_up=2 * r["speed_up"]) for r in rows]
-    assert [claim.holds for claim in claims(rows)[:2]] == [False, True]
+    assert [claim.holds for claim in claims(Config(), rows)[:2]] == [False, True]
 
 
 def test_a_widened_target_writes_the_same_text() -> None:

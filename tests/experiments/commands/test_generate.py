@@ -25,6 +25,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
+from models.text import BROKEN
 from tests.experiments.folders import build
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -272,6 +273,22 @@ def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
     assert all(record["status"] == "eos" for record in chosen)
 
 
+@pytest.mark.parametrize("options", [["sample", "--draft", "prompt-lookup"], ["beam-search"]])
+def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, base, tmp_path, options) -> None:
+    """A model of noise would write one of these letters in every twelve tokens or so, and spell
+    it by several tokens."""
+    given = ["--prompts", *TEXTS, "--decoder", *options, "--max-tokens", "24"]
+    bad, stops = ["t", "n ", "wo"], ["e", " ", "o"]
+    given += ["--bad-words", *bad, "--stop", *stops, "--min-tokens", "20"]
+    text = sources.load_tokenizer(folders["generator"])
+    for record in answers(base, tmp_path / "a.jsonl", *given):
+        assert len(record["tokens"]) > 20
+        assert not any(word in text.decode(record["tokens"]) for word in bad)
+        early = text.decode(record["tokens"][:20])
+        assert not any(stop in early for stop in stops)
+        assert record["text"].startswith(early.rstrip(BROKEN))
+
+
 def test_allowed_tokens_are_all_that_is_written(base, tmp_path: Path) -> None:
     allowed = ["--allowed-token-ids", "2", "40", "41", "--decoder", "beam-search"]
     found = answers(base, tmp_path / "a.jsonl", "--prompts", *TEXTS, *allowed)
@@ -296,6 +313,27 @@ def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
     (plain,) = answers(base, tmp_path / "c.jsonl", "--prompts", "the cat")
     assert first == second
     assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
+
+
+def test_an_assistants_last_words_are_gone_on_with(folders, base, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.jsonl"
+    said = [
+        {"role": "user", "content": "the cat"},
+        {"role": "assistant", "content": "sat <eos>"},
+    ]
+    talk.write_text(json.dumps({"messages": said}) + "\n")
+    given = ["--input", str(talk), "--split-special-tokens"]
+    (found,) = answers(base, tmp_path / "a.jsonl", *given)
+    codec = sources.open_model(str(folders["generator"])).codec
+    whole = codec.piece("[user] the cat\n[assistant] sat ")
+    assert found["usage"]["prompt_tokens"] == 1 + len(whole) + len("<eos>"), "letter by letter"
+    assert found["settings"]["split_special"] is True
+    (other,) = answers(base, tmp_path / "b.jsonl", "--input", str(talk))
+    assert other["usage"]["prompt_tokens"] == 1 + len(whole) + 1, "read as the token"
+    thinking = ["--prompts", "a", "--enable-thinking"]
+    assert "prompt 0: enable_thinking: for chats" in refusal(*base, *thinking)
+    assert "template does not read enable_thinking" in refusal(*base, *thinking, "--chat")
+    assert "choose one" in refusal(*base, *thinking, "--no-enable-thinking")
 
 
 def test_a_streamed_answer_is_the_answer(base, tmp_path: Path, capsys) -> None:

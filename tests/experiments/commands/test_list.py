@@ -29,12 +29,12 @@ PAPER = Paper("thing", "A Thing", ("Ada L.",), 2024, "2401.00001", "arXiv", "it 
 
 def report(preset: str = "cpu", measured: str = "1.9x", holds: bool = True) -> Report:
     return Report(
-        claims=[Claim("it is fast", "2x", measured, holds)],
+        claims=[Claim("it is fast", "2x", measured, holds, (1.8, 2.0), 1.0)],
         rows=[{"n": 1, "text": f"two\nlines {EVIL}"}],
         experiment="thing",
         preset=preset,
         seconds=3.0,
-        environment={"jax": "0.10"},
+        environment={"jax": "0.10", "commit": "0123456789ab"},
     )
 
 
@@ -136,10 +136,14 @@ def test_generated_pages_are_stale_until_they_are_written(tmp_path: Path, monkey
     text = path.read_text()
     assert text.startswith("# Top\n") and text.endswith("below\n")
     row = "| [thing](algorithms/search/thing.py) [2024](https://arxiv.org/abs/2401.00001) "
-    assert f"{row}| it is fast | 2x | 1.9x | holds |" in text
-    assert "1 claims: 1 holds" in text
+    assert f"{row}| it is fast | 2x | 1.9x | holds (1.8..2, mark 1) |" in text
+    assert "1 claims: 1 holds; 0 in records that kept their rows" in text
     whole = (folder / "README.md").read_text()
     assert "`algorithms/search/thing.py`" in whole and "![thing](thing.png)" in whole
+    assert "Recorded without its rows" in whole and "commit `0123456789ab`, seed 0" in whole
+    aged = whole.replace("seed 0. ", "seed 0. ") + " <!-- age -->Since then 9.<!-- /age -->"
+    (folder / "README.md").write_text(aged)
+    assert ledger.stale(path, folder) == []  # commits make it older, and no record changes
     path.write_text(text.replace("1.9x", "2.1x"))
     assert ledger.stale(path, folder) == [path]
 

@@ -220,3 +220,45 @@ def test_the_harness_gets_the_models_numbers(folders, source, tmp_path: Path, mo
     text = [codec.text.bos, *codec.piece("one plus one is")]
     bits = -reference(source, text, 1)[0] / np.log(2) / len("one plus one is")
     assert stored["results"]["read"]["bits_per_byte,none"] == pytest.approx(bits, abs=1e-3)
+
+
+@pytest.mark.parity
+def test_the_pieces_that_the_harness_asks_for(source: Source) -> None:
+    """Prefixes, chats that go on, spans without a context, texts longer than the model reads."""
+    from lm_eval.api.instance import Instance
+
+    from experiments.commands.lm_eval.adapter import HarnessModel
+
+    model = HarnessModel(Evaluator(source))
+    codec = source.codec
+    assert model.prefix_token_id == codec.text.bos and model.eot_token_id == codec.text.named_eos
+    talk = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    opened, going = model.apply_chat_template(talk[:1]), model.apply_chat_template(talk, False)
+    assert opened == "<bos>[user] one\n[assistant] " and going == opened + "two"
+    assert model.tok_encode(going).count(codec.text.bos) == 1
+    assert model.tok_encode("two") == codec.prompt("two") != codec.piece("two")
+
+    def asked(kind: str, *arguments: str) -> Instance:
+        return Instance(kind, {}, arguments, 0)
+
+    pairs = [("", "one plus"), ("one ", "plus one"), ("one", " plus one")]
+    found = model.loglikelihood([asked("loglikelihood", *pair) for pair in pairs])
+    bos = [codec.text.bos]
+    assert found[0][0] == pytest.approx(
+        reference(source, bos + codec.piece("one plus"), 1)[0], abs=1e-3
+    )
+    assert found[1] == pytest.approx(found[2]), "a blank between the two belongs to the second"
+    whole = codec.prompt("one plus one")
+    shared = len(codec.prompt("one"))
+    assert found[2][0] == pytest.approx(reference(source, whole, shared)[0], abs=1e-3)
+    long = "the cat sat on the mat " * 20
+    tokens, most = codec.piece(long), source.positions
+    assert len(tokens) > most
+    (total,) = model.loglikelihood_rolling([asked("loglikelihood_rolling", long)])
+    expected, done = 0.0, 0
+    while done < len(tokens):  # each token once, after as many as the model reads with it
+        end = min(done + most, len(tokens))
+        text = (bos + tokens)[max(0, end - most) : end + 1]
+        expected += reference(source, text, len(text) - (end - done))[0]
+        done = end
+    assert total == pytest.approx(expected, abs=2e-2)

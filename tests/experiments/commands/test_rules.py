@@ -12,6 +12,7 @@ import pytest
 
 from algorithms.selection import speculative_rejection
 from experiments.commands import decoders, drafting, rules
+from experiments.commands.generate import canvases
 from experiments.commands.rules import Rules
 from experiments.inputs import edits
 from jaxdecode import certainty
@@ -21,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_every_name_has_what_it_names():
     names = get_args(rules.Name)
-    assert list(decoders.MAKERS) == list(names) == list(rules.USES)
+    assert [*decoders.MAKERS, *canvases.MAKERS] == list(names) == list(rules.USES)
+    assert tuple(canvases.MAKERS) == rules.UNMASKING
     assert tuple(edits.EDITS) == rules.EDITED
     assert tuple(drafting.WAYS) == rules.DRAFTS
     assert get_args(rules.Rule) == get_args(speculative_rejection.Rule)
@@ -67,6 +69,15 @@ def test_help_comes_without_waiting_for_jax():
         ("pg-td", {"reward": "a.py:f", "temperature": 1.0}, "--temperature does nothing"),
         ("dvts", {}, "needs --process-reward"),
         ("controlled-decoding", {}, "needs --reward"),
+        ("adadec", {}, "needs --threshold"),
+        ("adadec", {"threshold": "1", "temperature": 0.5}, "--temperature does nothing"),
+        ("greedy", {"threshold": "1"}, "--threshold does nothing for --decoder greedy"),
+        ("lud", {}, "needs --placeholder"),
+        ("lud", {"placeholder": 9, "ahead": 2}, "--ahead does nothing for --decoder lud"),
+        ("lud", {"placeholder": 9, "draft": "stand"}, "--draft does nothing for --decoder lud"),
+        ("greedy", {"placeholder": 9}, "--placeholder does nothing without --draft"),
+        ("greedy", {"draft": "placeholders"}, "--draft placeholders needs --placeholder"),
+        ("greedy", {"draft": "stand", "span": 3}, "--span does nothing for --draft stand"),
         ("nothing", {}, "choose one of sample, greedy"),
     ],
 )

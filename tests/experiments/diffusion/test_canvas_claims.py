@@ -72,8 +72,8 @@ def learned(**changed: dict[str, Any]) -> learn2pd.Findings:
         "static": made(32, 3000),
         "threshold 0.9": made(12, 1200),
         "filter 0.9": made(8, 800),
-        "by 1 layers": made(11, 1100),
-        "by 4 layers": made(10, 1000),
+        "1 layers 0.9": made(11, 1100),
+        "4 layers 0.5": made(10, 1000),
         "by of lists": made(9, 900),
     } | {name: one for name, one in changed.items() if name[-6:] != "places"}
     long = {
@@ -86,9 +86,10 @@ def learned(**changed: dict[str, Any]) -> learn2pd.Findings:
         "ends, dual, 64 places": made(7, 140),
     } | {name: one for name, one in changed.items() if name[-6:] == "places"}
     tuned = {"threshold": "threshold 0.9", "filter": "filter 0.9"}
+    tuned |= {"1 layers": "1 layers 0.9", "4 layers": "4 layers 0.5"}
     names = ["lists", "lookups"] * (QUESTIONS // 2)
     traces = {"passes": [8] * 30}
-    return learn2pd.Findings(config, names, traces, {}, found, tuned, long)
+    return learn2pd.Findings(config, names, traces, {}, found, tuned, long, {})
 
 
 def test_learn2pd_holds() -> None:
@@ -103,8 +104,8 @@ def test_learn2pd_holds() -> None:
         ({"ends, dual, 64 places": made(7, 140, right=0.3)}, 1),  # as fast, and wrong
         ({"ends, 64 places": made(20, 2000), "ends, 16 places": made(5, 200)}, 2),  # no growth
         ({"filter 0.9": made(14, 1400)}, 4),  # a threshold does better
-        ({"by 4 layers": made(6, 600)}, 5),
-        ({"by 4 layers": made(10, 1000, right=0.6)}, 5),  # slower, and better
+        ({"4 layers 0.5": made(6, 600)}, 5),
+        ({"4 layers 0.5": made(10, 1000, right=0.6)}, 5),  # slower, and better
         ({"by of lists": made(9, 900, right=0.2)}, 6),
         ({"by of lists": made(32, 3000)}, 6),  # accepts nothing
     ],

@@ -8,17 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
+from experiments import sandbox
 from experiments.sandbox import literals
 from experiments.sandbox.calls import Examined, examine, examine_all
 from experiments.sandbox.program import Limits, run_program
 from tests.experiments.sandbox.test_program import leftovers
 
+SANDBOX = Path(sandbox.__file__).parent
 LIMITS = Limits(wall=20.0, cpu=1.0, memory=128 << 20, processes=4)
 TESTS = """
 half = ask('half')
@@ -179,9 +182,55 @@ def test_a_unix_socket_is_out_of_reach(tmp_path: Path):
             )
         finally:
             path.unlink()
-        assert ("reached" in run.stdout) == ("calls" not in run.walls)
+        assert ("reached" in run.stdout) == (not {"calls", "root"} & set(run.walls))
     pairs = "import socket; a, b = socket.socketpair(); a.send(b'x'); print(b.recv(1))"
     assert run_program(pairs, limits=LIMITS).stdout == "b'x'\n"
+
+
+ROOTED = """
+    import ctypes, os, socket, sys
+    sys.path.insert(0, {sandbox!r})
+    import roots, walls
+    if {stranger}:
+        assert walls.become(65534)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # its own again, for its user space to be described
+    def reached():
+        with socket.socket(socket.AF_UNIX) as s:
+            try: s.connect({socket!r})
+            except FileNotFoundError: return False
+        return True
+    print(reached(), "mounts" in walls.namespaces() and walls.own_mounts())
+    os.chdir({place!r})
+    print(roots.own_root({place!r} + "/root", [{place!r}]))
+    print(reached(), os.path.exists({socket!r} + "/../.."), os.listdir("."), os.listdir("/"))
+"""
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_in_a_root_of_its_own_no_socket_has_a_path(stranger):
+    """By itself, with no other wall, for root and for who is not."""
+    if stranger and os.getuid():
+        pytest.skip("only root can become another")
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{place}.socket")
+        try:
+            server.listen()
+            Path(place, "root").mkdir()
+            for path in (f"{place}.socket", place, f"{place}/root"):
+                os.chmod(path, 0o777)
+            names = {"socket": f"{place}.socket", "place": place, "stranger": stranger}
+            code = textwrap.dedent(ROOTED).format(sandbox=str(SANDBOX), **names)
+            command = [sys.executable, "-I", "-S", "-c", code]
+            said = subprocess.run(command, capture_output=True, text=True, check=True)
+        finally:
+            os.unlink(f"{place}.socket")
+    first, stands, then = said.stdout.splitlines()
+    assert first.startswith("True")
+    if stands == "True":
+        assert first == "True True"
+        assert then.startswith("False False ['root'] [") and "'proc'" not in then
+    else:
+        assert then.startswith("True")
 
 
 def test_a_killed_parent_leaves_nothing(tmp_path: Path):

@@ -105,10 +105,14 @@ def test_verdicts_on_superposed_drafts_follow_the_numbers(better, tmp_path: Path
         for k in (3,)
     ]
     for row in times:
-        row |= {"superposed 8": 1.0, "nucleus 8": factor}
+        row |= {"superposed 8": 1.0, "nucleus 8": factor, "load": 1.0}
     inside = np.full((2, 10), 0.9 if better else 0.4)
-    claims = superposed.claims(test, times, inside, config)
-    assert [claim.holds for claim in claims] == [better] * 6
+    evidence = {"test": test, "times": times, "inside": inside, "known": None}
+    claims = superposed.claims(config, evidence)
+    assert [claim.verdict == "holds" for claim in claims] == [better] * 6
+    times[-1]["load"] = 3.0  # other work took the cores
+    verdicts = [claim.verdict for claim in superposed.claims(config, evidence)]
+    assert verdicts[3:5] == ["not measurable here"] * 2
     rows = superposed.table(test, times, config)
     assert rows[0]["best of them"] <= rows[0]["perplexity 1"]
     superposed.draw(tmp_path / "figure.png", test, times, inside, config)
@@ -158,7 +162,7 @@ def test_facts_are_completed_and_judged() -> None:
     for own, greedy in ((noise, noise[:, :1]), (noise[:, :1] & False, noise[:, :1])):
         made = {"temperature": 0.3, "right": {"superposed": own, "greedy": greedy}}
         better = own is noise
-        assert [claim.holds for claim in completed.claims(made)] == [better] * 2
+        assert [claim.verdict == "holds" for claim in completed.claims(made)] == [better] * 2
         assert completed.rows(made)[0]["P@1, %"] == 100 * own[:, 0].mean()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from algorithms.search.transfer_q_star import indirect
-from experiments.search.transfer_q_star.main import PRESETS, claims, run
+from experiments.search.transfer_q_star.findings import claims
+from experiments.search.transfer_q_star.main import PRESETS, run
 from experiments.search.transfer_q_star.measures import Frontier, arms, diversity
 from experiments.search.transfer_q_star.setting import Config, Opening
 from jaxdecode.autoregress import Generator
@@ -49,12 +50,19 @@ def test_claims_are_decided_at_equal_kl() -> None:
     config = PRESETS["cpu"]
     found = {name: frontier([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) for name in arms(config)}
     found["base"] = frontier([0.0], [0.0])
-    assert not any(claim.holds for claim in claims(config, found))
+
+    def verdicts() -> list[str]:
+        evidence = {name: one.columns for name, one in found.items()}
+        return [claim.verdict for claim in claims(config, evidence)]
+
+    assert "holds" not in verdicts()
     found["CD--"] = frontier([2.0, 3.0, 4.0], [2.0, 3.0, 4.0])
-    assert not claims(config, found)[0].holds
+    assert verdicts()[0] == "not resolved"
     for name in ("TQ*", "indirect TQ*"):
         found[name] = frontier([1.0, 2.0, 3.0], [5.0, 6.0, 7.0])
-    assert all(claim.holds for claim in claims(config, found))
+    assert set(verdicts()) == {"holds"}
+    found["CD--"] = frontier([0.2, 0.3, 0.4], [2.0, 3.0, 4.0])
+    assert verdicts()[0] == "not measurable here"
     assert found["TQ*"].lead(found["CD--"], 2.5) == pytest.approx((4.0, 4.0, 4.0))
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.harness.files import compact
 from experiments.harness.report import Report
 from experiments.harness.response_pool import ResponsePool
 from experiments.inputs.sources import Codec
+from experiments.selection.self_certainty.findings import Evidence, claims
 from experiments.selection.self_certainty.main import PRESETS, study
 from experiments.selection.self_certainty.setting import Config, Setting, measure
 from experiments.selection.self_certainty.votes import Findings
@@ -116,6 +118,15 @@ def test_findings_know_a_good_judge_from_noise() -> None:
     assert found.curve("Borda, p=0") == found.curve("majority")
     assert found.curve("oracle")[-1] >= max(found.curve(m)[-1] for m in found.accuracy)
     assert found.chosen[-1] > 0
+    kept = compact(vars(Evidence.of(found)))
+    verdicts = {claim.claim: claim.verdict for claim in claims(config, kept)}
+    assert verdicts["self-certainty, best of 16, beats perplexity"] == "holds"
+    (surer,) = (verdict for claim, verdict in verdicts.items() if "right ones are more" in claim)
+    assert surer == "holds"
+    assert verdicts["the majority beats the average of an answer's self-certainty at N=16"] in (
+        "fails",
+        "not resolved",
+    )
     # With one response there is nothing to choose.
     ones = {m: found.curve(m)[0] for m in found.accuracy if m not in ("greedy", "oracle")}
     np.testing.assert_allclose(list(ones.values()), one)

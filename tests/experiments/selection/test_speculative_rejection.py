@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from algorithms.selection.speculative_rejection import SpeculativeRejection, schedule
-from experiments.harness.equal_compute import Baseline, Run
 from experiments.harness.files import Lines
+from experiments.harness.judging.equal_compute import Baseline, Run
 from experiments.selection.speculative_rejection.figure import saw_tooth
 from experiments.selection.speculative_rejection.main import PRESETS, run
 from experiments.selection.speculative_rejection.measures import kendall

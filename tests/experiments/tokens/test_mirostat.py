@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.tokens.mirostat.findings import Findings, claims
+from experiments.tokens.mirostat.claims import claims
+from experiments.tokens.mirostat.findings import Findings
 from experiments.tokens.mirostat.main import PRESETS, run
 from experiments.tokens.mirostat.measures import EIGHTHS, GRAMS, Config, samplers
 from experiments.tokens.open_texts import (

@@ -26,6 +26,7 @@ from experiments.tokens.exam import Exam
 from experiments.tokens.lud import findings as spans
 from experiments.tokens.lud.main import PRESETS as SPANNING
 from experiments.tokens.lud.measures import common
+from experiments.tokens.lud.stuttering import stuttering
 from jaxdecode.prompt import Prompt
 
 N = 200
@@ -202,6 +203,15 @@ def test_claims_on_spans_hold_and_fail() -> None:
     good[0].others["accepted at random"] = row(6, 2.0)  # faster: no control of the same speed
     assert spans.claims(good)[2].verdict == "not measurable here"
     assert good[0].chosen == 0 and len(good[0].table()) == 2 + 4 + 3
+
+
+def test_a_span_does_not_repeat_or_extend_by_text() -> None:
+    """LUD's control is of texts: what begins with the token before it is a repetition too."""
+    texts = ["in", "inter", "er", "", "int"]
+    codec: Any = SimpleNamespace(text=SimpleNamespace(decode=lambda ids: texts[ids[0]]))
+    rule = stuttering(codec, SimpleNamespace(vocab_size=len(texts)))
+    before, token = np.array([0, 1, 0, 3, 2]), np.array([1, 0, 4, 0, 2])
+    assert np.asarray(rule(before, token)).tolist() == [True, False, True, False, True]
 
 
 def test_claims_on_parts_hold_and_fail() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from algorithms.tokens.ead import EAD
-from algorithms.tokens.switches import Coin, RollingEntropy, Routed, Turns
+from algorithms.tokens.rules.switches import Coin, RollingEntropy, Routed, Turns
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill

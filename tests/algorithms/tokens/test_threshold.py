@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from algorithms.tokens import threshold
+from algorithms.tokens.rules.triggers import Uncertain
 from algorithms.tokens.threshold import Threshold, at, learn, logistic
-from algorithms.tokens.triggers import Uncertain
 from jaxdecode import entropy
 from jaxdecode.testing.enumerable import EnumerableLM, next_probs
 from models.presets import small

@@ -12,11 +12,11 @@ from flax import nnx
 
 from algorithms.speculative.drafters.placeholders import Placeholders
 from algorithms.speculative.verifiers.match import Match
-from algorithms.tokens.acceptance import ByChance, Confident
 from algorithms.tokens.lexical_units import Loss, Placing, packed, units
 from algorithms.tokens.lud import LUD
 from algorithms.tokens.mirostat import Mirostat
-from algorithms.tokens.stutter import Extends, Nothing, Same
+from algorithms.tokens.rules.acceptance import ByChance, Confident
+from algorithms.tokens.rules.stutter import Extends, Nothing, Same
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill

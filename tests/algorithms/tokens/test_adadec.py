@@ -13,7 +13,7 @@ import pytest
 from algorithms.selection.best_of_n import BestOfN
 from algorithms.tokens.adadec import AdaDec
 from algorithms.tokens.mirostat import Mirostat
-from algorithms.tokens.triggers import Always, Chance, Uncertain
+from algorithms.tokens.rules.triggers import Always, Chance, Uncertain
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.lm import prefill

@@ -1,0 +1,1 @@
+"""Lists explored by what is in the context."""

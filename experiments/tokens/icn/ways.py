@@ -1,0 +1,81 @@
+"""A sum that can be worked out in six ways, three of which are one guess.
+
+    question   4029=
+    ways       S5 s5 z5      the last digit of the sum at once: hard
+               L465          running sums: every digit is easy
+               R115          running sums from the right
+               M415          sums of pairs, then the answer
+    text       4029=aS5#bL465#cR115#      several ways, each kind once, in random order
+               4029=aL465#>5.             a way, and what it comes to
+
+Guesses are the commonest, so that the first ranks of one law are three times the same. The task
+isolates what navigation is for among ways, and is no evidence of more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.tasks import tokenizer
+from experiments.tasks.task import Example, Split, split_of
+
+DIGITS, LETTERS, MARK, CUE, END = 4, "abcd", "#", ">", "."
+GUESSES = "Ssz"
+STYLES = {"S": 0.25, "s": 0.2, "z": 0.15, "L": 0.16, "R": 0.14, "M": 0.1}
+
+
+def kind(style: str) -> str:
+    """Guesses are of one kind."""
+    return "S" if style in GUESSES else style
+
+
+def way(style: str, digits: np.ndarray) -> str:
+    """A way, its style first; digits modulo ten."""
+    left, right = np.cumsum(digits), np.cumsum(digits[::-1])
+    match kind(style):
+        case "S":
+            steps = [left[-1]]
+        case "L":
+            steps = list(left[1:])
+        case "R":
+            steps = list(right[1:])
+        case _:
+            steps = [*(digits[::2] + digits[1::2]), left[-1]]
+    return style + "".join(str(int(step % 10)) for step in steps)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Training texts; `meta`: `answer`, a digit. `concluded` is the share that has one way and what
+    it comes to."""
+
+    concluded: float = 0.4
+    name = "ways"
+
+    def tokenizer(self) -> tokenizer.TaskTokenizer:
+        return tokenizer.characters("0123456789=" + LETTERS + MARK + CUE + END + "".join(STYLES))
+
+    def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
+        names, shares = list(STYLES), np.log(list(STYLES.values()))
+        found: list[Example] = []
+        while len(found) < count:
+            digits = rng.integers(0, 10, DIGITS)
+            question = "".join(map(str, digits)) + "="
+            if split_of(question) != split:
+                continue
+            order = [names[i] for i in np.argsort(-(shares + rng.gumbel(size=len(names))))]
+            chosen: dict[str, str] = {}
+            for style in order:
+                chosen.setdefault(kind(style), style)
+            written = [way(style, digits) for style in chosen.values()]
+            answer = str(int(digits.sum() % 10))
+            if rng.random() < self.concluded:
+                target = written[0] + MARK + CUE + answer + END
+            else:
+                some = written[: int(rng.integers(1, len(written) + 1))]
+                parts = zip(LETTERS, some, strict=False)
+                target = "".join(letter + text + MARK for letter, text in parts)[1:]
+            found.append(Example(question + LETTERS[0], target, {"answer": answer}))
+        return found
