@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from jaxdecode.rows import Expander, Rows, check_start
 from jaxdecode.types import Array, Bool, Key
 
 
+@runtime_checkable
 class Passing(Expander, Protocol):
     """An expander whose rows hold canvases: an `Unmasker`, or one that makes its steps."""
 

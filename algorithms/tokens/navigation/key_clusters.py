@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from jaxdecode.types import Array, Float, Int
 Floats = NDArray[np.float64]
 
 
+@runtime_checkable
 class Keyed(Protocol):
     """A model whose logits are products with rows of a table."""
 
