@@ -133,7 +133,7 @@ PAIRS = [Pair([1], [2, 3], [3, 2])]
         ({"method": "bonbon", "plan": Plan(samples=2)}, "base responses, and the best of 4"),
         ({"method": "rloo", "procedure": Single()}, "only method 'ctrl' is aligned for one that"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else "-".join(given),
 )
 def test_what_cannot_be_aligned_is_refused(change, message) -> None:
     given = {"method": "ctrl", "kl": 0.5, "prompts": PROMPTS, "scorer": SCORER, "pairs": [],

@@ -123,7 +123,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_literals_come_as_they_were(value):
     back = literals.loads(literals.dumps(value))
     assert back == value and type(back) is type(value)
