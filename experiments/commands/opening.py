@@ -91,7 +91,7 @@ def threshold_of(given: float | str, model: str) -> float:
     """
     with contextlib.suppress(ValueError):
         return float(given)
-    path = Path(given)
+    path = Path(str(given))
     if not path.is_file():
         raise ValueError(
             f"--threshold {given}: neither nats nor a file; `python -m experiments threshold "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jax.scipy.special import gammaincc
@@ -28,8 +28,8 @@ Cells = Mapping[Any, float]
 
 def tally(samples: ArrayLike | Iterable[Hashable]) -> Counter:
     """How often each cell occurs: integers, rows of an array as tuples, or what is given."""
-    if not isinstance(samples, np.ndarray) and not hasattr(samples, "__array__"):
-        return Counter(samples)
+    if not hasattr(samples, "__array__"):
+        return Counter(cast(Iterable[Hashable], samples))
     array = np.asarray(samples)
     if array.ndim == 1:
         return Counter(array.tolist())

@@ -59,8 +59,9 @@ def _read_smollm3(fields: Fields) -> TransformerConfig:
         windowed = fields.flag("use_sliding_window", False) and fields.has("sliding_window")
         sliding = tuple(windowed and not turns for turns in rotated)
     window = fields.size("sliding_window", "max_positions") if any(sliding) else 0
+    common["tied"] = fields.flag("tie_word_embeddings", True)
     return TransformerConfig(
-        **common | {"tied": fields.flag("tie_word_embeddings", True)},
+        **common,
         mlp_bias=fields.flag("mlp_bias", False),
         rotated=() if all(rotated) else rotated,
         window=window,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -126,7 +129,12 @@ def test_bad_parts_are_refused() -> None:
     for length, longest, shortest in ((0, 3, 1), (5, 3, 0), (5, 1, 2)):
         with pytest.raises(ValueError, match="look for 1 <= shortest <= longest"):
             PromptLookup(length, longest, shortest)
-    for make in (Within, lambda **ends: Datastore(Corpus.of([[0, 1]], 2), **ends)):
+
+    def stored(**ends: Any) -> Datastore:
+        return Datastore(Corpus.of([[0, 1]], 2), **ends)
+
+    makers: tuple[Callable[..., Any], ...] = (Within, stored)
+    for make in makers:
         for ends in ({"longest": 3, "shortest": 4}, {"shortest": 0}):
             with pytest.raises(ValueError, match=r"shortest=\d: look for 1 <= shortest"):
                 make(**ends)

@@ -145,7 +145,7 @@ class Split(NamedTuple):
     outside: Group
 
 
-def split(clusters: Sequence[int], right: Sequence[bool], top: int) -> Split:
+def split(clusters: Sequence[int], right: Sequence[bool | int], top: int) -> Split:
     """Part the ranks behind the first `top`; both sequences are in the order of the ranks.
 
     Raises:

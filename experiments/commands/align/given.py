@@ -69,11 +69,10 @@ class Given:
         if o.decoder == WORST and scorer is not None:
             scorer = Negated(scorer)
         opened = replace(self.opened, scorer=scorer)
-        stop = self.source.codec.stop()
 
         def over(model: Any) -> Decoder:
             source = replace(self.source, model=model)
-            return decoder_of(o.name, o.decoding, source, stop, opened)
+            return decoder_of(o.name, o.decoding, source, (), opened)
 
         return over
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -231,19 +232,21 @@ def test_the_pieces_that_the_harness_asks_for(source: Source) -> None:
 
     model = HarnessModel(Evaluator(source))
     codec = source.codec
-    assert model.prefix_token_id == codec.text.bos and model.eot_token_id == codec.text.named_eos
+    begin = codec.text.bos
+    assert begin is not None
+    assert model.prefix_token_id == begin and model.eot_token_id == codec.text.named_eos
     talk = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
     opened, going = model.apply_chat_template(talk[:1]), model.apply_chat_template(talk, False)
     assert opened == "<bos>[user] one\n[assistant] " and going == opened + "two"
-    assert model.tok_encode(going).count(codec.text.bos) == 1
+    assert model.tok_encode(going).count(begin) == 1
     assert model.tok_encode("two") == codec.prompt("two") != codec.piece("two")
 
-    def asked(kind: str, *arguments: str) -> Instance:
+    def asked(kind: Any, *arguments: str) -> Instance:
         return Instance(kind, {}, arguments, 0)
 
     pairs = [("", "one plus"), ("one ", "plus one"), ("one", " plus one")]
     found = model.loglikelihood([asked("loglikelihood", *pair) for pair in pairs])
-    bos = [codec.text.bos]
+    bos = [begin]
     assert found[0][0] == pytest.approx(
         reference(source, bos + codec.piece("one plus"), 1)[0], abs=1e-3
     )

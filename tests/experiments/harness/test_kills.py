@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import multiprocessing.process
 import os
 import random
 import re

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -210,7 +211,7 @@ def test_a_span_does_not_repeat_or_extend_by_text() -> None:
     texts = ["in", "inter", "er", "", "int"]
     codec: Any = SimpleNamespace(text=SimpleNamespace(decode=lambda ids: texts[ids[0]]))
     rule = stuttering(codec, SimpleNamespace(vocab_size=len(texts)))
-    before, token = np.array([0, 1, 0, 3, 2]), np.array([1, 0, 4, 0, 2])
+    before, token = jnp.array([0, 1, 0, 3, 2]), jnp.array([1, 0, 4, 0, 2])
     assert np.asarray(rule(before, token)).tolist() == [True, False, True, False, True]
 
 
