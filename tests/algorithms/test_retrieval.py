@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -133,9 +132,9 @@ def test_bad_parts_are_refused() -> None:
     def stored(**ends: Any) -> Datastore:
         return Datastore(Corpus.of([[0, 1]], 2), **ends)
 
-    makers: tuple[Callable[..., Any], ...] = (Within, stored)
-    for make in makers:
-        for ends in ({"longest": 3, "shortest": 4}, {"shortest": 0}):
+    wrong: list[dict[str, Any]] = [{"longest": 3, "shortest": 4}, {"shortest": 0}]
+    for make in (Within, stored):
+        for ends in wrong:
             with pytest.raises(ValueError, match=r"shortest=\d: look for 1 <= shortest"):
                 make(**ends)
     with pytest.raises(ValueError, match="size=2, window=15"):
