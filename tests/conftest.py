@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
-
-import tests.annotations
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,13 +29,6 @@ DEFAULTS = {
 }
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
-
-# Every annotation of the library is checked at every call: shapes and dtypes by jaxtyping, the rest
-# by beartype. A program that is compiled pays at tracing alone, but there a good deal.
-if os.environ.get("CHECK_ANNOTATIONS"):
-    install_import_hook(
-        ["jaxdecode", "models", "algorithms"], f"{tests.annotations.__name__}.checked"
-    )
 
 # The first example of a property compiles, so wall time says nothing; examples are the same each
 # run, so that a failure is a change in the code and not in the draw.
