@@ -6,6 +6,7 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 PY := $(VENV)/bin/python
 PODS := .venv-pods
+VERSIONS := .venv-versions
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Compiled programs are kept between runs, the small ones too.
@@ -15,7 +16,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
-.PHONY: setup test quick optimized demo real docs lint format parity package pods
+.PHONY: setup test quick optimized demo real docs lint format parity package pods versions
 
 setup: $(VENV)/.installed
 
@@ -65,6 +66,18 @@ format: $(VENV)/.installed-lint
 parity: $(VENV)/.installed-parity
 	XLA_FLAGS= $(PY) -m pytest -m parity
 
+# The oldest versions that are declared, then the newest that can be had, each in an environment of
+# its own: what every kind of dependency is used by.
+versions: $(VENV)/.installed-versions
+	for resolution in lowest-direct highest; do \
+	  $(VENV)/bin/uv venv --quiet --clear --python $(PY) $(VERSIONS) && \
+	  VIRTUAL_ENV=$(VERSIONS) $(VENV)/bin/uv pip install --quiet --resolution $$resolution \
+	    --requirement pyproject.toml --extra checkpoints --extra experiments --extra test && \
+	  $(VERSIONS)/bin/python -m pytest -n $(WORKERS) tests/test_examples.py \
+	    tests/jaxdecode/test_extend.py tests/jaxdecode/train/test_fit.py tests/models/test_text.py \
+	    tests/models/gguf/test_opened.py || exit 1; \
+	done
+
 # What the compiler for TPUs makes of a fixed list of programs, held to a budget. It is a wheel of
 # some size, and has an environment of its own.
 pods:
@@ -108,6 +121,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 $(VENV)/.installed-package: $(VENV)/.installed
 	$(PIP) build
+	@touch $@
+
+$(VENV)/.installed-versions: $(VENV)/.installed
+	$(PIP) uv
 	@touch $@
 
 $(PODS)/.installed: pyproject.toml constraints.txt | $(PY)
