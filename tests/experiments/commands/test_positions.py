@@ -48,12 +48,13 @@ def generator(model=LEARNED, max_tokens: int = 1020) -> Generator:
 def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
     """Those of canvases, which other models fill, are refused in their own tests."""
     judged = "judge.py:worth" if name in decoders.JUDGED else None
+    looks = 1.0 if name == "adadec" else None
     rules = Rules(
         max_tokens=1015 if name == "adadec" else 1020,  # which looks 5 tokens ahead
         budget=40 * 1024 if name == "speculative-rejection" else None,
         reward=decoders.LIKELIHOOD if name in decoders.SCORED else judged,
         process_reward="judge" if name in decoders.STEPWISE else None,
-        threshold=1.0 if name == "adadec" else None,
+        threshold=looks,
         placeholder=GPT2.vocab_size if name == "lud" else None,
     )
     decoder = decoders.build(
@@ -64,7 +65,7 @@ def test_every_decoder_of_the_command_line_refuses(name: Name) -> None:
         scorer=HostJudge.of(len, Tokens()).scorer if judged else None,
         piece=lambda text: [198],
         judge=REWARD if name in decoders.STEPWISE else None,
-        threshold=rules.threshold,
+        threshold=looks,
     )
     decoder.check(prompt(4))
     # Planning counts what its prompt leaves of the positions.
