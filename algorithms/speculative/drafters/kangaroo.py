@@ -7,9 +7,8 @@ Liu et al. 2024, arXiv 2404.18911).
 
 A draft of which the drafter was not sure is itself verified; only what would follow it is not
 drafted. The first layers write into the target's own cache. `width` 1 is the published chain:
-its tokens are drawn by `sampler` and carry their laws. A wider draft is a tree, in our reading:
-of all continuations of a level's nodes the `width` most probable paths are the next level. As in
-the authors' code, drafting goes on at a confidence of exactly `threshold`.
+its tokens are drawn by `sampler` and carry their laws. A wider draft is a tree, in our reading: the
+`width` most probable paths go on. At a confidence of exactly `threshold`, as in the authors' code.
 """
 
 from __future__ import annotations
