@@ -61,9 +61,9 @@ def test_claims_are_decided_at_equal_kl() -> None:
     for name in ("TQ*", "indirect TQ*"):
         found[name] = frontier([1.0, 2.0, 3.0], [5.0, 6.0, 7.0])
     assert set(verdicts()) == {"holds"}
+    assert found["TQ*"].lead(found["CD--"], 2.5) == pytest.approx((4.0, 4.0, 4.0))
     found["CD--"] = frontier([0.2, 0.3, 0.4], [2.0, 3.0, 4.0])
     assert verdicts()[0] == "not measurable here"
-    assert found["TQ*"].lead(found["CD--"], 2.5) == pytest.approx((4.0, 4.0, 4.0))
 
 
 def test_diversity() -> None:
