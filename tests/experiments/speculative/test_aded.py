@@ -17,5 +17,7 @@ def test_smoke(tmp_path) -> None:
     report = run(dataclasses.replace(PRESETS["smoke"], out=tmp_path))
     better, smaller, adapts = report.claims
     assert smaller.holds is False and smaller.interval is None
-    assert better.holds and adapts.holds
+    low, _ = better.interval or (0.0, 0.0)
+    assert low > 1.0, "so few rounds tell that it is better, not by how much"
+    assert adapts.holds
     assert (tmp_path / "figure.png").stat().st_size > 10_000
