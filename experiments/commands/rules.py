@@ -12,6 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
+Unmasking = Literal[
+    "fast-dllm",
+    "factor",
+    "entropy-bounded",
+    "fixed-k",
+    "left-to-right",
+    "learn2pd",
+    "freedave",
+]
 Name = Literal[
     "sample",
     "greedy",
@@ -34,13 +43,7 @@ Name = Literal[
     "dvts",
     "pg-td",
     "smcg-td",
-    "fast-dllm",
-    "factor",
-    "entropy-bounded",
-    "fixed-k",
-    "left-to-right",
-    "learn2pd",
-    "freedave",
+    Unmasking,
 ]
 Rule = Literal["count", "quantile"]
 Measure = Literal[
@@ -70,15 +73,7 @@ RANKED = (
 SCORED = ("best-of-n", "speculative-rejection", "controlled-decoding", "transfer-q-star")
 STEPWISE = ("a-star-decoding", "particle-filtering", "step-beams", "dvts")
 JUDGED = ("pg-td", "smcg-td")  # by a function of a completed text
-UNMASKING = (
-    "fast-dllm",
-    "factor",
-    "entropy-bounded",
-    "fixed-k",
-    "left-to-right",
-    "learn2pd",
-    "freedave",
-)
+UNMASKING: tuple[str, ...] = get_args(Unmasking)
 """Decoders of masked diffusion models, which fill a canvas; all others go from left to right."""
 LIKELIHOOD = "likelihood"  # as a reward: the generator's own, of prompt and response
 
