@@ -36,5 +36,7 @@ def test_half_the_accuracy_is_not_as_often_right() -> None:
 def test_smoke(tmp_path) -> None:
     report = run(dataclasses.replace(PRESETS["smoke"], out=tmp_path))
     more, rises, _, _, lossless = report.claims
-    assert more.holds and rises.holds and lossless.interval is not None
+    # Three problems show that it gains; how much takes more of them.
+    assert more.interval is not None and more.interval[0] > 1
+    assert rises.holds and lossless.interval is not None
     assert (tmp_path / "figure.png").stat().st_size > 10_000
