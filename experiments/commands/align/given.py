@@ -12,7 +12,7 @@ import numpy as np
 from algorithms.alignment.adversary import Negated
 from algorithms.alignment.pairs import Pair
 from experiments.commands.align.options import WORST, Options
-from experiments.commands.opening import Opened, decoder_of, open_named
+from experiments.commands.decoding.opening import Opened, decoder_of, open_named
 from experiments.inputs import preference_files, preference_rewards, prompts, sources
 from experiments.inputs.preference_rewards import Lesson, Shares
 from experiments.inputs.prompts import Messages, Request

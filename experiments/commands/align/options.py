@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import JUDGED, LIKELIHOOD, SCORED, Name, is_function
+from experiments.commands.decoding.uses import check as check_rules
 from experiments.commands.generate.options import parsed_as
-from experiments.commands.rules import JUDGED, LIKELIHOOD, SCORED, Name, Rules, is_function
-from experiments.commands.rules import check as check_rules
 
 Method = Literal["ctrl", "rloo", "ppo", "grpo", "dpo", "ipo", "bonbon", "sft"]
 WORST = "worst-of-n"

@@ -18,7 +18,8 @@ from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
 from algorithms.diffusion.filter import Filter, fingerprint, train
 from algorithms.diffusion.freedave import freedave
 from algorithms.diffusion.learn2pd import learn2pd
-from experiments.commands.rules import Name, Rules, check
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import Name, check
 from experiments.inputs import prompts
 from experiments.inputs.sources import Source
 from jaxdecode.choose import Even, Fixed, Top

@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from experiments.commands.rules import DRAFTS, GROUPS, Form, Name, Rules, helps
+from experiments.commands.decoding.rules import Form, Rules, helps
+from experiments.commands.decoding.uses import DRAFTS, GROUPS, Name
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 
-from experiments.commands import decoders, opening
+from experiments.commands.decoding import decoders, opening
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import UNMASKING, USES, Name
 from experiments.commands.generate import canvases, racing, watching
 from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
 from experiments.commands.generate.options import Options
-from experiments.commands.rules import UNMASKING, USES, Name, Rules
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress

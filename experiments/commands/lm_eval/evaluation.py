@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.commands import decoders
-from experiments.commands.decoders import Rules
-from experiments.commands.opening import Opened, decoder_of, open_named
+from experiments.commands.decoding import decoders
+from experiments.commands.decoding.decoders import Rules
+from experiments.commands.decoding.opening import Opened, decoder_of, open_named
 from experiments.harness.likelihood import continuations
 from experiments.harness.progress import Progress
 from experiments.inputs.sources import Source

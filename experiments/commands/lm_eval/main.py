@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.commands import decoders
+from experiments.commands.decoding import decoders
 from experiments.commands.lm_eval.evaluation import Evaluator
 from experiments.commands.terminal import INVALID
 from experiments.harness.environment import environment, keep_compiled

@@ -15,12 +15,13 @@ from rich.console import Console
 from algorithms.diffusion import oracle
 from algorithms.diffusion.choosers import EntropyBounded, Factor, Threshold
 from algorithms.diffusion.filter import Filter, fingerprint, loss
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import USES, Name
 from experiments.commands.generate import main as generate
 from experiments.commands.generate import watching
 from experiments.commands.generate.answers import Job
 from experiments.commands.generate.options import Options
 from experiments.commands.generate.running import prepare
-from experiments.commands.rules import USES, Name, Rules
 from experiments.inputs import sources
 from jaxdecode.canvas_stream import views
 from jaxdecode.choose import Even, Fixed, Top

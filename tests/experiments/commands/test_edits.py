@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.commands import decoders
-from experiments.commands.decoders import Name, Rules
+from experiments.commands.decoding import decoders
+from experiments.commands.decoding.decoders import Name, Rules
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from jaxdecode.stop import Stop

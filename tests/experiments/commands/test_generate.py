@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.commands import decoders
-from experiments.commands.decoders import Rules
+from experiments.commands.decoding import decoders
+from experiments.commands.decoding.decoders import Rules
 from experiments.commands.generate import main as generate
 from experiments.commands.terminal import visible
 from experiments.inputs import prompts, sources

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.commands.decoders import Rules
+from experiments.commands.decoding.decoders import Rules
 from experiments.commands.lm_eval import main as lm_eval
 from experiments.commands.lm_eval.evaluation import Evaluator, batches, divided
 from experiments.harness.likelihood import CHUNK

@@ -10,9 +10,9 @@ from flax import nnx
 
 from algorithms.speculative.learning import Learning
 from algorithms.speculative.token_recycling import token_recycling
-from experiments.commands import decoders
-from experiments.commands.decoders import Name, Rules
-from experiments.commands.rules import UNMASKING
+from experiments.commands.decoding import decoders
+from experiments.commands.decoding.decoders import Name, Rules
+from experiments.commands.decoding.uses import UNMASKING
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.host import HostJudge

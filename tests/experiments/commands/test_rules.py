@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 
 from algorithms.selection import speculative_rejection
-from experiments.commands import decoders, drafting, rules
+from experiments.commands.decoding import decoders, drafting, rules, uses
+from experiments.commands.decoding.rules import Rules
 from experiments.commands.generate import canvases
-from experiments.commands.rules import Rules
 from experiments.inputs import edits
 from jaxdecode import certainty
 
@@ -21,21 +21,21 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_name_has_what_it_names():
-    names = get_args(rules.Name)
-    assert [*decoders.MAKERS, *canvases.MAKERS] == list(names) == list(rules.USES)
-    assert tuple(canvases.MAKERS) == rules.UNMASKING
-    assert tuple(edits.EDITS) == rules.EDITED
-    assert tuple(drafting.WAYS) == rules.DRAFTS
+    names = get_args(uses.Name)
+    assert [*decoders.MAKERS, *canvases.MAKERS] == list(names) == list(uses.USES)
+    assert tuple(canvases.MAKERS) == uses.UNMASKING
+    assert tuple(edits.EDITS) == uses.EDITED
+    assert tuple(drafting.WAYS) == uses.DRAFTS
     assert get_args(rules.Rule) == get_args(speculative_rejection.Rule)
     assert get_args(rules.Measure) == get_args(certainty.Measure)
-    assert {*rules.RANKED, *rules.SCORED, *rules.STEPWISE, *rules.JUDGED} <= {*names}
+    assert {*uses.RANKED, *uses.SCORED, *uses.STEPWISE, *uses.JUDGED} <= {*names}
 
 
 def test_every_option_is_used_grouped_and_explained():
     options = {field.name for field in dataclasses.fields(Rules)}
-    used = {option for some in rules.USES.values() for option in some}
+    used = {option for some in uses.USES.values() for option in some}
     assert used | {"max_tokens"} == options
-    grouped = [option for some in rules.GROUPS.values() for option in some]
+    grouped = [option for some in uses.GROUPS.values() for option in some]
     assert sorted(grouped) == sorted(options)
     assert all(rules.helps()[option].endswith((".", ")")) for option in options)
 
@@ -49,7 +49,7 @@ def test_help_comes_without_waiting_for_jax():
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert said.stderr.split()[-1] == "False"
-    for name in (*get_args(rules.Name), *rules.DRAFTS):
+    for name in (*get_args(uses.Name), *uses.DRAFTS):
         assert name in said.stdout.replace("\n", "").replace(" ", "").replace("│", "")
     assert "searching options" in said.stdout
 

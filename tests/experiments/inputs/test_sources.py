@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flax import nnx
 
-from experiments.commands.decoders import Rules
+from experiments.commands.decoding.decoders import Rules
 from experiments.commands.generate import running
 from experiments.commands.generate.answers import Job
 from experiments.commands.generate.options import Options

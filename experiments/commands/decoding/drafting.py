@@ -33,7 +33,7 @@ from algorithms.speculative.stand import stand
 from algorithms.speculative.token_recycling import token_recycling
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
-from experiments.commands.rules import UNITS
+from experiments.commands.decoding.uses import UNITS
 from experiments.speculative.trees import PAIRS, SMALL
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator

@@ -10,9 +10,10 @@ from typing import Any
 
 from algorithms.tokens.rules.stutter import Stutter
 from algorithms.tokens.threshold import Threshold
-from experiments.commands import decoders
-from experiments.commands.drafting import WAYS, Means
-from experiments.commands.rules import LIKELIHOOD, Name, Rules
+from experiments.commands.decoding import decoders
+from experiments.commands.decoding.drafting import WAYS, Means
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import LIKELIHOOD, Name
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
 from experiments.speculative.speculation import Field, cost_aware

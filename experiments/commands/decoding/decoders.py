@@ -29,8 +29,9 @@ from algorithms.tokens.momentum_decoding import Momentum
 from algorithms.tokens.rules.acceptance import Confident
 from algorithms.tokens.rules.stutter import Same, Stutter
 from algorithms.tokens.rules.triggers import Uncertain
-from experiments.commands.drafting import MODELLESS, Means, check_means, drafted
-from experiments.commands.rules import (
+from experiments.commands.decoding.drafting import MODELLESS, Means, check_means, drafted
+from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.uses import (
     JUDGED,
     LIKELIHOOD,
     RANKED,
@@ -39,10 +40,9 @@ from experiments.commands.rules import (
     UNITS,
     USES,
     Name,
-    Rules,
     settings,
 )
-from experiments.commands.rules import check as check_options
+from experiments.commands.decoding.uses import check as check_options
 from experiments.inputs.edits import EDITS, Target
 from jaxdecode import logits
 from jaxdecode.autoregress import Generator

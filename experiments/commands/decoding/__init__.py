@@ -1,0 +1,1 @@
+"""The decoders of the command line: their names, their options, and how they are opened."""
