@@ -4,6 +4,8 @@ Every setting yields to the environment: `JAX_PLATFORMS=cuda make test` runs on 
 need several devices start their own process with `--xla_force_host_platform_device_count`.
 """
 
+import contextlib
+import functools
 import gc
 import os
 import time
@@ -34,6 +36,14 @@ for name, value in DEFAULTS.items():
 # run, so that a failure is a change in the code and not in the draw.
 settings.register_profile("jaxdecode", deadline=None, derandomize=True, database=None)
 settings.load_profile("jaxdecode")
+
+# What jax sets up for every program that it lowers, four fifths of the time that a small one takes,
+# and keeps as long as the program, which slows the next ones: here all share it. Nothing depends
+# on the name, which is jax's own; where it is gone, lowering is as slow as it is for users.
+with contextlib.suppress(ImportError, AttributeError):
+    from jax._src.interpreters import mlir
+
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 MAPPINGS = 25_000  # a compiled program takes tens of mappings; Linux gives a process 65,530
 PAUSE = 5.0  # seconds between two counts, which cost milliseconds
