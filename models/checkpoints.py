@@ -24,9 +24,10 @@ import numpy as np
 from models import gguf
 from models.advice import advice
 from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_json
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
+from models.parameters import parameters
 from models.safetensors import Tensors
 from models.transformer import Transformer
 from models.tying import other_head
@@ -78,7 +79,7 @@ class Checkpoint:
             self.config = dataclasses.replace(self.config, tied=False)
             self.sources, heads = _resolve(self.family, self.config, set(self.readers))
         self._check_shapes()
-        used = {name for source in self.sources.values() for name in self._names(source)}
+        used = {name for path in self.sources for name in self._names(path)}
         ignored = re.compile("|".join(self.family.ignored))
         self.extra = [
             name
@@ -86,16 +87,15 @@ class Checkpoint:
             if name not in used and name not in heads and not ignored.search(name)
         ]
 
-    def _names(self, source: Source) -> Iterator[str]:
-        layers = self.config.layers if "{i}" in source.name else 1
-        return (source.name.replace("{i}", str(i)) for i in range(layers))
+    def _names(self, path: str) -> Iterator[str]:
+        shape = parameters(self.config)[path].shape
+        return (name for _, name in self.sources[path].named(shape))
 
     def _check_shapes(self) -> None:
         table = parameters(self.config)
         for path, source in self.sources.items():
-            stacked = "{i}" in source.name
-            want = source.shape(table[path].shape[1:] if stacked else table[path].shape)
-            for name in self._names(source):
+            want = source.shape(table[path].shape)
+            for name in self._names(path):
                 if name not in self.readers:
                     raise ValueError(
                         f"{self.folder}: tensor {name!r} is missing; it holds {path} of a "
@@ -120,19 +120,18 @@ class Checkpoint:
     def read(self, path: str, index: tuple[slice, ...] | None, dtype: np.dtype) -> np.ndarray:
         """The part `index` of our weight `path`, copied once, straight from the files."""
         source, full = self.sources[path], parameters(self.config)[path].shape
-        layered = "{i}" in source.name
         index = (slice(None),) * len(full) if index is None else index
         ranges = [range(*part.indices(size)) for part, size in zip(index, full, strict=True)]
         out = np.empty([len(r) for r in ranges], dtype)
         if source.total:  # our columns within the fused tensor
             columns = ranges[-1]
             ranges[-1] = range(columns.start + source.offset, columns.stop + source.offset)
-        lead, rest = (ranges[0], ranges[1:]) if layered else (range(1), ranges)
+        lead, rest = ranges[: source.stacked], ranges[source.stacked :]
         window = tuple(slice(r.start, r.stop) for r in rest)
-        for row, layer in enumerate(lead):
-            tensor = self.tensor(source.name.replace("{i}", str(layer)))
+        for place in np.ndindex(*map(len, lead)):
+            tensor = self.tensor(source.at(tuple(r[at] for r, at in zip(lead, place, strict=True))))
             tensor = tensor.T if source.transpose else tensor
-            (out[row] if layered else out)[...] = tensor[window]
+            out[place][...] = tensor[window]
         return out
 
 
@@ -210,7 +209,7 @@ def _build(
     check_finite: bool,
     longest: int = 0,
 ) -> Transformer:
-    embedded = next(checkpoint._names(checkpoint.sources["embedding"]))
+    embedded = checkpoint.sources["embedding"].name
     stored = checkpoint.readers[embedded].entries[embedded].dtype
     target = jnp.dtype(stored if dtype is None else dtype)
     target = jnp.dtype("float32") if target == np.float64 else target

@@ -1,13 +1,11 @@
-"""The switches of one decoder that covers the published dense families.
+"""The switches of one decoder that covers the published families.
 
-A `TransformerConfig` is frozen and hashable: it is static data of a compiled program. The
-table `parameters(config)` names every weight with its shape and logical axes; initialisation,
-sharding, loading, export and cost are all derived from it.
+A `TransformerConfig` is frozen and hashable: it is static data of a compiled program. Which
+weights it has is `models.parameters`' to say.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +14,7 @@ from models.rope import Rope
 Norm = Literal["rms", "rms_wide", "rms_plus_one", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 
-# Above every published dense model; a config beyond is a mistake or an attack, and is refused
+# Above every published model; a config beyond is a mistake or an attack, and is refused
 # before anything is allocated.
 LIMITS = {
     "vocab_size": 2**21,
@@ -29,6 +27,7 @@ LIMITS = {
     "head_dim": 2048,
     "max_positions": 2**21,
     "embed_width": 2**16,
+    "experts": 2**12,
 }
 
 
@@ -38,7 +37,7 @@ class TransformerConfig:
 
     Attributes:
       vocab_size: valid vocabulary; logits have this many columns.
-      hidden, mlp, layers: width of the residual stream, of the MLP, and depth.
+      hidden, mlp, layers: width of the residual stream, of the MLP or of each expert, and depth.
       heads, kv_heads, head_dim: query heads, key/value heads (each serves heads / kv_heads
         consecutive query heads), width of a head.
       rows: rows of the embedding table, at least vocab_size; 0 means vocab_size.
@@ -64,6 +63,9 @@ class TransformerConfig:
       window: keys seen by a sliding layer, itself included; 0 for none.
       sliding: which layers slide; () means all of them when `window` is set.
       activation, gated: MLP nonlinearity, and whether a second projection multiplies it.
+      experts: MLPs of each layer, of which a router picks some for every token; 0: one MLP.
+      experts_per_token: how many it picks, the likeliest by a softmax over all.
+      renormalize: the shares of the picked ones are scaled to sum to 1.
       embed_scale: multiplies token embeddings.
       residual_scale: multiplies the output of each half layer before it is added.
       embed_width: width of the embedding table where it differs from `hidden` (0: equal);
@@ -105,6 +107,9 @@ class TransformerConfig:
     sliding: tuple[bool, ...] = ()
     activation: Activation = "silu"
     gated: bool = True
+    experts: int = 0
+    experts_per_token: int = 0
+    renormalize: bool = True
     embed_scale: float = 1.0
     residual_scale: float = 1.0
     embed_width: int = 0
@@ -122,9 +127,9 @@ class TransformerConfig:
         set_(self, "rows", self.rows or self.vocab_size)
         set_(self, "embed_width", self.embed_width or self.hidden)
         for name, most in LIMITS.items():  # before anything is made or divided by them
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise ValueError(f"{name}={value!r:.60} must be an integer in 1..{most}")
+            value, least = getattr(self, name), int(name != "experts")
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name}={value!r:.60} must be an integer in {least}..{most}")
         for name in ("window", "position_offset", "longest"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 2**31:
@@ -164,6 +169,14 @@ class TransformerConfig:
             raise ValueError("input_norms=False: needs pre_norm and output_norms, or nothing is")
         if self.whole_qk_norm and not self.qk_norm:
             raise ValueError("whole_qk_norm: needs qk_norm, which it is a form of")
+        picked, least = self.experts_per_token, int(self.experts > 0)
+        if type(picked) is not int or not least <= picked <= self.experts:
+            raise ValueError(
+                f"experts_per_token={picked!r:.60} must be an integer in {least}..{self.experts}, "
+                f"for experts={self.experts}"
+            )
+        if self.experts and (self.mlp_bias or not self.gated):
+            raise ValueError("experts: need gated=True and mlp_bias=False")
         for name in ("embed_scale", "query_scale", "residual_scale", "logit_divisor"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
@@ -200,95 +213,3 @@ class TransformerConfig:
     def kv_width(self) -> int:
         """Width of all keys, or values, of a token."""
         return self.kv_heads * self.head_dim
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One weight: its shape, logical axes, and the spread of its initial values.
-
-    Matrices are stored [in, out]; layers are stacked in front. `spread` is the standard
-    deviation, with 0 for a constant `fill`.
-    """
-
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
-    spread: float = 0.0
-    fill: float = 0.0
-
-    @property
-    def size(self) -> int:
-        """Numbers in it."""
-        return math.prod(self.shape)
-
-
-def parameters(config: TransformerConfig) -> dict[str, Parameter]:
-    """Path -> weight, in order. Paths are those of the module's state, joined by "/"."""
-    c, spread = config, 0.02
-    out_spread = spread / math.sqrt(2 * c.layers)
-    one = 0.0 if c.norm == "rms_plus_one" else 1.0
-    table: dict[str, Parameter] = {}
-
-    def norm(path: str, width: int, *lead: int) -> None:
-        axes = ("layers",) * len(lead) + (None,)
-        table[path] = Parameter((*lead, width), axes, fill=one)
-        if c.norm == "layer":
-            table[path + "_bias"] = Parameter((*lead, width), axes)
-
-    def linear(name: str, sizes: tuple[int, int], axes: tuple[str, str], bias, std) -> None:
-        path = "layers/" + name
-        table[path] = Parameter((c.layers, *sizes), ("layers", *axes), std)
-        if bias:
-            table[path + "_bias"] = Parameter((c.layers, sizes[1]), ("layers", axes[1]))
-
-    table["embedding"] = Parameter((c.rows, c.embed_width), ("vocab", "embed"), spread)
-    if c.rope is None:
-        shape = (c.max_positions + c.position_offset, c.hidden)
-        table["position"] = Parameter(shape, (None, "embed"), spread)
-    if c.embed_width != c.hidden:
-        table["project_in"] = Parameter((c.embed_width, c.hidden), (None, "embed"), spread)
-        table["project_out"] = Parameter((c.hidden, c.embed_width), ("embed", None), spread)
-    if c.input_norms:
-        norm("layers/attention_norm", c.hidden, c.layers)
-    linear("q", (c.hidden, c.q_width), ("embed", "heads"), c.qkv_bias, spread)
-    linear("k", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
-    linear("v", (c.hidden, c.kv_width), ("embed", "kv_heads"), c.qkv_bias, spread)
-    linear("o", (c.q_width, c.hidden), ("heads", "embed"), c.out_bias, out_spread)
-    if c.qk_norm:
-        norm("layers/q_norm", c.q_width if c.whole_qk_norm else c.head_dim, c.layers)
-        norm("layers/k_norm", c.kv_width if c.whole_qk_norm else c.head_dim, c.layers)
-    if c.input_norms:
-        norm("layers/mlp_norm", c.hidden, c.layers)
-    if c.gated:
-        linear("gate", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
-    linear("up", (c.hidden, c.mlp), ("embed", "mlp"), c.mlp_bias, spread)
-    linear("down", (c.mlp, c.hidden), ("mlp", "embed"), c.mlp_bias, out_spread)
-    if c.output_norms:
-        norm("layers/attention_output_norm", c.hidden, c.layers)
-        norm("layers/mlp_output_norm", c.hidden, c.layers)
-    if c.pre_norm:
-        norm("norm", c.hidden)
-    if not c.tied:
-        table["head"] = Parameter((c.embed_width, c.rows), ("embed", "vocab"), spread)
-    return table
-
-
-def count(config: TransformerConfig) -> int:
-    """Number of parameters."""
-    return sum(parameter.size for parameter in parameters(config).values())
-
-
-def matmul_count(config: TransformerConfig) -> int:
-    """Parameters that multiply every token: all matrices, and a tied table as the head."""
-    layered = ("q", "k", "v", "o", "gate", "up", "down")
-    names = {*(f"layers/{name}" for name in layered), "project_in", "project_out", "head"}
-    table = parameters(config)
-    total = sum(parameter.size for path, parameter in table.items() if path in names)
-    return total + (table["embedding"].size if config.tied else 0)
-
-
-def logical_axes(config: TransformerConfig) -> dict[str, tuple[str | None, ...]]:
-    """Path -> one logical axis name per dimension, for the sharding rules.
-
-    Names: layers, embed, heads, kv_heads, mlp, vocab; None is never sharded.
-    """
-    return {path: parameter.axes for path, parameter in parameters(config).items()}

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from models import safetensors
 from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
-from models.config import parameters
 from models.families import Source, family_of, to_hf
+from models.parameters import parameters
 from models.text import Tokenizer
 from models.tokenizer_files import save_tokenizer
 from models.transformer import Transformer, arrays_of
@@ -105,13 +105,13 @@ class _Plan:
     def __init__(self, model: Transformer, arrays, tensors, family):
         self.arrays, self.tensors = arrays, tensors
         self.shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-        self.parts: dict[str, list[tuple[str, int, Source]]] = {}
+        self.parts: dict[str, list[tuple[str, tuple[int, ...], Source]]] = {}
         names, dtype = family.names(model.config), np.dtype(model.dtype)
         for path, want in parameters(model.config).items():
-            for layer, source in _layers(names[path], model.config.layers):
-                lead = 1 if layer >= 0 else 0
-                self.shapes[source.name] = (source.shape(want.shape[lead:]), dtype)
-                self.parts.setdefault(source.name, []).append((path, layer, source))
+            source = names[path]
+            for place, name in source.named(want.shape):
+                self.shapes[name] = (source.shape(want.shape), dtype)
+                self.parts.setdefault(name, []).append((path, place, source))
         for name, tensor in tensors.items():
             if name in self.shapes:
                 raise ValueError(f"tensors[{name!r}] is a name of the model's own weights")
@@ -127,24 +127,14 @@ class _Plan:
         # Tensors come in the order of our parameters, so only these need be on the host.
         self._host = {path: array for path, array in self._host.items() if path in wanted}
         out = np.zeros(shape, dtype)
-        for path, layer, source in parts:
+        for path, place, source in parts:
             if path not in self._host:
                 self._host[path] = np.asarray(self.arrays[path])
-            ours = self._host[path] if layer < 0 else self._host[path][layer]
+            ours = self._host[path][place]
             view = out.T if source.transpose else out
             width = ours.shape[-1]
             view[..., source.offset : source.offset + width] = ours
         return out
-
-
-def _layers(source: Source, layers: int) -> Iterator[tuple[int, Source]]:
-    """The tensors of one of our parameters, with their layer, or -1 for an unstacked one."""
-    if "{i}" not in source.name:
-        yield -1, source
-        return
-    for i in range(layers):
-        name = source.name.replace("{i}", str(i))
-        yield i, Source(name, source.transpose, source.offset, source.total)
 
 
 def _write_weights(folder: Path, plan: _Plan, max_shard_bytes: int) -> None:

@@ -16,6 +16,7 @@ from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float, Int
 from models.attention import Sight, attend, attend_fused, attend_streaming
 from models.config import TransformerConfig
+from models.experts import mix
 from models.layers import Weights, linear, mlp, normalize
 from models.rope import rotate, rotation
 
@@ -78,10 +79,11 @@ def attention_half(
     return _join(c, weights, "attention", hidden, h), cache
 
 
-def mlp_half(c: TransformerConfig, weights: Weights, hidden: Hidden) -> Hidden:
-    """Add what the MLP makes of each token."""
+def mlp_half(c: TransformerConfig, weights: Weights, hidden: Hidden, call: Call) -> Hidden:
+    """Add what the MLP, or those that a router picks, makes of each token."""
     h = _taken(c, weights, "mlp", hidden)
-    return _join(c, weights, "mlp", hidden, mlp(c, weights, h))
+    h = mix(c, weights, h, call.sight.target) if c.experts else mlp(c, weights, h)
+    return _join(c, weights, "mlp", hidden, h)
 
 
 def _taken(c: TransformerConfig, weights: Weights, half: str, x: Hidden) -> Hidden:

@@ -23,7 +23,8 @@ from flax import nnx
 from jaxdecode.cache import Cache
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.types import Array, Bool, Float, Int
-from models.config import TransformerConfig, matmul_count
+from models.config import TransformerConfig
+from models.parameters import matmul_count
 from models.reward_heads import Head, LinearHead, MlpHead
 from models.transformer import Transformer, arrays_of
 

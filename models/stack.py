@@ -41,7 +41,7 @@ def run(
         if not mixed:
             local = bool(c.sliding) and c.sliding[0]
         hidden, cache = attention_half(c, weights, index, hidden, cache, call, local)
-        return (mlp_half(c, weights, hidden), cache), None
+        return (mlp_half(c, weights, hidden, call), cache), None
 
     mixed = len(set(c.sliding)) > 1
     step = jax.checkpoint(layer) if c.remat else layer

@@ -20,9 +20,10 @@ from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.target import by_rows, target_of
 from jaxdecode.types import Array, Bool, Float, Int
-from models.config import TransformerConfig, logical_axes, matmul_count, parameters
+from models.config import TransformerConfig
 from models.layer import Call
 from models.layers import Weights, normalize, soft_cap
+from models.parameters import logical_axes, matmul_count, parameters
 from models.stack import run, run_both
 
 
@@ -30,7 +31,7 @@ class Transformer(nnx.Module):
     """See the module; `TransformerConfig` lists what it can be.
 
     Build one from random numbers, `Transformer(config, rngs=nnx.Rngs(0))`, or from arrays by
-    path, `Transformer(config, arrays=...)`, with the shapes of `models.config.parameters`.
+    path, `Transformer(config, arrays=...)`, with the shapes of `models.parameters.parameters`.
     """
 
     def __init__(
@@ -273,7 +274,7 @@ class Transformer(nnx.Module):
 
 
 def arrays_of(model: Transformer) -> dict[str, Array]:
-    """Path -> array of every parameter, in the order of `models.config.parameters`."""
+    """Path -> array of every parameter, in the order of `models.parameters.parameters`."""
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     found = {"/".join(map(str, path)): param[...] for path, param in state}
     if isinstance(model.layers, nnx.List):

@@ -30,7 +30,8 @@ from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import FunctionScorer
 from jaxdecode.sharding import make_mesh
 from jaxdecode.stop import Stop
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig
+from models.parameters import parameters
 from models.rope import Rope
 from models.transformer import Transformer
 

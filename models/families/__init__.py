@@ -7,6 +7,7 @@ from typing import Any
 
 from models.config import TransformerConfig
 from models.families.diffusion import DREAM, EXPERTS, FAST_DLLM, LLADA, SDAR
+from models.families.experts import MIXTRAL, OLMOE, QWEN3_MOE
 from models.families.family import Family, Source
 from models.families.fields import Fields
 from models.families.foreign import refuse_foreign
@@ -28,6 +29,9 @@ FAMILIES: tuple[Family, ...] = (
     SMOLLM3,
     OLMO2,
     GRANITE,
+    MIXTRAL,
+    QWEN3_MOE,
+    OLMOE,
     OPT,
     GPT2,
     GEMMA3_MULTIMODAL,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from models.config import TransformerConfig
 from models.families.fields import Fields
@@ -18,7 +20,8 @@ class Source:
     ours side by side along `out`.
 
     Attributes:
-      name: the tensor's name, `{i}` standing for the layer of a stacked weight.
+      name: the tensor's name, `{i}` standing for the layer of a stacked weight, and `{e}` for the
+        expert.
       transpose: stored as [out, in].
       offset, total: our first column of the fused tensor, and how many it has (0: not fused).
     """
@@ -28,8 +31,26 @@ class Source:
     offset: int = 0
     total: int = 0
 
+    @property
+    def stacked(self) -> int:
+        """Leading axes of our weight, each place in which is a tensor of its own."""
+        return ("{i}" in self.name) + ("{e}" in self.name)
+
+    def named(self, ours: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Places in the leading axes of our weight, of that shape, and the tensor at each."""
+        for place in np.ndindex(*ours[: self.stacked]):
+            yield place, self.at(place)
+
+    def at(self, place: tuple[int, ...]) -> str:
+        """The name of the tensor at a place in the leading axes: layer, then expert."""
+        name = self.name
+        for mark, index in zip(("{i}", "{e}"), place, strict=False):
+            name = name.replace(mark, str(index))
+        return name
+
     def shape(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the stored tensor, given that of our weight in one layer."""
+        """Shape of a stored tensor, given that of our weight."""
+        ours = ours[self.stacked :]
         shape = (*ours[:-1], self.total) if self.total else ours
         return shape[::-1] if self.transpose else shape
 

@@ -61,7 +61,7 @@ def _read_llama(fields: Fields) -> TransformerConfig:
     )
 
 
-def _window(fields: Fields, default: int) -> int:
+def window_of(fields: Fields, default: int) -> int:
     """A window on all layers; an explicit null turns it off."""
     if "sliding_window" in fields.data and fields.data["sliding_window"] is None:
         return 0
@@ -74,7 +74,7 @@ def _read_mistral(fields: Fields) -> TransformerConfig:
     return TransformerConfig(
         **with_rope(fields, read_common(fields)),
         activation=fields.activation("hidden_act", "silu"),
-        window=_window(fields, 4096),
+        window=window_of(fields, 4096),
     )
 
 
@@ -119,7 +119,7 @@ def _read_phi3(fields: Fields) -> TransformerConfig:
     return TransformerConfig(
         **with_rope(fields, read_common(fields)),
         activation=fields.activation("hidden_act", "silu"),
-        window=_window(fields, 0),
+        window=window_of(fields, 0),
     )
 
 
@@ -151,7 +151,8 @@ def write_llama(config: TransformerConfig) -> dict[str, Any]:
     return _write_plain(config) | bias
 
 
-def _write_mistral(config: TransformerConfig) -> dict[str, Any]:
+def write_mistral(config: TransformerConfig) -> dict[str, Any]:
+    """What Mistral's say: a window, and no biases."""
     return _write_plain(config) | {"sliding_window": config.window or None}
 
 
@@ -173,7 +174,7 @@ def _write_qwen3(config: TransformerConfig) -> dict[str, Any]:
 def _write_phi3(config: TransformerConfig) -> dict[str, Any]:
     rope = config.rope or Rope(config.head_dim)
     context = {"original_max_position_embeddings": rope.original or config.max_positions}
-    return _write_mistral(config) | context
+    return write_mistral(config) | context
 
 
 def llama_names(config: TransformerConfig) -> dict[str, Source]:
@@ -207,7 +208,7 @@ def _phi3_names(config: TransformerConfig) -> dict[str, Source]:
 
 
 LLAMA = Family("llama", "LlamaForCausalLM", _read_llama, write_llama, llama_names)
-MISTRAL = Family("mistral", "MistralForCausalLM", _read_mistral, _write_mistral, llama_names)
+MISTRAL = Family("mistral", "MistralForCausalLM", _read_mistral, write_mistral, llama_names)
 QWEN2 = Family("qwen2", "Qwen2ForCausalLM", _read_qwen2, _write_qwen, llama_names)
 QWEN3 = Family("qwen3", "Qwen3ForCausalLM", _read_qwen3, _write_qwen3, llama_names)
 PHI3 = Family("phi3", "Phi3ForCausalLM", _read_phi3, _write_phi3, _phi3_names)

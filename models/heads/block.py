@@ -13,12 +13,13 @@ from jaxdecode.cache import Cache, allocate
 from jaxdecode.lm import ModelCost, View
 from jaxdecode.target import target_of
 from jaxdecode.types import Array, Float
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig
 from models.layer import Call, attention_half, mlp_half
+from models.parameters import matmul_count, parameters
 from models.transformer import Transformer
 
 Parts = Literal["layer", "attention", "mlp"]
-MLP = ("mlp_norm", "gate", "up", "down", "mlp_output_norm")
+MLP = ("mlp_norm", "router", "gate", "up", "down", "mlp_output_norm")
 PREFIX = "layers/"
 
 
@@ -74,7 +75,7 @@ class Block(nnx.Module):
         arrays = [p[...] for p in self.weights.values()]
         attends = self.parts != "mlp"
         return ModelCost(
-            parameters=sum(array.size for array in arrays if array.ndim == 2),
+            parameters=matmul_count(self.config, {PREFIX + name for name in self.weights}),
             attention=4 * self.config.q_width if attends else 0,
             cache_bytes=2 * self.config.kv_width * arrays[0].dtype.itemsize if attends else 0,
         )
@@ -94,5 +95,5 @@ class Block(nnx.Module):
             local = bool(c.sliding) and c.sliding[0]
             hidden, cache = attention_half(c, weights, 0, hidden, cache, call, local)
         if self.parts != "attention":
-            hidden = mlp_half(c, weights, hidden)
+            hidden = mlp_half(c, weights, hidden, call)
         return hidden, cache

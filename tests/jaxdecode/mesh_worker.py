@@ -43,8 +43,9 @@ from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.losses import next_token
 from models.checkpoints import Checkpoint, load
-from models.config import TransformerConfig, count, parameters
+from models.config import TransformerConfig
 from models.export import save
+from models.parameters import count, parameters
 from models.rewards import RewardModel
 from models.rope import Rope
 from models.transformer import Transformer, abstract, arrays_of

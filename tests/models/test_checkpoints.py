@@ -20,8 +20,8 @@ from flax import nnx
 from models import safetensors
 from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.checkpoints import Checkpoint, load, load_backbone
-from models.config import parameters
 from models.export import save
+from models.parameters import parameters
 from models.presets import small
 from models.transformer import Transformer, arrays_of
 
@@ -91,7 +91,7 @@ def test_it_loads_straight_into_the_shards_of_a_mesh():
 import jax, numpy as np, sys
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from models.checkpoints import load
-from models.config import logical_axes
+from models.parameters import logical_axes
 from models.transformer import arrays_of
 mesh = Mesh(np.array(jax.devices()).reshape(4), ("model",))
 split = {"heads", "kv_heads", "mlp"}

@@ -17,9 +17,9 @@ from jaxdecode.denoiser import Denoiser
 from jaxdecode.lm import extend
 from jaxdecode.train.masked import predictions
 from models import checkpoints, safetensors
-from models.config import parameters
 from models.denoisers import canvas_of, is_denoiser, load_denoiser, save_denoiser
 from models.families import family_of, from_hf
+from models.parameters import parameters
 from models.transformer import Transformer
 from tests.models import denoiser_reference as naive
 from tests.models.denoiser_variants import LENGTHS, MASK, TOLERANCE, VARIANTS, VOCABULARY, Variant

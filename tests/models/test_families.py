@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import presets
-from models.config import TransformerConfig, count
+from models.config import TransformerConfig
 from models.families import FAMILIES, differences, from_hf, to_hf
+from models.parameters import count
 from models.rope import Rope
 from tests.models.variants import VARIANTS
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from models.checkpoints import load
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig
+from models.parameters import parameters
 from models.rope import Rope
 from models.transformer import Transformer, arrays_of
 from tests.models.generate import ragged

@@ -18,7 +18,7 @@ from jaxdecode.sampling import Categorical
 from jaxdecode.scoring import RewardScorer
 from jaxdecode.stop import Stop
 from jaxdecode.train.losses import bradley_terry
-from models.config import count
+from models.parameters import count
 from models.pooling import pooled_index, sequence_rewards
 from models.presets import small
 from models.reward_heads import LinearHead, MlpHead

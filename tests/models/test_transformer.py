@@ -14,7 +14,8 @@ from flax import nnx, struct
 from jaxdecode.cache import Cache, allocate, truncate
 from jaxdecode.lm import View, extend
 from jaxdecode.sharding import make_mesh, named_shardings, shard
-from models.config import TransformerConfig, count, logical_axes, matmul_count, parameters
+from models.config import TransformerConfig
+from models.parameters import count, logical_axes, matmul_count, parameters
 from models.presets import small
 from models.rope import Rope
 from models.transformer import Transformer, abstract, arrays_of

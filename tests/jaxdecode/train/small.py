@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from models.config import TransformerConfig, parameters
+from models.config import TransformerConfig
+from models.parameters import parameters
 from models.rope import Rope
 from models.transformer import Transformer
 
