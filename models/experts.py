@@ -3,10 +3,12 @@
 Shazeer et al. 2017 (arXiv:1701.06538), as Mixtral has it (Jiang et al. 2024, arXiv:2401.04088).
 No expert has a capacity and no token is dropped, so that a row never depends on its neighbours.
 
-There are three ways to compute the same, and what a call reads of the weights decides: `picked`
-fetches the experts of each token, `every` runs all experts on all tokens, and `grouped` runs each
-expert on the tokens that picked it. A token's share of an expert multiplies what goes into the
-last product, so that an expert that was not picked adds an exact zero.
+There are several ways to compute the same; the target and the number of tokens decide, by what is
+read of the weights and what is multiplied. `picked` fetches the experts of each token, `every`
+runs all experts on all tokens, and `grouped` and `ragged` run each expert on the tokens that
+picked it: in blocks, or by an operation that TPUs have and that multiplies everything elsewhere.
+A token's share of an expert multiplies what goes into the last product, so that an expert that
+was not picked adds an exact zero.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from jaxdecode.types import Array, Float, Int
 from models.config import TransformerConfig
 from models.layers import Weights, activate
 
-Way = Literal["picked", "every", "grouped"]
+Way = Literal["picked", "every", "grouped", "ragged"]
 NAMES = ("router", "gate", "up", "down")
 COPIES = 3
 """A fetched expert is read, written and read again, where `every` reads it once."""
-READY = {"cpu": 8, "gpu": 256, "tpu": 256}
-"""Tokens per pass over weights below which an idle multiplier costs nothing."""
-BLOCK = {"cpu": 32, "gpu": 64, "tpu": 128}
+IDLE = {"cpu": 2, "gpu": 128, "tpu": 128}
+"""Tokens that one pass over weights multiplies in the time that it takes to read them."""
+BLOCK = (8, 128)
+"""Tokens that an expert takes at a time, at least and at most."""
 
 
 def mix(
@@ -47,8 +50,7 @@ def mix(
         tokens = x.reshape(-1, x.shape[-1])
         inner = dict(zip(NAMES, arrays, strict=True))
         choice, share = route(config, inner["router"], tokens)
-        way = way_of(config, len(tokens), target)
-        run = {"picked": picked, "every": every, "grouped": grouped}[way]
+        run = WAYS[way_of(config, len(tokens), target)]
         out = run(config, inner, tokens, choice, share).reshape(x.shape)
         return out if width is None else jax.lax.psum(out, width)
 
@@ -73,7 +75,9 @@ def way_of(config: TransformerConfig, tokens: int, target: Target) -> Way:
     """Which way of computing so many tokens reads and multiplies least."""
     if tokens * config.experts_per_token * COPIES <= config.experts:
         return "picked"
-    return "every" if tokens <= READY[target.platform] else "grouped"
+    if tokens <= IDLE[target.platform]:
+        return "every"
+    return "ragged" if target.platform == "tpu" else "grouped"
 
 
 def picked(
@@ -111,7 +115,6 @@ def grouped(
     x: Float[Array, "N D"],
     choice: Int[Array, "N K"],
     share: Float[Array, "N K"],
-    block: int = 32,
 ) -> Float[Array, "N D"]:
     """Run each expert on the tokens that picked it, in blocks of tokens.
 
@@ -120,6 +123,7 @@ def grouped(
     that are left over are skipped.
     """
     pairs, experts = choice.size, config.experts
+    block = min(max(pairs // experts, BLOCK[0]), BLOCK[1])
     blocks = min(pairs, pairs // block + experts)
     expert = choice.reshape(-1)
     order = jnp.argsort(expert, stable=True)
@@ -147,15 +151,21 @@ def grouped(
     return jnp.sum(out.astype(jnp.float32), axis=1).astype(x.dtype)
 
 
-def ragged(config, weights, x, choice, share):
-    expert = choice.reshape(-1)
-    order = jnp.argsort(expert, stable=True)
-    count = jnp.bincount(expert, length=config.experts)
-    back = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+def ragged(
+    config: TransformerConfig,
+    weights: Weights,
+    x: Float[Array, "N D"],
+    choice: Int[Array, "N K"],
+    share: Float[Array, "N K"],
+) -> Float[Array, "N D"]:
+    """Run each expert on the tokens that picked it, one behind another."""
+    order = jnp.argsort(choice.reshape(-1), stable=True)
+    count = jnp.bincount(choice.reshape(-1), length=config.experts)
     rows = x[order // choice.shape[1]]
     gate, up = (jax.lax.ragged_dot(rows, weights[name], count) for name in ("gate", "up"))
     inner = _inner(config, gate, up, share.reshape(-1)[order])
-    out = jax.lax.ragged_dot(inner, weights["down"], count)[back].reshape(*choice.shape, -1)
+    out = jax.lax.ragged_dot(inner, weights["down"], count)
+    out = jnp.zeros_like(out).at[order].set(out).reshape(*choice.shape, -1)
     return jnp.sum(out.astype(jnp.float32), axis=1).astype(x.dtype)
 
 
@@ -164,3 +174,6 @@ def _inner(config: TransformerConfig, gate: Array, up: Array, share: Array) -> A
     share = share[..., None]
     wide = (activate(config.activation, gate) * up).astype(jnp.float32)
     return jnp.where(share > 0, wide * share, 0).astype(gate.dtype)
+
+
+WAYS = {"picked": picked, "every": every, "grouped": grouped, "ragged": ragged}

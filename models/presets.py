@@ -68,6 +68,25 @@ def _qwen3(hidden, mlp, layers, heads, **switches):
     return _llama(151936, hidden, mlp, layers, heads, 8, 128, 1e6, **switches)
 
 
+def _qwen3_moe(hidden, mlp, layers, heads, **switches):
+    """Four key/value heads, and 8 of 128 experts for each token."""
+    switches |= {"qk_norm": True, "norm_eps": 1e-6, "max_positions": 40960}
+    switches |= {"experts": 128, "experts_per_token": 8}
+    return _llama(151936, hidden, mlp, layers, heads, 4, 128, 1e6, **switches)
+
+
+def _mixtral(vocab, hidden, mlp, layers, heads, max_positions):
+    some = {"experts": 8, "experts_per_token": 2, "max_positions": max_positions}
+    return _llama(vocab, hidden, mlp, layers, heads, 8, 128, 1e6, **some)
+
+
+def _olmoe():
+    """Of 1.3 billion parameters for each token."""
+    norms = {"qk_norm": True, "whole_qk_norm": True, "max_positions": 4096}
+    some = {"experts": 64, "experts_per_token": 8, "renormalize": False}
+    return _llama(50304, 2048, 1024, 16, 16, 16, 128, 1e4, **norms, **some)
+
+
 def _gemma(vocab, hidden, mlp, layers, heads, kv, head_dim, **switches):
     switches = {
         "norm": "rms_plus_one",
@@ -208,6 +227,11 @@ OLMO_2_1B = _olmo2(2048, 8192, 16, 16)
 OLMO_2_7B = _olmo2(4096, 11008, 32, 32)
 GRANITE_3_3_2B = _granite(2048, 8192, 40, 32, 8, 1 / 64, 0.22, 8.0, tied=True)
 GRANITE_3_3_8B = _granite(4096, 12800, 40, 32, 8, 1 / 128, 0.22, 16.0, tied=True)
+MIXTRAL_8X7B = _mixtral(32000, 4096, 14336, 32, 32, 32768)
+MIXTRAL_8X22B = _mixtral(32768, 6144, 16384, 56, 48, 65536)
+QWEN3_30B_A3B = _qwen3_moe(2048, 768, 48, 32)
+QWEN3_235B_A22B = _qwen3_moe(4096, 1536, 94, 64)
+OLMOE_1B_7B = _olmoe()
 PHI_3_MINI_4K = _llama(32064, 3072, 8192, 32, 32, 32, 96, 1e4, window=2047, max_positions=4096)
 OPT_125M = _opt(768, 12, 12)
 OPT_1_3B = _opt(2048, 24, 32)

@@ -1,6 +1,6 @@
-"""Write the stored parity fixtures: `python -m tests.models.make_fixtures`.
+"""Write the stored parity fixtures: `python -m tests.models.make_fixtures [NAME ...]`.
 
-Needs the `parity` extra. Each folder holds a checkpoint as the library saves it and the
+Needs the `parity` extra. Without names all are written. Each folder holds a checkpoint as the library saves it and the
 library's logits and greedy tokens, so that the parity tests run without torch. A seed whose
 greedy choices are closer than 1e-3 is passed over, for a tie would make the test a lottery.
 """
@@ -8,6 +8,7 @@ greedy choices are closer than 1e-3 is passed over, for a tie would make the tes
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from tests.models.variants import VARIANTS
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     for variant in VARIANTS:
+        if names and variant.name not in names:
+            continue
         folder = FIXTURES / variant.name
         shutil.rmtree(folder, ignore_errors=True)
         for seed in range(20):
@@ -39,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -45,6 +45,9 @@ CONFIGS: dict[str, TransformerConfig] = {
         attention_cap=2.0,
         logit_cap=3.0,
     ),
+    "experts": small(
+        VOCABULARY, hidden=32, layers=2, heads=4, mlp=24, experts=6, experts_per_token=2
+    ),
 }
 
 
