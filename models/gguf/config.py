@@ -17,6 +17,9 @@ from models.rope import Rope, frequencies
 
 # Layers of the one size of each generation whose queries are scaled by hidden / heads.
 SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
+# Architectures that may have experts. The program knows what no entry says: whether the shares of
+# a token's experts sum to 1.
+MIXED = {"llama": True, "qwen3moe": True, "olmoe": False}
 # Llama 3.1 to 3.3 are published with one of these; the file holds the table they make.
 LLAMA3 = ({"factor": 8.0}, {"factor": 32.0})
 LLAMA3_REST = {
@@ -29,7 +32,13 @@ LLAMA3_REST = {
 def config_of(kind: str, metadata: Fields, table: tuple[int, ...], tied: bool) -> dict[str, Any]:
     """config.json; `table` is the embedding table's shape."""
     fields = _Prefixed(metadata, kind)
-    for name in ("expert_count", "nextn_predict_layers"):
+    dense = () if kind in MIXED else ("expert_count",)
+    for name in (
+        *dense,
+        "expert_shared_count",
+        "leading_dense_block_count",
+        "nextn_predict_layers",
+    ):
         if fields.integer(name, 0):
             raise ValueError(f"{metadata.where}: {kind}.{name} asks for what is not built")
     tokens = metadata.data.get("tokenizer.ggml.tokens")
@@ -95,6 +104,14 @@ def _decoder(kind: str, fields: _Prefixed) -> dict[str, Any]:
         "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": fields.integer("context_length"),
     }
+    if kind in MIXED and fields.integer("expert_count", 0):
+        config |= {
+            "num_local_experts": fields.integer("expert_count"),
+            "num_experts_per_tok": fields.integer("expert_used_count"),
+            "norm_topk_prob": MIXED[kind],
+        }
+    if kind == "qwen3moe":
+        config["moe_intermediate_size"] = fields.integer("expert_feed_forward_length")
     rotated = fields.integer("rope.dimension_count", width)
     if rotated != width:
         config["partial_rotary_factor"] = rotated / max(width, 1)

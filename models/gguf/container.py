@@ -105,12 +105,15 @@ class Container:
         listed = [_listed(cursor) for _ in range(tensors)]
         self.tensors = _placed(path, listed, _aligned(cursor, self.metadata), size)
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor's numbers; a read-only view where they are stored as such."""
+    def read(self, name: str, place: int | None = None) -> np.ndarray:
+        """A tensor's numbers, or those at one place of its first axis; a read-only view where
+        they are stored as such."""
         raw, stored = self.raw(name), self.tensors[name]
-        kind = stored.kind
+        kind, shape = stored.kind, stored.shape
+        if place is not None:  # blocks lie along the last axis
+            raw, shape = raw.reshape(shape[0], -1)[place], shape[1:]
         if kind.plain is not None:
-            return raw.view(kind.plain).reshape(stored.shape)
+            return raw.view(kind.plain).reshape(shape)
         gguf = importlib.import_module("gguf")  # the package, not this folder
         code = gguf.GGMLQuantizationType[kind.name]
         blocks = raw.reshape(-1, kind.size)
@@ -120,7 +123,7 @@ class Container:
             out[first : first + PART] = gguf.quants.dequantize(part.reshape(1, -1), code).reshape(
                 -1, kind.block
             )
-        return out.reshape(stored.shape)
+        return out.reshape(shape)
 
     def raw(self, name: str) -> np.ndarray:
         """A tensor's bytes, read-only."""

@@ -28,6 +28,18 @@ SANDWICH = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 FUSED = {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+MIXTRAL = {
+    "ffn_gate_inp": "block_sparse_moe.gate",
+    "ffn_gate_exps": "block_sparse_moe.experts.{e}.w1",
+    "ffn_up_exps": "block_sparse_moe.experts.{e}.w3",
+    "ffn_down_exps": "block_sparse_moe.experts.{e}.w2",
+}
+EXPERTS = {
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.experts.{e}.gate_proj",
+    "ffn_up_exps": "mlp.experts.{e}.up_proj",
+    "ffn_down_exps": "mlp.experts.{e}.down_proj",
+}
 GPT2_LAYER = {
     "attn_norm": "ln_1",
     "attn_qkv": "attn.c_attn",
@@ -54,7 +66,8 @@ class Architecture:
 
     Attributes:
       model_type: of config.json.
-      layer, outside: stems of tensors' names within a layer and without -> the published ones.
+      layer, outside: stems of tensors' names within a layer and without -> the published ones,
+        in which `{e}` stands for an expert: one tensor here has all of a layer.
       prefix: of the published names within a layer.
       interleaved: queries' and keys' rows have the two halves of a head interleaved.
       plus_one: norms are stored with 1 added.
@@ -81,6 +94,10 @@ class Architecture:
         return f"{theirs}.{kind}" if layer is None else f"{self.prefix}{layer}.{theirs}.{kind}"
 
 
+# What is left of a layer without its MLP.
+DENSE = {stem: name for stem, name in LAYER.items() if not name.startswith("mlp.")}
+# Mixtral goes by Llama's name.
+LLAMA_EXPERTS = Architecture("mixtral", DENSE | MIXTRAL, OUTSIDE, interleaved=True)
 ARCHITECTURES = {
     "llama": Architecture("llama", LAYER, OUTSIDE, interleaved=True),
     "qwen2": Architecture("qwen2", LAYER, OUTSIDE),
@@ -89,5 +106,7 @@ ARCHITECTURES = {
     "gemma2": Architecture("gemma2", LAYER | SANDWICH, OUTSIDE, plus_one=True),
     "gemma3": Architecture("gemma3_text", LAYER | HEAD_NORMS | SANDWICH, OUTSIDE, plus_one=True),
     "phi3": Architecture("phi3", LAYER | FUSED, OUTSIDE),
+    "qwen3moe": Architecture("qwen3_moe", DENSE | HEAD_NORMS | EXPERTS, OUTSIDE),
+    "olmoe": Architecture("olmoe", DENSE | HEAD_NORMS | EXPERTS, OUTSIDE),
     "gpt2": Architecture("gpt2", GPT2_LAYER, GPT2_OUTSIDE, "transformer.h.", turned=True),
 }

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from models.config import LIMITS
 from models.families.fields import Fields
 from models.gguf.config import config_of, rotary_sets
 from models.gguf.container import Container
-from models.gguf.names import ARCHITECTURES, NAME, ROTARY
+from models.gguf.names import ARCHITECTURES, LLAMA_EXPERTS, NAME, ROTARY
 from models.safetensors import Entry
 
 
@@ -35,9 +36,10 @@ class Opened:
                 f"{path} is one part of several; join them first with llama.cpp: "
                 "llama-gguf-split --merge FIRST_PART WHOLE"
             )
-        self.architecture = ARCHITECTURES[kind]
+        mixed = fields.integer(f"{kind}.expert_count", 0) > 0
+        self.architecture = LLAMA_EXPERTS if mixed and kind == "llama" else ARCHITECTURES[kind]
         factors = {name: container.read(name) for name in ROTARY if name in container.tensors}
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, int | None]] = {}
         self.entries: dict[str, Entry] = {}
         unknown = []
         for name, stored in container.tensors.items():
@@ -45,9 +47,17 @@ class Opened:
             if theirs is None:
                 unknown += [] if name in ROTARY else [name]
                 continue
-            self._names[theirs] = name
             shape = stored.shape[::-1] if self._turned(name) else stored.shape
-            self.entries[theirs] = Entry(stored.dtype, shape, stored.start)
+            if "{e}" not in theirs:
+                self._names[theirs] = name, None
+                self.entries[theirs] = Entry(stored.dtype, shape, stored.start)
+                continue
+            if len(shape) != 3 or shape[0] > LIMITS["experts"]:
+                raise ValueError(f"{path}: {name} has shape {shape}; [experts, out, in] was meant")
+            for expert in range(shape[0]):
+                one = theirs.replace("{e}", str(expert))
+                self._names[one] = name, expert
+                self.entries[one] = Entry(stored.dtype, shape[1:], stored.start)
         if unknown:
             more = " and more" if len(unknown) > 4 else ""
             raise ValueError(f"{path}: unknown tensors {', '.join(unknown[:4])}{more} of {kind!r}")
@@ -59,8 +69,8 @@ class Opened:
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as the published checkpoint has it."""
-        stored = self._names[name]
-        value = self.container.read(stored)
+        stored, expert = self._names[name]
+        value = self.container.read(stored, expert)
         stem = _stem(stored)
         if self.architecture.interleaved and stem in ("attn_q", "attn_k"):
             heads = "num_attention_heads" if stem == "attn_q" else "num_key_value_heads"
@@ -91,7 +101,7 @@ class Opened:
             return False
         if not np.array_equal(self.container.raw(head), self.container.raw(table)):
             return False
-        for name in [name for name, stored in self._names.items() if stored == head]:
+        for name in [name for name, (stored, _) in self._names.items() if stored == head]:
             del self._names[name], self.entries[name]
         return True
 

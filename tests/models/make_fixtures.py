@@ -1,8 +1,9 @@
 """Write the stored parity fixtures: `python -m tests.models.make_fixtures [NAME ...]`.
 
-Needs the `parity` extra. Without names all are written. Each folder holds a checkpoint as the library saves it and the
-library's logits and greedy tokens, so that the parity tests run without torch. A seed whose
-greedy choices are closer than 1e-3 is passed over, for a tie would make the test a lottery.
+Needs the `parity` extra. Without names all are written. Each folder holds a checkpoint as the
+library saves it and the library's logits and greedy tokens, so that the parity tests run without
+torch. A seed whose greedy choices are closer than 1e-3 is passed over, for a tie would make the
+test a lottery.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def test_a_tokenizers_vocabulary_hides_padded_rows():
 
 
 def test_every_part_is_read_as_from_the_whole():
-    for name in ("llama", "phi3", "gpt2", "opt_post"):
+    for name in ("llama", "phi3", "gpt2", "opt_post", "mixtral"):
         checkpoint = Checkpoint(FIXTURES / name)
         for path, want in parameters(checkpoint.config).items():
             whole = checkpoint.read(path, None, np.dtype("float32"))
@@ -109,7 +109,7 @@ for folder in sys.argv[1:]:
         whole.config.q_width
     )
 """
-    folders = [str(FIXTURES / name) for name in ("llama", "phi3")]
+    folders = [str(FIXTURES / name) for name in ("llama", "phi3", "mixtral")]
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", program, *folders],

@@ -177,6 +177,38 @@ def test_the_numbers_of_granite_are_positive(value):
             from_hf(STORED["llama"] | {name: 0.5})
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "named"),
+    [
+        ("mixtral", {"num_experts_per_tok": 5}, r"num_experts_per_tok=5 must be in 1\.\.4"),
+        ("mixtral", {"num_experts_per_tok": 0}, r"num_experts_per_tok=0 must be in 1\.\.4"),
+        ("mixtral", {"num_experts_per_tok": "2"}, "num_experts_per_tok='2' must be an integer"),
+        ("mixtral", {"num_local_experts": 0}, r"num_local_experts=0 must be an integer in 1\.\."),
+        ("mixtral", {"num_local_experts": 10**12}, "num_local_experts=1000000000000 must be"),
+        ("mixtral", {"n_routed_experts": 4}, "n_routed_experts=4 asks for another forward pass"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, r"mlp_only_layers=\[1\] must be \[\]"),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step=2 must be 1"),
+        ("qwen3_moe", {"use_sliding_window": True}, "use_sliding_window=True must be False"),
+        ("qwen3_moe", {"moe_intermediate_size": 2**40}, "moe_intermediate_size=1099511627776"),
+        ("qwen3_moe", {"num_experts": -1}, "num_experts=-1 must be an integer"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv=8.0 asks for another forward pass"),
+        ("olmoe", {"head_dim": 16}, "head_dim=16 must be 8"),
+        ("llama", {"num_experts": 4}, "num_experts=4 asks for another forward pass"),
+    ],
+)
+def test_experts_that_are_not_built_are_refused(name: str, changes: dict, named: str):
+    with pytest.raises(ValueError, match=named):
+        from_hf(STORED[name] | changes)
+
+
+def test_experts_are_counted_by_either_name():
+    stored = {k: v for k, v in STORED["mixtral"].items() if k != "num_local_experts"}
+    assert from_hf(stored | {"num_experts": 4}) == from_hf(STORED["mixtral"])
+    assert (from_hf(stored).experts, from_hf(stored).experts_per_token) == (8, 2)
+    plain = {k: v for k, v in STORED["qwen3_moe"].items() if k != "norm_topk_prob"}
+    assert from_hf(STORED["qwen3_moe"]).renormalize and not from_hf(plain).renormalize
+
+
 def test_amplitudes():
     base = {k: v for k, v in STORED["phi3"].items() if not k.startswith("rope")}
     base |= {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}

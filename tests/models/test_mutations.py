@@ -83,6 +83,11 @@ def interleave(arrays: Arrays) -> Arrays:
     return {path: columns(arrays[path]) for path in ("layers/q", "layers/k")}
 
 
+def turn_experts(arrays: Arrays) -> Arrays:
+    """Every expert's weights in the place of the one before."""
+    return {f"layers/{x}": jnp.roll(arrays[f"layers/{x}"], 1, 1) for x in ("gate", "up", "down")}
+
+
 def swap(a: str, b: str) -> Mutation:
     return weights(lambda arrays: {a: arrays[b], b: arrays[a]})
 
@@ -130,6 +135,16 @@ MISTAKES: list[tuple[str, str, Mutation]] = [
     ("granite", "half layers not scaled", config(residual_scale=1.0)),
     ("granite", "logits not scaled", config(logit_divisor=1.0)),
     ("granite", "scale by the width of a head", config(query_scale=8**-0.5)),
+    ("mixtral", "one expert fewer", config(experts_per_token=1)),
+    ("mixtral", "shares of all experts", config(renormalize=False)),
+    ("mixtral", "experts in another order", weights(turn_experts)),
+    ("mixtral", "gate and up swapped", swap("layers/gate", "layers/up")),
+    ("mixtral", "window off", config(window=0, sliding=())),
+    ("qwen3_moe", "shares of all experts", config(renormalize=False)),
+    ("qwen3_moe", "query and key norms dropped", config(qk_norm=False)),
+    ("qwen3_moe_biased", "shares that sum to one", config(renormalize=True)),
+    ("olmoe", "shares that sum to one", config(renormalize=True)),
+    ("olmoe", "one expert more", config(experts_per_token=5)),
     ("opt", "positions not offset", config(position_offset=0, max_positions=66)),
     ("opt", "gelu for relu", config(activation="gelu_tanh")),
     ("opt_post", "normalised before", config(pre_norm=False, norm_eps=1e-2)),

@@ -18,7 +18,7 @@ gguf = pytest.importorskip("gguf")
 # Settings that a file cannot say, where llama.cpp decides, and the fixture says otherwise.
 UNSAID = {"gemma2": {"query_scale"}, "gemma3": {"query_scale"}, "gemma3_linear": {"query_scale"}}
 # The same table, written as one set of factors: its parameters are not among the published ones.
-UNSAID |= {"llama_llama3": {"rope"}}
+UNSAID |= {"llama_llama3": {"rope"}, "mixtral": {"window", "sliding"}}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -100,7 +100,8 @@ def test_a_head_that_repeats_the_table_is_tied(tmp_path: Path):
 CHANGES = [
     ({"general.architecture": "mamba"}, "'mamba' is not supported"),
     ({"split.count": 3}, "one part of several"),
-    ({"llama.expert_count": 8}, "not built"),
+    ({"llama.expert_count": 8}, "unknown tensors blk.0.ffn"),
+    ({"llama.expert_shared_count": 1}, "not built"),
     ({"llama.attention.head_count": 0}, "head_count=0 must be at least 1"),
     ({"llama.attention.head_count": "four"}, "must be an integer"),
     ({"llama.attention.head_count": 8}, "asks for"),

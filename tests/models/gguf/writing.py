@@ -34,6 +34,9 @@ KINDS = {
     "gemma3_linear": "gemma3",
     "phi3": "phi3",
     "phi3_longrope": "phi3",
+    "mixtral": "llama",
+    "qwen3_moe": "qwen3moe",
+    "olmoe": "olmoe",
     "gpt2": "gpt2",
 }
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-+=/()ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -43,6 +46,19 @@ def tensors_of(folder: Path) -> dict[str, np.ndarray]:
     """A folder's tensors by their published names, in float32."""
     readers = open_tensors(folder)
     return {name: reader.read(name).astype(np.float32) for name, reader in readers.items()}
+
+
+def merged(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with all experts of a layer in one tensor, [experts, out, in]."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        expert = re.search(r"\.experts\.(\d+)\.", name)
+        plain = name if expert is None else name.replace(expert[0], ".experts.")
+        found.setdefault(plain, {})[-1 if expert is None else int(expert[1])] = tensor
+    return {
+        name: parts[-1] if -1 in parts else np.stack([parts[i] for i in range(len(parts))])
+        for name, parts in found.items()
+    }
 
 
 def convert(
@@ -67,7 +83,7 @@ def convert(
     code = gguf.MODEL_ARCH_NAMES
     (member,) = (member for member, spelled in code.items() if spelled == arch)
     table = gguf.get_tensor_name_map(member, 16)
-    for published, tensor in tensors_of(folder).items():
+    for published, tensor in merged(tensors_of(folder)).items():
         tensor = prepared(arch, published, tensor, config)
         target = table.get_name(published, (".weight", ".bias"))
         assert target is not None, published
@@ -127,6 +143,12 @@ def metadata(arch: str, config: dict[str, Any]) -> dict[str, Any]:
         "rope.freq_base": float(scaling.get("rope_theta", 1e4)),
         "rope.dimension_count": int(partial * width),
     }
+    experts = config.get("num_local_experts", config.get("num_experts"))
+    if experts:
+        entries["expert_count"] = experts
+        entries["expert_used_count"] = config["num_experts_per_tok"]
+    if arch == "qwen3moe":
+        entries["expert_feed_forward_length"] = config["moe_intermediate_size"]
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind in ("linear", "yarn"):
         entries |= {"rope.scaling.type": kind, "rope.scaling.factor": float(scaling["factor"])}
