@@ -25,7 +25,7 @@ from models.config import TransformerConfig
 from models.layers import Weights, activate
 
 Way = Literal["picked", "every", "grouped", "ragged"]
-NAMES = ("router", "gate", "up", "down")
+NAMES: tuple[str, ...] = ("router", "gate", "up", "down")
 COPIES = 3
 """A fetched expert is read, written and read again, where `every` reads it once."""
 IDLE = {"cpu": 2, "gpu": 128, "tpu": 128}

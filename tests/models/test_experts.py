@@ -160,18 +160,19 @@ def texts(decoder, prompt: Prompt) -> list[list[int]]:
 
 @pytest.mark.parametrize("select", [Greedy(), Categorical()], ids=["greedy", "sampling"])
 def test_a_model_decodes_and_rows_are_those_of_each_alone(select):
-    plain = Autoregressive(Generator(MODEL, Identity(), select, Stop.of(0), 8))
+    generator = Generator(MODEL, Identity(), select, Stop.of(0), 8)
+    plain = Autoregressive(generator)
     found = texts(plain, PROMPTS)
     assert len({tuple(text) for text in found}) == 3
     first = Prompt.of([[3, 1, 4, 1, 5], [7, 7, 7], [8, 8]])
     assert texts(plain, first)[0] == found[0]
-    written = dataclasses.replace(plain.generator, model=formed(MODEL, "written"))
+    written = dataclasses.replace(generator, model=formed(MODEL, "written"))
     assert texts(Autoregressive(written), PROMPTS) == found
     if isinstance(select, Greedy):
         with aimed(Target("tpu", kernels="none")):
             assert texts(plain, PROMPTS) == found
         table = (jnp.arange(VOCABULARY)[:, None] + jnp.arange(1, 4)) % VOCABULARY
-        speculating = Autoregressive(token_recycling(plain.generator, table, (-1, -1, 0, 0, 1, 2)))
+        speculating = Autoregressive(token_recycling(generator, table, (-1, -1, 0, 0, 1, 2)))
         assert texts(speculating, PROMPTS) == found
 
 
