@@ -20,7 +20,7 @@ from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.stop import Stop
-from jaxdecode.target import Target, aimed
+from jaxdecode.target import Target
 from models.experts import WAYS, mix, route, way_of
 from models.form import formed
 from models.heads.block import Block
@@ -166,11 +166,9 @@ def test_a_model_decodes_and_rows_are_those_of_each_alone(select):
     assert len({tuple(text) for text in found}) == 3
     first = Prompt.of([[3, 1, 4, 1, 5], [7, 7, 7], [8, 8]])
     assert texts(plain, first)[0] == found[0]
-    written = dataclasses.replace(generator, model=formed(MODEL, "written"))
-    assert texts(Autoregressive(written), PROMPTS) == found
     if isinstance(select, Greedy):
-        with aimed(Target("tpu", kernels="none")):
-            assert texts(plain, PROMPTS) == found
+        written = dataclasses.replace(generator, model=formed(MODEL, "written"))
+        assert texts(Autoregressive(written), PROMPTS) == found
         table = (jnp.arange(VOCABULARY)[:, None] + jnp.arange(1, 4)) % VOCABULARY
         speculating = Autoregressive(token_recycling(generator, table, (-1, -1, 0, 0, 1, 2)))
         assert texts(speculating, PROMPTS) == found
