@@ -54,10 +54,8 @@ def write(folder: Path, variant: Variant, **changes: Any) -> None:
     rng, shapes = np.random.default_rng(5), {}
     for path, want in parameters(found).items():
         source = names[path]
-        layers = range(found.layers) if "{i}" in source.name else range(1)
-        for i in layers:
-            shape = source.shape(want.shape[1:] if "{i}" in source.name else want.shape)
-            shapes[source.name.replace("{i}", str(i))] = (shape, np.dtype(np.float32))
+        for _, name in source.named(want.shape):
+            shapes[name] = (source.shape(want.shape), np.dtype(np.float32))
 
     def produce(name: str) -> np.ndarray:
         shape = shapes[name][0]
