@@ -7,6 +7,7 @@ of a layer. The last three are an estimate; the first two are exact.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from experiments.commands.decoding.rules import cache_growth
@@ -17,8 +18,6 @@ from jaxdecode.autoregress import Generator, capacities
 from jaxdecode.logits import Identity
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
-from jaxdecode.target import Target
-from models.attention import budget
 from models.config import TransformerConfig
 
 COPIES = 3  # of a pass's logits: raw, edited, and the law that is drawn from
@@ -84,7 +83,7 @@ class Decoding:
             }
         return said
 
-    @property
+    @functools.cached_property
     def sizes(self) -> list[int]:
         """Slots of the caches that a response runs through."""
         growth = cache_growth(self.new)
@@ -116,10 +115,10 @@ class Decoding:
         before = rows if len(sizes) > 1 else split.rows(batch)
         smaller = sizes[-2] if len(sizes) > 1 else self.prompt
         grown = before * sum(share.row(smaller) for share in shares)
-        main, limit = shares[0], budget(Target(self.platform))
+        main = shares[0]
         tokens = 1 if self.guess is None else self.guess.length + 1
-        passing = main.passing(rows, tokens, limit) + COPIES * main.logits(rows, tokens)
-        reading = main.passing(split.rows(batch), self.prompt, limit)
+        passing = main.passing(rows, tokens) + COPIES * main.logits(rows, tokens)
+        reading = main.passing(split.rows(batch), self.prompt)
         return {
             "weights": sum(share.held for share in shares) + judge,
             "cache": held,

@@ -148,7 +148,7 @@ def best(found: list[Fit]) -> Fit | None:
 
 
 def smallest(job: Job, chip: Chip, batch: int, spare: float) -> tuple[Topology, Split] | None:
-    """The smallest slice of a chip that a batch fits on, and a mesh of it; None if there is none."""
+    """The smallest slice of a chip that a batch fits on, and the mesh; None if there is none."""
     room = chip.memory * (1 - spare)
     for shape in chip.shapes:
         topology = Topology(chip, shape)

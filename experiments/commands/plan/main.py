@@ -19,6 +19,7 @@ import sys
 
 import tyro
 
+from experiments.commands.ahead.libtpu import setting
 from experiments.commands.plan.options import Options, check
 
 
@@ -29,6 +30,8 @@ def run(options: Options) -> None:
       ValueError: saying what is wrong with which option, or that nothing fits and what would.
     """
     check(options)
+    if options.compile:
+        setting()
     # Deferred: help and a mistyped option should not wait for JAX.
     from experiments.commands.plan import shown
     from experiments.commands.plan.plan import planned

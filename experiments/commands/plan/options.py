@@ -23,6 +23,8 @@ SAMPLED = {
 BEAMS = {"beam-search": 4, "diverse-beam-search": 4, "stochastic-beam-search": 4}
 STEADY = ("sample", "greedy", "momentum", *BEAMS, *SAMPLED)
 """Decoders of which every pass emits a token on every row; what others do depends on the text."""
+COMPILED = ("greedy", "sample")
+"""Decoders that the TPU's compiler is asked about."""
 LOOKUP, LOOKED_UP, WRITTEN = "prompt-lookup", 10, 4
 """What drafts without a model, and tokens of a draft if it is not said, without and with one."""
 
@@ -141,8 +143,10 @@ def _check_decoding(o: Options) -> None:
     lines = lines_of(o)
     if o.wave is not None and lines % o.wave:
         raise ValueError(f"--wave {o.wave} does not divide --samples {lines}; give a divisor")
-    if o.compile and (lines > 1 or o.draft is not None):
-        raise ValueError("--compile is for one row a prompt without drafts; leave it out")
+    if o.compile and (o.decoder not in COMPILED or o.draft is not None):
+        raise ValueError(
+            f"--compile is for --decoder {' or '.join(COMPILED)} without --draft; leave it out"
+        )
     if o.parts != 1:
         raise ValueError(f"--parts {o.parts} is for training; give --recipe ctrl as well")
     if o.reward is not None and is_function(o.reward):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.commands.plan import fit
+from experiments.commands.plan import compiler, fit
 from experiments.commands.plan.decode import Decoding, Guess
 from experiments.commands.plan.fit import Fit
 from experiments.commands.plan.job import Job
@@ -53,6 +53,8 @@ def planned(options: Options) -> Plan:
       ValueError: naming the option, its value and what would do.
     """
     o, topology = options, topology_of(options.topology)
+    if o.compile:
+        compiler.check(topology)
     config = config_of("model", o.model, o.dtype)
     job = job_of(o, config, topology.chip.platform)
     chosen = (
@@ -65,9 +67,8 @@ def planned(options: Options) -> Plan:
     if best is None:
         refused = fit.refusal(found, job, topology, o.batch, o.spare)
     elif o.compile:
-        from experiments.commands.plan.compiler import estimated  # loads every part of a decoder
-
-        compiled, notes = estimated(job, best, topology, o.batch)
+        assert isinstance(job, Decoding)
+        compiled, notes = compiler.estimated(job, best, topology, o.batch)
     return Plan(o, topology, config, job, found, best, refused, compiled, notes)
 
 
@@ -79,6 +80,8 @@ def job_of(o: Options, config: TransformerConfig, platform: str) -> Job:
     """
     length, reward = o.prompt_tokens + o.max_tokens, model_of(o.reward)
     judge = None if reward is None else config_of("reward", reward, o.dtype)
+    if judge is not None:
+        judge = replace(judge, tied=True)  # it makes no logits
     drafter = None
     if o.draft not in (None, LOOKUP):
         drafter = config_of("draft", o.draft, o.dtype)

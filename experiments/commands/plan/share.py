@@ -15,14 +15,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh
 
 from experiments.commands.plan.chips import Chip
 from jaxdecode.sharding import named_shardings
 from jaxdecode.target import PARTS, ROWS, Target, aimed
+from models.attention import budget
 from models.config import TransformerConfig
 from models.transformer import Transformer, abstract
 
@@ -85,6 +87,20 @@ def shapes(config: TransformerConfig) -> Transformer:
     return abstract(config)
 
 
+@functools.lru_cache(maxsize=128)
+def _placed(config: TransformerConfig, split: Split) -> dict[str, tuple[int, bool]]:
+    """Path of a weight -> numbers of it on a chip, and whether the chips of a model share it."""
+    model: Any = shapes(config)
+    where = named_shardings(model, AbstractMesh((split.data, split.model), (ROWS, PARTS)))
+    return {
+        path: (
+            math.prod(sharding.shard_shape(leaf.shape)),
+            split.model > 1 and PARTS in sharding.spec,
+        )
+        for (path, sharding), leaf in zip(where.items(), jax.tree.leaves(model), strict=True)
+    }
+
+
 @functools.lru_cache(maxsize=64)
 def _row(config: TransformerConfig, platform: str, capacity: int) -> int:
     """Bytes of the cache of one row, all heads together."""
@@ -105,25 +121,14 @@ class Share:
     split: Split
     platform: str
 
-    @functools.cached_property
+    @property
     def sizes(self) -> dict[str, int]:
         """Path of a weight -> numbers of it on the chip."""
-        model = shapes(self.config)
-        leaves = jax.tree.leaves(model)
-        where = self._where.items()
-        return {
-            path: math.prod(sharding.shard_shape(leaf.shape))
-            for (path, sharding), leaf in zip(where, leaves, strict=True)
-        }
-
-    @functools.cached_property
-    def _where(self) -> dict[str, NamedSharding]:
-        mesh = AbstractMesh((self.split.data, self.split.model), (ROWS, PARTS))
-        return named_shardings(shapes(self.config), mesh)  # pyright: ignore[reportArgumentType]
+        return {path: size for path, (size, _) in _placed(self.config, self.split).items()}
 
     def divided(self, path: str) -> bool:
         """Whether a weight is split over the chips of a model."""
-        return self.split.model > 1 and PARTS in self._where[path].spec
+        return _placed(self.config, self.split)[path][1]
 
     @property
     def numbers(self) -> int:
@@ -175,54 +180,75 @@ class Share:
         near = min(context, c.window) if c.window else context
         return self.twice * ((c.layers - sliding) * context + sliding * near)
 
-    def once(self, rows: int, tokens: int, context: float, logits: int | None = None) -> Cost:
+    @property
+    def output(self) -> str:
+        """Path of the weight that makes logits."""
+        return "embedding" if self.config.tied else "head"
+
+    def once(
+        self, rows: int, tokens: int, context: float, logits: int | None = None, drawn: bool = True
+    ) -> Cost:
         """One pass over `tokens` new tokens of each row of the chip.
 
         Args:
           context: tokens that the first of them sees, itself included.
           logits: tokens of a row whose logits are wanted; all by default.
+          drawn: whether tokens are drawn of the logits, or they are only summed.
         """
         c, m = self.config, self.split.model
         logits = tokens if logits is None else logits
         last = context + tokens - 1
         pair = 2 * self.heads * c.head_dim * self.width
         kept = self.seen(last) * pair + tokens * self.twice * c.layers * pair
-        read = (self.numbers - self.tables) * self.width * self.twice
-        output = self.sizes["embedding" if c.tied else "head"]
+        output = self.sizes[self.output]
+        read = (self.numbers - self.tables - (0 if logits else output)) * self.width * self.twice
         queries = c.q_width / (m if c.heads % m == 0 else 1)
-        # The sum of what tokens see is linear but for windows, which makes it less at most.
+        # What a token sees grows evenly up to a window: the mean of the ends is exact, or too low.
         mean = (self.seen(context) + self.seen(last)) / 2
         flops = 2 * (tokens * (self.multiplied - output) + logits * output) * self.twice
         flops += tokens * 4 * queries * mean
-        told = self.exchanged(rows, tokens, logits)
-        rows_of_table = tokens * c.embed_width * self.width
-        return Cost(read + rows * (kept + rows_of_table), rows * flops) + told
+        taken = tokens * c.embed_width * self.width  # rows of the embedding table
+        return Cost(read + rows * (kept + taken), rows * flops) + self.exchanged(
+            rows, tokens, logits, drawn
+        )
 
-    def exchanged(self, rows: int, tokens: int, logits: int) -> Cost:
-        """What a pass sends between the chips of a model."""
+    def exchanged(self, rows: int, tokens: int, logits: int, drawn: bool) -> Cost:
+        """What a pass sends to the other chips.
+
+        Over `data` that is one bit, whether any row runs on; over `model` the sums of both halves
+        of every layer and of embeddings whose table is split, and of split logits either whole
+        rows (see `jaxdecode.whole`) or a maximum, a sum and what the chosen token has.
+        """
         c, m = self.config, self.split.model
+        sent, count = 0.0, float(drawn and self.split.data > 1)
         if m == 1:
-            return Cost()
+            return Cost(collectives=count)
+        again = 2 * (m - 1) / m  # an all-reduce, for each byte of it
         sums = self.twice * c.layers * (self.divided("layers/o") + self.divided("layers/down"))
         sums += self.divided("embedding")
-        part = rows * tokens * c.hidden * self.width * 2 * (m - 1) / m
-        sent, count = sums * part, float(sums)
-        if logits and self.divided("embedding" if c.tied else "head"):
-            sent += rows * logits * c.rows / m * 4 * (m - 1) / m  # each chip gets rows whole
-            count += 2  # and what was drawn of them is gathered
+        sent, count = sums * rows * tokens * c.hidden * self.width * again, count + sums
+        if logits and self.divided(self.output):
+            part = rows * logits * c.vocab_size / m * 4
+            if not drawn:
+                sent, count = sent + 3 * rows * logits * 4 * again, count + 3
+            elif rows * logits % m == 0 and c.vocab_size % m == 0:
+                sent, count = sent + part * (m - 1) / m, count + 2  # and what is drawn is gathered
+            else:
+                sent, count = sent + part * (m - 1), count + 1
         return Cost(sent=sent, collectives=count)
 
-    def passing(self, rows: int, tokens: int, target: int) -> float:
-        """Bytes of the largest half layer's values for `tokens` tokens of each row, of the
-        residual stream, and of a chunk of scores: what a pass holds beside weights and cache."""
+    def passing(self, rows: int, tokens: int) -> float:
+        """Bytes that a pass over `tokens` tokens of each row holds beside weights, cache and
+        logits: the widest values of a layer, the residual stream, and a chunk of scores."""
         c, m = self.config, self.split.model
         wide = c.mlp // (m if self.divided("layers/down") else 1) * (2 if c.gated else 1)
         heads = c.heads // (m if c.heads % m == 0 else 1)
         attention = (2 * heads + 2 * self.heads) * c.head_dim
-        scores = min(target, rows * heads * tokens * tokens) * 4 if tokens > 1 else 0
+        chunk = budget(Target(self.platform))
+        scores = min(chunk, rows * heads * tokens * tokens) * 4
         return rows * tokens * (2 * c.hidden + max(wide, attention)) * self.width + scores
 
     def logits(self, rows: int, tokens: int) -> float:
         """Bytes of float32 logits."""
-        head = "embedding" if self.config.tied else "head"
-        return rows * tokens * self.config.rows * 4 / (self.split.model if self.divided(head) else 1)
+        parts = self.split.model if self.divided(self.output) else 1
+        return rows * tokens * self.config.rows * 4 / parts

@@ -43,20 +43,26 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def line(one: Fit, best: Fit | None) -> dict[str, Any]:
-    """A mesh in the table: memory in GiB a chip."""
-    memory = {f"{name}, GiB": round(size / GIB, 2) for name, size in one.memory.items()}
+def held(one: Fit, best: Fit | None) -> dict[str, Any]:
+    """What a chip holds on a mesh, in GiB."""
     return {
-        "mesh": one.split.name + (" (best)" if one is best else ""),
+        "mesh": one.split.name + ("*" if one is best else ""),
         "fits": one.fits,
-        **memory,
-        "left, GiB": round((one.room - one.needed) / GIB, 2),
+        **{name: round(size / GIB, 2) for name, size in one.memory.items()},
+        "left": round((one.room - one.needed) / GIB, 2),
+    }
+
+
+def speed(one: Fit, best: Fit | None) -> dict[str, Any]:
+    """How fast a mesh is at most."""
+    return {
+        "mesh": one.split.name + ("*" if one is best else ""),
         "step, ms": one.step.seconds(one.chip) * 1e3,
         "waits for": one.bound,
-        "tokens/s at most": one.rate,
+        "tokens/s": round(one.rate, 1),
         "batch, s": one.seconds,
         "largest batch": one.largest,
-        "tokens/s there": one.rate_largest,
+        "tokens/s there": round(one.rate_largest, 1),
     }
 
 
@@ -114,7 +120,8 @@ def _sections(plan: Plan) -> list[tuple[str, list[dict[str, Any]]]]:
     """Tables with their headings."""
     near = plan.best or min(plan.fits, key=lambda one: one.needed)
     found = [
-        ("Meshes (data x model)", [line(one, plan.best) for one in plan.fits]),
+        ("Memory of a chip by mesh (data x model), GiB", [held(f, plan.best) for f in plan.fits]),
+        ("Speed at most (* the fastest that fits)", [speed(f, plan.best) for f in plan.fits]),
         (f"A step on {near.split.name}, at least", parts(near)),
     ]
     if plan.compiled is not None:

@@ -15,8 +15,6 @@ from experiments.commands.plan.chips import Chip
 from experiments.commands.plan.decode import COPIES, Decoding
 from experiments.commands.plan.job import Step
 from experiments.commands.plan.share import Cost, Share, Split
-from jaxdecode.target import Target
-from models.attention import budget
 from models.config import TransformerConfig
 
 NUMBER = 4  # bytes of a float32
@@ -69,7 +67,7 @@ class Training:
         return Share(config or self.config, split, self.platform)
 
     def memory(self, split: Split, batch: int) -> dict[str, float]:
-        share, limit = self._share(split), budget(Target(self.platform))
+        share = self._share(split)
         wide = share.numbers * NUMBER
         narrow = share.held if share.width < NUMBER else 0
         reward = 0 if self.reward is None else self._share(split, self.reward).held
@@ -78,9 +76,9 @@ class Training:
         drawn = self.drawing.memory(split, batch)
         drawing = drawn["cache"] + drawn["temporaries"]
         # All positions of all rows at once, as they are and as what their sum is taken of.
-        scoring = share.passing(rows, length, limit) + 2 * share.logits(rows, length)
+        scoring = share.passing(rows, length) + 2 * share.logits(rows, length)
         kept = part * length * self.config.hidden * self.config.layers * share.width
-        backward = kept + share.passing(part, length, limit) + COPIES * share.logits(part, length)
+        backward = kept + share.passing(part, length) + COPIES * share.logits(part, length)
         return {
             "weights": 2 * wide + narrow + reward,  # trained, begun with, the reference in `dtype`
             "moments": MOMENTS * wide,
@@ -91,11 +89,11 @@ class Training:
     def step(self, split: Split, batch: int) -> Step:
         share, rows = self._share(split), split.rows(batch) * self.group
         length = self.prompt + self.new - 1
-        forward = share.once(rows, length, 1)
+        forward = share.once(rows, length, 1, drawn=False)
         one = self.drawing.step(split, batch).phases["pass"]
         scoring = forward * 2
         if self.reward is not None:
-            scoring += self._share(split, self.reward).once(rows, length + 1, 1, 0)
+            scoring += self._share(split, self.reward).once(rows, length + 1, 1, 0, False)
         exchanged = 2 * (split.data - 1) / split.data * share.numbers * NUMBER
         update = Cost(
             bytes=share.numbers * NUMBER * TOUCHED,
