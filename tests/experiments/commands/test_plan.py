@@ -187,7 +187,7 @@ def test_what_does_not_fit_says_what_is_missing_and_what_would_do() -> None:
     missing = 70_553_706_496 * 2 / 4 / GIB - 15.75 * 0.95  # of weights alone
     assert missing < float(plan.refused.split(": ")[1].split()[0]) < missing + 0.5
     assert plan.refused.endswith("v5e:4x4 with mesh 1x16 is the smallest that would do")
-    with pytest.raises(ValueError, match="batch=1 does not fit on v5e:2x2: 18"):
+    with pytest.raises(ValueError, match="batch=1 does not fit on v5e:2x2: 17.9"):
         run(options)
     job, chip = plan.job, CHIPS["v5e"]
     assert fit.smallest(job, chip, 1, 0.05) == (Topology(chip, "4x4"), Split(1, 16))
@@ -205,7 +205,15 @@ REFUSED = {
     "h200 can be had as h200, h200x2, ": {"topology": "h200x3"},
     "did you mean llama-3-1-8b": {"model": "llama-3.1-9b"},
     "makes 8 chips and v5e:2x2 has 4; 4x1, 2x2, 1x4 would do": {"mesh": "2x4"},
-    "model=3 does not divide the 32 heads": {"mesh": "1x3", "topology": "h200"},
+    "model=2 does not divide the 25 heads; 4x1 would do": {
+        "mesh": "2x2",
+        "model": "gpt2-xl",
+        "prompt_tokens": 512,
+    },
+    "model=16 is more than the 8 chips of a host; 16x1, 8x2, 4x4, 2x8 would do": {
+        "mesh": "1x16",
+        "topology": "h100x16",
+    },
     "data=4 does not divide --batch 6; 2x2, 1x4 would do": {"mesh": "4x1", "batch": 6},
     "give DATAxMODEL": {"mesh": "4"},
     "no mesh of v5e:4x4 divides it and the 14 heads .* give a multiple of 8": {
