@@ -10,20 +10,12 @@ from typing import Any
 from algorithms.alignment import reach
 from algorithms.alignment.course import OWN, Aligned, Course
 from algorithms.alignment.optimising import adapted
-from algorithms.alignment.pairs import Extremes, Given
+from algorithms.alignment.pairs import Extremes, Given, terms_near
 from algorithms.alignment.reach import Place
 from jaxdecode.train.checkpoints import Checkpoints, kept
 from jaxdecode.train.fit import fit
 from jaxdecode.train.lora import merged
-from jaxdecode.train.preferences import (
-    PairTerms,
-    bonbon,
-    bonbon_margin,
-    dpo,
-    imitation,
-    ipo,
-    pair_loss,
-)
+from jaxdecode.train.preferences import PairTerms, pair_loss
 
 STRENGTHS = 3  # times at most that a loss is made stronger, each time twice
 LOOKS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # shares of the steps after which the KL is looked at
@@ -74,19 +66,7 @@ def _batches(course: Course, rows: int) -> Callable[[float], Any]:
     c, plan, n = course, course.plan, course.best_of
     if c.pairs and c.method in OWN:
         made = Given.of(c.generator.model, c.pairs, PairTerms(), rows, plan.seed, plan.batch)
-        return lambda strength: replace(made, terms=_terms(c.method, c.kl, strength, n))
+        return lambda strength: replace(made, terms=terms_near(c.method, c.kl, strength, n))
     found, samples = c.drawn(), 2 if c.method in ("dpo", "ipo") else n
     made = Extremes(c.prompts, found, PairTerms(), samples, rows, plan.seed)
-    return lambda strength: replace(made, terms=_terms(c.method, c.kl, strength, n))
-
-
-def _terms(method: str, kl: float, strength: float, n: int) -> PairTerms:
-    match method:
-        case "dpo":
-            return dpo(2.0 / kl / strength)
-        case "ipo":
-            return ipo(0.25 / kl**0.5 / strength)
-        case "bonbon":
-            return bonbon(n, margin=bonbon_margin(n) * kl * strength)
-        case _:
-            return imitation()
+    return lambda strength: replace(made, terms=terms_near(c.method, c.kl, strength, n))

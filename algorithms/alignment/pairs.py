@@ -15,10 +15,33 @@ import numpy as np
 from algorithms.alignment.base import Arrays, Responses, blocks
 from jaxdecode.prompt import Prompt, bucket
 from jaxdecode.train.data import Order
-from jaxdecode.train.preferences import PairTerms
+from jaxdecode.train.preferences import PairTerms, bonbon, bonbon_margin, dpo, imitation, ipo
 from jaxdecode.train.sequences import join, response_logprobs
 
 SIDES = ("chosen", "rejected")
+
+
+def terms_near(method: str, kl: float, n: int, strength: float = 1.0) -> PairTerms:
+    """The loss on pairs whose policy is near some KL: a rule of thumb, for what it turns out to be
+    is known once it has been measured.
+
+    Args:
+      method: "dpo", "ipo", "bonbon", or "sft", which imitates what is chosen and has no strength.
+      kl: aimed at, in nats, between policy and base.
+      n: of the best-of-N that BoNBoN imitates. Its margin stands for beta: it is its own at a KL
+        of 1, and nearer to the base below.
+      strength: how much further than this the loss goes.
+    """
+    match method:
+        case "dpo":
+            return dpo(2.0 / kl / strength)
+        case "ipo":
+            return ipo(0.25 / kl**0.5 / strength)
+        case "bonbon":
+            return bonbon(n, margin=bonbon_margin(n) * kl * strength)
+        case "sft":
+            return imitation()
+    raise ValueError(f"method {method!r} has no loss on pairs; choose dpo, ipo, bonbon or sft")
 
 
 class Pair(NamedTuple):

@@ -6,14 +6,14 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from experiments.harness.files import write_atomically
+
+if TYPE_CHECKING:  # a second of every start, for those alone that draw
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, the pale yellow left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -48,6 +48,9 @@ def figure(
     Axes with labelled lines get their legend. With path=None everything is drawn and nothing
     is stored. `width` and `height` are inches of one of the axes.
     """
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(width * columns, height * rows), layout="constrained")
         axes = [axis for line in canvas.subplots(rows, columns, squeeze=False) for axis in line]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 DRAWS = 2000
@@ -109,6 +108,8 @@ def separation(score: NDArray[Any], right: NDArray[np.bool_]) -> float:
     good, bad = int(right.sum()), int((~right).sum())
     if not good or not bad:
         return float("nan")
+    from scipy.stats import rankdata  # half a second of every start, for which few have a use
+
     return float((rankdata(score)[right].sum() - good * (good + 1) / 2) / (good * bad))
 
 

@@ -103,10 +103,11 @@ def test_width_one_is_the_chain_of_first_choices():
 def test_the_chosen_are_the_best_and_have_no_gaps():
     head = heads.head("eagle", generator())
     drafter = Eagle(head, 3, 4, 9)
-    state = drafter.init(TARGET, PROMPT, prefill(TARGET, PROMPT, 4).hidden, 12, 12)
+    hidden = jax.jit(prefill, static_argnums=2)(TARGET, PROMPT, 4).hidden
+    state = drafter.init(TARGET, PROMPT, hidden, 12, 12)
     going = jnp.ones((4,), bool)
     pool, _, _, _ = jax.jit(drafter.grow)(TARGET, state, going)
-    draft = drafter.chosen(pool, going)
+    pool, draft = jax.device_get((pool, jax.jit(drafter.chosen)(pool, going)))
     parent = np.asarray(draft.shape.parent)
     assert (parent < np.arange(9)).all()
     for row in range(4):

@@ -42,8 +42,12 @@ def scripted(levels):
 
 
 def grow(plan, levels):
-    root, limit = jnp.zeros((1,), jnp.int32), jnp.full((1,), 9)
-    return plan(scripted(levels), jnp.zeros((1, 2)), root, limit, plan.levels(len(levels)))
+    @jax.jit
+    def grown():
+        root, limit = jnp.zeros((1,), jnp.int32), jnp.full((1,), 9)
+        return plan(scripted(levels), jnp.zeros((1, 2)), root, limit, plan.levels(len(levels)))
+
+    return jax.device_get(grown())
 
 
 def paths(grown) -> list[tuple[int, ...]]:

@@ -18,7 +18,7 @@ from algorithms.alignment.calibration import CalibratedReward, RawReward
 from algorithms.alignment.fixed_point import fixed_point_at
 from algorithms.alignment.infalign import optimise, quantiles
 from algorithms.alignment.mixture import estimate
-from algorithms.alignment.pairs import Extremes
+from algorithms.alignment.pairs import Extremes, terms_near
 from algorithms.alignment.procedures import BestOf, Procedure, WorstOf
 from algorithms.alignment.tilt import best_of_n, beta_of, solve
 from algorithms.alignment.transforms import (
@@ -32,15 +32,7 @@ from algorithms.alignment.transforms import (
 from experiments.alignment.infalign.setting import RLOO, World
 from jaxdecode.train.fit import Checkpoints, fit
 from jaxdecode.train.policy_gradient import GroupRelative, Jeffreys
-from jaxdecode.train.preferences import (
-    PairTerms,
-    bonbon,
-    bonbon_margin,
-    dpo,
-    imitation,
-    ipo,
-    pair_loss,
-)
+from jaxdecode.train.preferences import PairTerms, pair_loss
 
 NODES = 2001
 LARGEST = 16  # N of the largest best-of-N that is imitated
@@ -165,9 +157,9 @@ def methods(n: int, samples: int) -> list[Method]:
 
         return Method(name, train)
 
-    def paired(name: str, made: Callable[[float], tuple[PairTerms, int]]) -> Method:
+    def paired(name: str, loss: str, extremes_of: Callable[[float], int]) -> Method:
         def train(world: World, kl: float) -> Any:
-            return pairs(world, f"{name} {kl:g}", *made(kl))
+            return pairs(world, f"{name} {kl:g}", terms_near(loss, kl, n), extremes_of(kl))
 
         return Method(name, train)
 
@@ -188,10 +180,9 @@ def methods(n: int, samples: int) -> list[Method]:
         solved("worst-of-N optimum", lambda world: WorstOf(n)),
         solved("rejection optimum", estimated),
         Method("BOND", bond),
-        # Its margin stands for beta: it is its own at KL 1, and nearer the base below.
-        paired("BoNBoN", lambda kl: (bonbon(n, margin=bonbon_margin(n) * kl), n)),
-        paired("SFT", lambda kl: (imitation(), samples_of(kl))),
-        paired("IPO", lambda kl: (ipo(0.25 / kl**0.5), 2)),
-        paired("DPO", lambda kl: (dpo(2.0 / kl), 2)),
+        paired("BoNBoN", "bonbon", lambda kl: n),
+        paired("SFT", "sft", samples_of),
+        paired("IPO", "ipo", lambda kl: 2),
+        paired("DPO", "dpo", lambda kl: 2),
         Method("GRPO", grpo),
     ]

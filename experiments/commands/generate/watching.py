@@ -10,6 +10,7 @@ from rich.text import Text
 from experiments.commands.generate.answers import Job
 from experiments.commands.terminal import visible
 from jaxdecode.canvas_stream import View, views
+from jaxdecode.denoiser import Denoiser
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 
@@ -19,8 +20,9 @@ OPEN = "▒"
 def drawn(job: Job, view: View) -> str:
     """The response of the first row, a sign for every place that is open and none for ends."""
     assert isinstance(job.decoder, Autoregressive)
-    prompt, text = job.tokens[0], job.codec.text
-    mask = job.decoder.generator.model.mask_id  # type: ignore[union-attr]
+    model = job.decoder.generator.model
+    assert isinstance(model, Denoiser)
+    prompt, text, mask = job.tokens[0], job.codec.text, model.mask_id
     shown = view.open[0] | (view.decided[0] >= 0)
     tokens = np.where(view.open[0], mask, view.tokens[0])[shown]
     kept = tokens[~np.isin(tokens, text.eos)].tolist()

@@ -15,6 +15,9 @@ from jaxdecode.ngram.trie import Continuations, Tree, grow
 from jaxdecode.prompt import Prompt
 from jaxdecode.text import Text
 
+lookup = jax.jit(lookup, static_argnums=(1, 2), static_argnames=("longest", "whole"))
+grow = jax.jit(grow, static_argnums=(1, 2))
+
 RANDOM = np.random.default_rng(5)
 DOCUMENTS = [RANDOM.integers(0, 3, n).tolist() for n in (60, 1, 0, 35)]
 CORPUS = Corpus.of(DOCUMENTS, 3)
@@ -62,7 +65,7 @@ def brute_lookup(text: list[int], whole: bool, longest: int = 3) -> list[tuple[i
 @pytest.mark.parametrize("whole", [True, False])
 def test_lookup_finds_what_brute_force_finds(whole: bool) -> None:
     rows = [RANDOM.integers(0, 4, n).tolist() for n in (1, 2, 7, 12, 20, 33)]
-    found = jax.jit(lambda text: lookup(text, 4, LENGTH, whole=whole))(text_of(*rows))
+    found = lookup(text_of(*rows), 4, LENGTH, whole=whole)
     for row, text in enumerate(rows):
         assert listed(found, row) == brute_lookup(text, whole)[:4]
 
@@ -102,13 +105,17 @@ def test_retrieval_finds_what_brute_force_finds() -> None:
     rows = [RANDOM.integers(0, 3, n).tolist() for n in (1, 2, 3, 9, 20)]
     rows += [DOCUMENTS[0][3:30], DOCUMENTS[0][-4:], DOCUMENTS[3]]
     text = text_of(*rows)
-    found = jax.jit(lambda text: CORPUS.retrieve(text, 64, LENGTH))(text)
-    _, _, matched = CORPUS.longest(text, 16, 2)
+    found, few, (_, _, matched) = jax.jit(
+        lambda text: (
+            CORPUS.retrieve(text, 64, LENGTH),
+            CORPUS.retrieve(text, 2, LENGTH),
+            CORPUS.longest(text, 16, 2),
+        )
+    )(text)
     for row, tokens in enumerate(rows):
         length, expected = brute_retrieve(tokens)
         assert int(matched[row]) == length
         assert sorted(listed(found, row)) == expected
-    few = CORPUS.retrieve(text, 2, LENGTH)
     assert all(set(listed(few, r)) <= set(listed(found, r)) for r in range(len(rows)))
     assert len(listed(few, 1)) == 2
 
@@ -120,8 +127,8 @@ def test_a_tree_holds_the_heaviest_prefixes() -> None:
     weight = RANDOM.integers(0, 3, (3, 24)).astype(np.float32)
     found = Continuations(jnp.asarray(tokens), jnp.asarray(weight))
     for budget in (4, 12, 200):
-        tree = jax.jit(grow, static_argnums=1)(found, budget)
-        shallow = jax.jit(grow, static_argnums=(1, 2))(found, budget, "shallow")
+        tree = grow(found, budget)
+        shallow = grow(found, budget, "shallow")
         for row in range(3):
             counts: Counter[tuple[int, ...]] = Counter()
             for path in listed(found, row):
