@@ -187,7 +187,7 @@ def test_what_does_not_fit_says_what_is_missing_and_what_would_do() -> None:
     missing = 70_553_706_496 * 2 / 4 / GIB - 15.75 * 0.95  # of weights alone
     assert missing < float(plan.refused.split(": ")[1].split()[0]) < missing + 0.5
     assert plan.refused.endswith("v5e:4x4 with mesh 1x16 is the smallest that would do")
-    with pytest.raises(ValueError, match="batch=1 does not fit on v5e:2x2: 17.9"):
+    with pytest.raises(ValueError, match=r"batch=1 does not fit on v5e:2x2: 17\.9"):
         run(options)
     job, chip = plan.job, CHIPS["v5e"]
     assert fit.smallest(job, chip, 1, 0.05) == (Topology(chip, "4x4"), Split(1, 16))
