@@ -16,7 +16,6 @@ SAMPLED = {
     "best-of-n": 16,
     "self-certainty": 16,
     "controlled-decoding": 4,
-    "particle-filtering": 16,
     "smcg-td": 16,
 }
 """Decoders whose rows are drawn, and how many if it is not said."""
@@ -94,6 +93,8 @@ def check(options: Options) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
     if not 0 <= o.spare < 1:
         raise ValueError(f"--spare {o.spare}: give a share, at least 0 and below 1")
+    if o.reward is not None and is_function(o.reward):
+        raise ValueError(f"--reward {o.reward}: a function costs no chip anything; leave it out")
     if o.recipe is not None:
         _check_training(o)
     else:
@@ -107,6 +108,11 @@ def _check_training(o: Options) -> None:
         if getattr(o, name) is not None:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} does nothing for --recipe {o.recipe}; leave it out")
+    if o.decoder != "greedy":
+        raise ValueError(
+            f"--decoder {o.decoder} does nothing for --recipe {o.recipe}, which samples; leave it "
+            "out"
+        )
     if o.compile:
         raise ValueError(f"--compile is for plain decoding, not for --recipe {o.recipe}")
 
@@ -117,10 +123,8 @@ def _check_decoding(o: Options) -> None:
             f"--decoder {o.decoder}: how many passes it takes depends on the text; what can be "
             f"planned is {', '.join(STEADY)}"
         )
-    users = {"samples": tuple(SAMPLED), "beams": tuple(BEAMS), "reward": ("best-of-n",
-             "controlled-decoding", "particle-filtering"), "wave": ("best-of-n", "self-certainty"),
-             "draft": tuple(n for n in STEADY if "draft" in USES[n])}  # fmt: skip
-    for name, used in users.items():
+    for name in ("samples", "beams", "reward", "wave", "draft"):
+        used = [user for user in STEADY if name in USES[user]]
         if getattr(o, name) is not None and o.decoder not in used:
             raise ValueError(
                 f"--{name} does nothing for --decoder {o.decoder}; it is for {', '.join(used)}"
@@ -147,10 +151,10 @@ def _check_decoding(o: Options) -> None:
         raise ValueError(
             f"--compile is for --decoder {' or '.join(COMPILED)} without --draft; leave it out"
         )
-    if o.parts != 1:
-        raise ValueError(f"--parts {o.parts} is for training; give --recipe ctrl as well")
-    if o.reward is not None and is_function(o.reward):
-        raise ValueError(f"--reward {o.reward}: a function costs no chip anything; leave it out")
+    for name, usual in (("group", 8), ("parts", 1)):
+        value = getattr(o, name)
+        if value != usual:
+            raise ValueError(f"--{name} {value} is for training; give --recipe ctrl as well")
 
 
 def lines_of(options: Options) -> int:
