@@ -142,7 +142,7 @@ def _check_decoding(o: Options) -> None:
             raise ValueError(
                 f"--draft {o.draft} needs --acceptance, 0 to 1, the chance that a drafted token is "
                 f"accepted{'' if o.acceptance is None else f'; {o.acceptance} is none'}; "
-                "`generate` prints what a run accepted"
+                "what `generate --output FILE` stores counts those of a run"
             )
     lines = lines_of(o)
     if o.wave is not None and lines % o.wave:
