@@ -98,10 +98,9 @@ def job_of(o: Options, config: TransformerConfig, platform: str) -> Job:
                 f"--prompt-tokens {o.prompt_tokens} and --max-tokens {o.max_tokens} are {length} "
                 f"tokens, and --{option} reads {model.bound} at most"
             )
-    config, drafter, judge = (
-        None if model is None else within(model, length) for model in (config, drafter, judge)
-    )
-    assert config is not None
+    config = within(config, length)
+    drafter = None if drafter is None else within(drafter, length)
+    judge = None if judge is None else within(judge, length)
     if o.recipe is not None:
         numbers = o.prompt_tokens, o.max_tokens, o.recipe, o.group
         return Training(config, platform, *numbers, reward=judge, parts=o.parts)

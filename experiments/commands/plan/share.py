@@ -245,7 +245,7 @@ class Share:
         heads = c.heads // (m if c.heads % m == 0 else 1)
         attention = (2 * heads + 2 * self.heads) * c.head_dim
         chunk = budget(Target(self.platform))
-        scores = min(chunk, rows * heads * tokens * tokens) * 4
+        scores = 2 * 4 * min(chunk, rows * heads * tokens * tokens)  # and their softmax
         return rows * tokens * (2 * c.hidden + max(wide, attention)) * self.width + scores
 
     def logits(self, rows: int, tokens: int) -> float:
