@@ -20,7 +20,8 @@ from experiments.commands.plan.options import (
 )
 from experiments.commands.plan.topology import Topology, topology_of
 from experiments.commands.plan.train import Training
-from models.config import TransformerConfig, count
+from models.config import TransformerConfig
+from models.parameters import count
 
 
 @dataclass(frozen=True)

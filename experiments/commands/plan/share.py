@@ -5,7 +5,8 @@ Weights go where the sharding table of `jaxdecode.sharding` puts them and the ca
 
     max(bytes read / bandwidth, operations / arithmetic, bytes sent / links)
 
-with every weight read once (of an embedding table that is no output head only the rows), the keys
+with every weight read once (of an embedding table that is no output head only the rows, of experts
+as many as tokens reach that pick them evenly and apart from each other), the keys
 and values that queries see read once, two operations for each weight and token, and four for each
 query, key and number of a query. An all-reduce of n bytes over m chips sends 2 n (m - 1) / m.
 """
@@ -156,7 +157,20 @@ class Share:
         """Weights on the chip that multiply every token."""
         names = set(self.sizes) - {"position"} - (set() if self.config.tied else {"embedding"})
         matrices = [name for name in names if "norm" not in name and not name.endswith("_bias")]
-        return sum(self.sizes[name] for name in matrices)
+        whole = sum(self.sizes[name] for name in matrices)
+        return whole - round(self.routed * (1 - self.picked))
+
+    @property
+    def routed(self) -> int:
+        """Weights of experts on the chip."""
+        names = ("layers/gate", "layers/up", "layers/down") if self.config.experts else ()
+        return sum(self.sizes[name] for name in names)
+
+    @property
+    def picked(self) -> float:
+        """The share of the experts that a token picks; 1 without experts."""
+        c = self.config
+        return c.experts_per_token / c.experts if c.experts else 1.0
 
     @property
     def heads(self) -> int:
@@ -201,7 +215,9 @@ class Share:
         pair = 2 * self.heads * c.head_dim * self.width
         kept = self.seen(last) * pair + tokens * self.twice * c.layers * pair
         output = self.sizes[self.output]
-        read = (self.numbers - self.tables - (0 if logits else output)) * self.width * self.twice
+        missed = self.routed * (1 - self.picked) ** (rows * tokens)  # experts that none picks
+        weights = self.numbers - self.tables - missed - (0 if logits else output)
+        read = weights * self.width * self.twice
         queries = c.q_width / (m if c.heads % m == 0 else 1)
         # What a token sees grows evenly up to a window: the mean of the ends is exact, or too low.
         mean = (self.seen(context) + self.seen(last)) / 2
@@ -241,7 +257,12 @@ class Share:
         """Bytes that a pass over `tokens` tokens of each row holds beside weights, cache and
         logits: the widest values of a layer, the residual stream, and a chunk of scores."""
         c, m = self.config, self.split.model
-        wide = c.mlp // (m if self.divided("layers/down") else 1) * (2 if c.gated else 1)
+        wide = (
+            max(1, c.experts_per_token)
+            * c.mlp
+            // (m if self.divided("layers/down") else 1)
+            * (2 if c.gated else 1)
+        )
         heads = c.heads // (m if c.heads % m == 0 else 1)
         attention = (2 * heads + 2 * self.heads) * c.head_dim
         chunk = budget(Target(self.platform))

@@ -17,7 +17,7 @@ from experiments.commands.terminal import visible
 from experiments.harness import page
 from experiments.harness.files import plain, write_atomically
 from experiments.harness.report import cell
-from models.config import count
+from models.parameters import count
 
 
 def title(plan: Plan) -> str:

@@ -25,8 +25,16 @@ from experiments.commands.plan.share import Cost, Share, Split
 from experiments.commands.plan.topology import Topology, topology_of
 from experiments.commands.plan.train import Training
 from experiments.commands.pods.main import BUDGET
-from models.config import count, matmul_count
-from models.presets import GEMMA_2_2B, GPT2, LLAMA_3_1_8B, LLAMA_3_2_1B, OPT_1_3B, small
+from models.parameters import count, matmul_count
+from models.presets import (
+    GEMMA_2_2B,
+    GPT2,
+    LLAMA_3_1_8B,
+    LLAMA_3_2_1B,
+    MIXTRAL_8X7B,
+    OPT_1_3B,
+    small,
+)
 from models.transformer import Transformer
 
 ONE = Split(1, 1)
@@ -48,7 +56,7 @@ def test_weights_and_cache_of_a_published_model_are_those_of_its_card() -> None:
     assert many.row(1000) == 1000 * TOKEN, "8 heads do not divide over 16 chips"
 
 
-@pytest.mark.parametrize("config", [LLAMA_3_2_1B, GPT2, GEMMA_2_2B, OPT_1_3B])
+@pytest.mark.parametrize("config", [LLAMA_3_2_1B, GPT2, GEMMA_2_2B, OPT_1_3B, MIXTRAL_8X7B])
 def test_one_chip_holds_and_multiplies_all(config) -> None:
     share = Share(config, ONE, "gpu")
     assert (share.numbers, share.multiplied) == (count(config), matmul_count(config))
@@ -73,6 +81,17 @@ def test_a_step_reads_all_weights_but_the_embeddings() -> None:
     assert step.cost.sent == step.cost.collectives == 0
     limits = step.cost.limits(H200)
     assert limits["bandwidth"] > limits["arithmetic"] > limits["links"] == 0
+
+
+def test_a_step_reads_the_experts_that_its_tokens_pick() -> None:
+    """Two of eight for one token, all but 8 * .75 ** 8 of them for eight."""
+    share = Share(MIXTRAL_8X7B, ONE, "gpu")
+    expert = 3 * 4096 * 14336 * 32 * 2  # bytes in all layers
+    read = [share.once(rows, 1, 1).bytes for rows in (1, 8)]
+    beside = 7 * (2 * 32 * 8 * 128 * 2 + 4096 * 2 + 2 * 32 * 8 * 128 * 2)  # of seven more rows
+    assert read[1] - read[0] - beside == pytest.approx((6 - 8 * 0.75**8) * expert)
+    flops = [share.once(rows, 1, 1).flops for rows in (1, 8)]
+    assert flops[1] == 8 * flops[0]
 
 
 def test_a_layer_with_a_window_reads_no_more() -> None:
