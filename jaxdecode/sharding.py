@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdecode import struct
 from jaxdecode.decoder import Decoder
@@ -72,7 +72,7 @@ def make_mesh(data: int, model: int = 1, devices: Sequence[Any] | None = None) -
 
 
 def named_shardings(
-    model: Partitioned, mesh: Mesh, rules: Rules = RULES
+    model: Partitioned, mesh: Mesh | AbstractMesh, rules: Rules = RULES
 ) -> dict[str, NamedSharding]:
     """Path of a weight -> where its parts go. Shapes are enough: the model may be abstract."""
     shardings = {}

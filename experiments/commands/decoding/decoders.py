@@ -30,7 +30,7 @@ from algorithms.tokens.rules.acceptance import Confident
 from algorithms.tokens.rules.stutter import Same, Stutter
 from algorithms.tokens.rules.triggers import Uncertain
 from experiments.commands.decoding.drafting import MODELLESS, Means, check_means, drafted
-from experiments.commands.decoding.rules import Rules
+from experiments.commands.decoding.rules import Rules, cache_growth
 from experiments.commands.decoding.uses import (
     JUDGED,
     LIKELIHOOD,
@@ -272,7 +272,7 @@ def generator(
         sampler=Greedy() if name in RANKED else Categorical(),
         stop=stop,
         max_tokens=rules.max_tokens,
-        cache_growth=min(8, max(1, rules.max_tokens // 64)),
+        cache_growth=cache_growth(rules.max_tokens),
     )
 
 

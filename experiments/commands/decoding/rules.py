@@ -188,3 +188,8 @@ def helps(options: type | None = None) -> dict[str, str]:
             ):
                 found[name] = " ".join(said.split())
     return found
+
+
+def cache_growth(max_tokens: int) -> int:
+    """How often the cache of a response of so many tokens grows."""
+    return min(8, max(1, max_tokens // 64))

@@ -20,8 +20,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.commands.ahead.compiled import facts
+from experiments.commands.ahead.libtpu import available, setting
 from experiments.commands.pods import programs
-from experiments.commands.pods.compiled import facts
 
 BUDGET = Path(__file__).with_name("budget.json")
 SLACK = 1.02
@@ -61,7 +62,7 @@ def check(
     unknown = set(only) - set(programs.PROGRAMS)
     if unknown:
         raise ValueError(f"--only {sorted(unknown)[0]!r}: choose of {', '.join(programs.PROGRAMS)}")
-    if not programs.available():
+    if not available():
         print("pods: nothing is compiled: libtpu is a wheel for 64-bit x86 Linux and not installed")
         return
     held = json.loads(budget.read_text()) if budget.exists() else {}
@@ -85,7 +86,7 @@ def check(
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    programs.setting()
+    setting()
     try:
         tyro.cli(check, prog="python -m experiments pods", args=arguments)
     except ValueError as error:

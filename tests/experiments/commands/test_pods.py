@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from experiments.commands.ahead.compiled import parse
 from experiments.commands.pods import main, programs
-from experiments.commands.pods.compiled import parse
 
 TEXT = """HloModule jit_run, is_scheduled=true
 
