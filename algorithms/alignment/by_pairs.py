@@ -66,7 +66,7 @@ def _batches(course: Course, rows: int) -> Callable[[float], Any]:
     c, plan, n = course, course.plan, course.best_of
     if c.pairs and c.method in OWN:
         made = Given.of(c.generator.model, c.pairs, PairTerms(), rows, plan.seed, plan.batch)
-        return lambda strength: replace(made, terms=terms_near(c.method, c.kl, strength, n))
+        return lambda strength: replace(made, terms=terms_near(c.method, c.kl, n, strength))
     found, samples = c.drawn(), 2 if c.method in ("dpo", "ipo") else n
     made = Extremes(c.prompts, found, PairTerms(), samples, rows, plan.seed)
-    return lambda strength: replace(made, terms=terms_near(c.method, c.kl, strength, n))
+    return lambda strength: replace(made, terms=terms_near(c.method, c.kl, n, strength))
