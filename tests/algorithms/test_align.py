@@ -17,6 +17,7 @@ from algorithms.alignment.by_reward import fixed_point_of
 from algorithms.alignment.closed_form import closed_form
 from algorithms.alignment.controlled import TRAVEL, Controlled, Held, aims, holding
 from algorithms.alignment.estimators import inference_win
+from algorithms.alignment.pairs import terms_near
 from algorithms.alignment.procedures import BestOf, Single
 from algorithms.alignment.reach import Place, divergences, hopeless, reach
 from jaxdecode.plain import Autoregressive
@@ -158,3 +159,16 @@ def test_own_pairs_need_no_reward() -> None:
     law, word = found.policy.law(), 3 * bigrams.WORDS + 3
     assert law[word] > 2 * BASE.law()[word]
     assert {look.steps for look in found.looks} <= {round(16 * share) for share in LOOKS}
+
+
+def test_losses_on_pairs_are_stronger_for_larger_divergences() -> None:
+    """A smaller beta, a larger margin, and as many samples as were asked for."""
+    near, far = (terms_near("dpo", 0.5, 4, strength) for strength in (1.0, 2.0))
+    assert (near.scale, far.scale) == (4.0, 2.0)
+    near, far = (terms_near("ipo", 0.25, 4, strength) for strength in (1.0, 2.0))
+    assert (near.margin, far.margin) == (1.0, 2.0)
+    near, far = (terms_near("bonbon", 0.5, 4, strength) for strength in (1.0, 2.0))
+    own = 3 * (1 + 1 / 2 + 1 / 3)
+    assert near.margin == pytest.approx(0.5 * own) and far.margin == pytest.approx(own)
+    with pytest.raises(ValueError, match="'ctrl' has no loss on pairs"):
+        terms_near("ctrl", 0.5, 4)
