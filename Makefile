@@ -30,9 +30,9 @@ quick: $(VENV)/.installed
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not parity and not slow" \
 	  tests/test_architecture.py tests/test_examples.py tests/jaxdecode
 
-# The engines and the decoders, with every optimisation of the compiler.
+# The engines, with every optimisation of the compiler.
 ENGINES := autoregress speculate population arena unmask cache extend verify sampling refill
-OPTIMIZED := $(ENGINES:%=tests/jaxdecode/test_%.py) tests/conformance/test_decoders.py
+OPTIMIZED := $(ENGINES:%=tests/jaxdecode/test_%.py)
 optimized: $(VENV)/.installed
 	XLA_FLAGS= $(PY) -m pytest -n $(WORKERS) --dist worksteal $(OPTIMIZED)
 
