@@ -104,8 +104,8 @@ def _told(job: Decoding, best: Fit, topology: Topology, batch: int, found: Any) 
     layers, chip = found["layers"], topology.chip
     cycles = found["step_cycles"] + layers * found["layer_cycles"]
     share, context = job.share(best.split), job.prompt + (job.new - 1) / 2
-    pair = 2 * share.heads * job.config.head_dim * share.width
-    streamed = job.rows(best.split, batch) * share.seen(context) * pair if found["kernels"] else 0
+    read = job.rows(best.split, batch) * share.seen(context) * share.pair
+    streamed = read if found["kernels"] else 0
     collectives = {
         kind: found["step_collectives"].get(kind, 0)
         + layers * found["layer_collectives"].get(kind, 0)

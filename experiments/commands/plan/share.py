@@ -179,6 +179,11 @@ class Share:
         return count // parts if count % parts == 0 else count
 
     @property
+    def pair(self) -> int:
+        """Bytes of the key and the value of a token in one layer."""
+        return 2 * self.heads * self.config.head_dim * self.width
+
+    @property
     def twice(self) -> int:
         """2 for a model whose rotation changes at a length that texts may cross."""
         return 2 if self.config.crossing else 1
@@ -212,8 +217,7 @@ class Share:
         c, m = self.config, self.split.model
         logits = tokens if logits is None else logits
         last = context + tokens - 1
-        pair = 2 * self.heads * c.head_dim * self.width
-        kept = self.seen(last) * pair + tokens * self.twice * c.layers * pair
+        kept = (self.seen(last) + tokens * self.twice * c.layers) * self.pair
         output = self.sizes[self.output]
         missed = self.routed * (1 - self.picked) ** (rows * tokens)  # experts that none picks
         weights = self.numbers - self.tables - missed - (0 if logits else output)
