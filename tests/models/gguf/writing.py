@@ -147,6 +147,8 @@ def metadata(arch: str, config: dict[str, Any]) -> dict[str, Any]:
     if experts:
         entries["expert_count"] = experts
         entries["expert_used_count"] = config["num_experts_per_tok"]
+    if arch == "olmoe":  # llama.cpp's reader knows it with a key to every head alone
+        entries["attention.head_count_kv"] = heads
     if arch == "qwen3moe":
         entries["expert_feed_forward_length"] = config["moe_intermediate_size"]
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -223,6 +225,10 @@ def prepared(arch: str, name: str, tensor: np.ndarray, config: dict[str, Any]) -
         return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
     if arch.startswith("gemma") and name.endswith("norm.weight"):
         return tensor + 1
+    if arch == "olmoe" and re.search(r"\.k_(proj|norm)\.|\.v_proj\.", name):
+        shared = config["num_attention_heads"] // config["num_key_value_heads"]
+        groups = tensor.reshape(config["num_key_value_heads"], -1, *tensor.shape[1:])
+        return groups.repeat(shared, axis=0).reshape(-1, *tensor.shape[1:])
     if arch == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight$", name):
         return np.ascontiguousarray(tensor.T)
     return tensor
