@@ -55,9 +55,9 @@ def test_logits_are_those_of_transformers(name: str, kind: str, tmp_path: Path):
 def test_texts_are_those_of_llama_cpp(name: str, tmp_path: Path):
     """Greedy, token for token, until two tokens nearly tie."""
     importlib.import_module("xllamacpp")
-    # Phi-3's window is not implemented there.
+    # Phi-3's window is not implemented there, nor OLMoE with keys that heads share.
     change = {"phi3.attention.sliding_window": None}
-    path = convert(name, tmp_path / "x.gguf", change=change)
+    path = convert(name, tmp_path / "x.gguf", change=change, ungrouped=name == "olmoe")
     model, end = load(path), load_tokenizer(path).eos
     rng, new = np.random.default_rng(4), 24
     with Server(path) as server:

@@ -66,14 +66,20 @@ def convert(
     path: Path,
     kind: Callable[[str], str] = lambda name: "F32",
     change: Mapping[str, Any] | None = None,
+    ungrouped: bool = False,
 ) -> Path:
     """Write the fixture `name` as a GGUF file; `kind` is the type of each matrix by its name.
 
-    `change` replaces entries of metadata, None removing one.
+    `change` replaces entries of metadata, None removing one. `ungrouped` writes the same model
+    with a key and a value of its own for every head.
     """
     gguf = importlib.import_module("gguf")
     folder, arch = FIXTURES / name, KINDS[name]
     config = json.loads((folder / "config.json").read_text())
+    tensors = tensors_of(folder)
+    if ungrouped:
+        tensors = {name: repeated(name, tensor, config) for name, tensor in tensors.items()}
+        config["num_key_value_heads"] = config["num_attention_heads"]
     writer = gguf.GGUFWriter(path, arch)
     entries = metadata(arch, config) | vocabulary(101) | dict(change or {})
     for key, value in entries.items():
@@ -83,7 +89,7 @@ def convert(
     code = gguf.MODEL_ARCH_NAMES
     (member,) = (member for member, spelled in code.items() if spelled == arch)
     table = gguf.get_tensor_name_map(member, 16)
-    for published, tensor in merged(tensors_of(folder)).items():
+    for published, tensor in merged(tensors).items():
         tensor = prepared(arch, published, tensor, config)
         target = table.get_name(published, (".weight", ".bias"))
         assert target is not None, published
@@ -98,6 +104,15 @@ def convert(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def repeated(name: str, tensor: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Keys and values once for each head that reads them."""
+    if not re.search(r"\.k_(proj|norm)\.|\.v_proj\.", name):
+        return tensor
+    groups = config["num_key_value_heads"]
+    parts = tensor.reshape(groups, -1, *tensor.shape[1:])
+    return parts.repeat(config["num_attention_heads"] // groups, 0).reshape(-1, *tensor.shape[1:])
 
 
 def store(writer: Any, key: str, value: Any) -> None:
@@ -147,8 +162,6 @@ def metadata(arch: str, config: dict[str, Any]) -> dict[str, Any]:
     if experts:
         entries["expert_count"] = experts
         entries["expert_used_count"] = config["num_experts_per_tok"]
-    if arch == "olmoe":  # llama.cpp's reader knows it with a key to every head alone
-        entries["attention.head_count_kv"] = heads
     if arch == "qwen3moe":
         entries["expert_feed_forward_length"] = config["moe_intermediate_size"]
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -225,10 +238,6 @@ def prepared(arch: str, name: str, tensor: np.ndarray, config: dict[str, Any]) -
         return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
     if arch.startswith("gemma") and name.endswith("norm.weight"):
         return tensor + 1
-    if arch == "olmoe" and re.search(r"\.k_(proj|norm)\.|\.v_proj\.", name):
-        shared = config["num_attention_heads"] // config["num_key_value_heads"]
-        groups = tensor.reshape(config["num_key_value_heads"], -1, *tensor.shape[1:])
-        return groups.repeat(shared, axis=0).reshape(-1, *tensor.shape[1:])
     if arch == "gpt2" and re.search(r"c_(attn|proj|fc)\.weight$", name):
         return np.ascontiguousarray(tensor.T)
     return tensor
