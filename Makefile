@@ -49,8 +49,9 @@ real: $(VENV)/.installed-real
 docs: $(VENV)/.installed-docs
 	$(PY) -m experiments docs --out out/docs
 
-# The wheel and the sdist, each in an empty environment, with the README's program.
-package: $(VENV)/.installed-package
+# The wheel and the sdist, each in an empty environment, with the README's program; the types of
+# all public names.
+package: $(VENV)/.installed-package $(VENV)/.installed-lint
 	$(PY) -m tests.package
 
 lint: $(VENV)/.installed-lint

@@ -125,7 +125,7 @@ class Search:
     nodes: int = struct.field(pytree_node=False)
     slots: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         lanes = self.strategy.lanes
         for name, least in (("rounds", 1), ("nodes", 1 + lanes), ("slots", self.need)):
             value = getattr(self, name)

@@ -53,7 +53,7 @@ class Generator:
     meter: Meter = NoMeter()
     cache_growth: int = struct.field(pytree_node=False, default=1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         refuse_denoiser(self.model)
         for name in ("max_tokens", "cache_growth"):
             value = getattr(self, name)

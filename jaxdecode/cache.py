@@ -66,7 +66,7 @@ def allocate(
     heads: int,
     width: int,
     capacity: int,
-    dtype=jnp.float32,
+    dtype: Any = jnp.float32,
     apart: bool = False,
     target: Target | None = None,
 ) -> Cache:
@@ -87,7 +87,7 @@ def allocate(
     )
 
 
-def arrays(cache: Cache, layer) -> tuple[Array, Array, Any]:
+def arrays(cache: Cache, layer: Any) -> tuple[Array, Array, Any]:
     """Keys and values as they are stored, and which of their layers `layer` is."""
     if isinstance(cache.k, tuple):
         return cache.k[layer], cache.v[layer], 0
@@ -100,7 +100,7 @@ def streams(cache: Cache, target: Target) -> bool:
     return cache.layout.kernels(target, (k, v))
 
 
-def read(cache: Cache, layer) -> tuple[Array, Array]:
+def read(cache: Cache, layer: Any) -> tuple[Array, Array]:
     """Keys [B, Kv, hd, S] and values [B, Kv, S, hd] of one layer."""
     k, v, index = arrays(cache, layer)
     return cache.layout.read((k, v), index, cache.capacity)
@@ -113,7 +113,7 @@ def places(cache: Cache, slot: Int[Array, "B T"]) -> Places:
     return cache.layout.places((k, v), slot, cache.capacity)
 
 
-def write(cache: Cache, layer, k: Array, v: Array, slot: Places, fresh: bool = False) -> Cache:
+def write(cache: Cache, layer: Any, k: Array, v: Array, slot: Places, fresh: bool = False) -> Cache:
     """Store k, v [B, T, Kv, hd] of one layer in `places`.
 
     `fresh`: these are the first T of an empty cache, and what is to be dropped comes last and

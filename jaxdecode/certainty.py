@@ -50,21 +50,21 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 @struct.dataclass
 class Certainty:
-    """Means over the counted tokens of R responses; NaN where `length` is 0.
+    """Means over the counted tokens of responses, [R] or [B, N]; NaN where `length` is 0.
 
     Attributes:
       neg_perplexity: -exp(-avg_logprob), which orders responses as avg_logprob does.
-      length: i32[R], tokens counted.
+      length: i32, shaped as they are, tokens counted.
     """
 
-    kl: Float[Array, "R"]
-    cross_entropy: Float[Array, "R"]
-    neg_entropy: Float[Array, "R"]
-    gini: Float[Array, "R"]
-    neg_distributional_perplexity: Float[Array, "R"]
-    avg_logprob: Float[Array, "R"]
-    neg_perplexity: Float[Array, "R"]
-    length: Int[Array, "R"]
+    kl: Float[Array, "*rows"]
+    cross_entropy: Float[Array, "*rows"]
+    neg_entropy: Float[Array, "*rows"]
+    gini: Float[Array, "*rows"]
+    neg_distributional_perplexity: Float[Array, "*rows"]
+    avg_logprob: Float[Array, "*rows"]
+    neg_perplexity: Float[Array, "*rows"]
+    length: Int[Array, "*rows"]
 
 
 @struct.dataclass

@@ -32,10 +32,13 @@ class Child:
       greeting: what it said first, once it was started.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None):
-        self.command, self.environment = tuple(command), dict(environment or {})
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command: tuple[str, ...] = tuple(command)
+        self.environment: dict[str, str] = dict(environment or {})
         self.greeting: Any = None
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._lock, self._owner = threading.Lock(), 0
         self._ender: weakref.finalize | None = None
 

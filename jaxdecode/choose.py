@@ -29,7 +29,7 @@ class Fixed:
 
     count: Int[Array, ""] | int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _positive("count", self.count)
 
     def __call__(self, sight: Sight) -> Int[Array, "R"]:
@@ -42,7 +42,7 @@ class Even:
 
     steps: Int[Array, ""] | int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _positive("steps", self.steps)
 
     def __call__(self, sight: Sight) -> Int[Array, "R"]:
@@ -66,7 +66,7 @@ class Grid:
     steps: Int[Array, ""] | int
     floor: Float[Array, ""] | float = 1e-3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _positive("steps", self.steps)
 
     def __call__(self, sight: Sight) -> Int[Array, "R"]:
@@ -95,13 +95,13 @@ class Top:
     order: Order = struct.field(pytree_node=False, default="confidence")
     least: int = struct.field(pytree_node=False, default=1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_order(self.order)
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         quota = jnp.maximum(self.schedule(sight), self.least)
         rank = ranks(sight.score(self.order), sight.open)
         accept = rank < quota[:, None]
@@ -112,10 +112,10 @@ class Top:
 class Everything:
     """All open places at once: a remasker takes back what is not to stay."""
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         return Choice.of(sight, sight.open), state
 
 
@@ -130,13 +130,13 @@ class Ancestral:
     steps: Int[Array, ""] | int
     floor: Float[Array, ""] | float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _positive("steps", self.steps)
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         share, last = falling(self.steps, self.floor, sight.step)
         count = sight.open.shape[1]
         coin = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(sight.coin)

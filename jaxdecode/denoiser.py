@@ -41,7 +41,7 @@ class Denoiser:
     causal_blocks: int | None = struct.field(pytree_node=False, default=None)
     longest: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("causal_blocks", "longest"):
             value = getattr(self, name)
             if value is not None and value < 1:

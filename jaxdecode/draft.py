@@ -129,7 +129,7 @@ class Begun:
       layers: static, how many layers have run.
     """
 
-    hidden: Float[Array, "B N+1 D"]
+    hidden: Float[Array, "B Np1 D"]
     cache: Cache
     layers: int = struct.field(pytree_node=False)
 

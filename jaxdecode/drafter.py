@@ -54,9 +54,9 @@ class Outcome:
     """
 
     verdict: Verdict
-    tokens: Int[Array, "B P+1"]
+    tokens: Int[Array, "B Pp1"]
     count: Int[Array, "B"]
-    hidden: Float[Array, "B N+1 D"]
+    hidden: Float[Array, "B Np1 D"]
     judge: Judge
 
 
@@ -89,7 +89,7 @@ class Drafter(Protocol):
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Any:
@@ -170,7 +170,13 @@ class Always:
     def limit(self, state: Any) -> Int[Array, "B"]:
         return state
 
-    def update(self, state, drafted, accepted, active) -> Any:
+    def update(
+        self,
+        state: Any,
+        drafted: Int[Array, "B"],
+        accepted: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> Any:
         return state
 
     def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:

@@ -95,7 +95,7 @@ class EndOfText:
     by_foresight: bool = struct.field(pytree_node=False, default=True)
     lingers: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.by_acceptance or self.by_foresight):
             raise ValueError("by_acceptance=by_foresight=False: nothing would ever be cut")
 

@@ -26,7 +26,7 @@ class LengthPenalty:
     alpha: Float[Array, ""] | float = 0.0
     form: Literal["power", "gnmt"] = struct.field(pytree_node=False, default="power")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("alpha", self.alpha, -jnp.inf, fix="; 0 is no penalty")
         if self.form not in ("power", "gnmt"):
             raise ValueError(f"form={self.form!r}: choose 'power' or 'gnmt'")

@@ -40,7 +40,7 @@ class FiniteLaw:
     support: NDArray[np.int64]
     probability: NDArray[np.float64]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.support.ndim != 2 or self.probability.shape != self.support.shape[:1]:
             raise ValueError(
                 f"support {self.support.shape} and probability {self.probability.shape}: give "

@@ -117,7 +117,7 @@ class Guided:
     alpha: Float[Array, ""] | float = 1.0
     temperature: Float[Array, ""] | float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.candidates < 1:
             raise ValueError(f"candidates={self.candidates}: at least one is needed")
         check_number("alpha", self.alpha, 0.0, above=True, fix="; a sampler may be greedy")

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxdecode.ranges import in_32_bits
+from jaxdecode.types import Array, Bool, Int
 
 KEPT = 1000  # failures that a log keeps
 
@@ -76,7 +77,16 @@ class Host:
     log: Log = field(default_factory=Log)
     lock: Any = field(default_factory=threading.Lock)
 
-    def __call__(self, given, live, ids, prompts, starts, tokens, lengths) -> np.ndarray:
+    def __call__(
+        self,
+        given: Sequence[Any],
+        live: Bool[Array, "R"],
+        ids: Int[Array, "R"],
+        prompts: Int[Array, "R P"],
+        starts: Int[Array, "R"],
+        tokens: Int[Array, "R L"],
+        lengths: Int[Array, "R"],
+    ) -> np.ndarray:
         """f32[R]; NaN where a text is not live or got no reward."""
         rewards = np.full(np.shape(live), np.nan, np.float32)
         rows = np.flatnonzero(np.asarray(live))

@@ -33,7 +33,7 @@ class Judge:
       active: bool[B], rows that take part.
     """
 
-    logits: Float[Array, "B N+1 V"]
+    logits: Float[Array, "B Np1 V"]
     transform: LogitsTransform
     sampler: Sampler
     state: Any
@@ -54,7 +54,7 @@ class Judge:
         `count` tokens below the root; -1 on an unusable row."""
         return self.sampler(step_keys(self.key, self.step + count), self.edited(state, node))
 
-    def draws(self, depth: Int[Array, "B N+1"]) -> Int[Array, "B N+1"]:
+    def draws(self, depth: Int[Array, "B Np1"]) -> Int[Array, "B Np1"]:
         """`draw` at the root and at all nodes, for a transform that remembers nothing; `depth`
         is how far each lies below the root."""
         rows = jax.tree.map(lambda x: jnp.repeat(x, depth.shape[1], axis=0), self.key)

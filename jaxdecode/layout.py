@@ -50,20 +50,22 @@ class Layout:
         """Slots that are allocated."""
         return -(-capacity // kernel.LANES) * kernel.LANES if self.lanes else capacity
 
-    def zeros(self, batch: int, heads: int, width: int, capacity: int, layers: int, dtype) -> Held:
+    def zeros(
+        self, batch: int, heads: int, width: int, capacity: int, layers: int, dtype: Any
+    ) -> Held:
         """Empty arrays."""
         slots = self.slots(capacity)
         k = jnp.zeros((layers, batch, heads, width, slots), dtype)
         return k, jnp.zeros_like(k) if self.lanes else jnp.zeros_like(jnp.swapaxes(k, 3, 4))
 
-    def read(self, held: Held, layer, capacity: int) -> Held:
+    def read(self, held: Held, layer: Any, capacity: int) -> Held:
         """Keys [B, Kv, hd, S] and values [B, Kv, S, hd] of one layer."""
         k, v = (array[layer] for array in held)
         if self.lanes:
             k, v = k[..., :capacity], jnp.swapaxes(v[..., :capacity], 2, 3)
         return k, v
 
-    def begin(self, held: Held, layer, new: Held) -> Held:
+    def begin(self, held: Held, layer: Any, new: Held) -> Held:
         """Arrays with `new`, [B, T, Kv, hd] each, in the first T slots of one layer."""
 
         def begun(array: Array, new: Array, axis: int) -> Array:
@@ -79,7 +81,7 @@ class Layout:
             return kernel.Places.of((slot,), capacity, slot.shape[1])
         return jnp.where(slot < capacity, slot, DROPPED) if self.lanes else slot
 
-    def store(self, held: Held, layer, new: Held, slot: Places) -> Held:
+    def store(self, held: Held, layer: Any, new: Held, slot: Places) -> Held:
         """Arrays with `new`, [B, T, Kv, hd] each, in the `places` of one layer.
 
         One device has no rows to keep apart, and there an index of rows makes a step of decoding

@@ -203,7 +203,7 @@ class Prefill(NamedTuple):
 
     cache: Cache
     root: Int[Array, "B"]
-    hidden: Float[Array, "B P-1 D"]
+    hidden: Float[Array, "B Pm1 D"]
 
 
 def prefill(model: Backbone, prompt: Prompt, capacity: int) -> Prefill:

@@ -163,7 +163,7 @@ class Looker:
         """One pass for as many of the active rows as one kind of pass serves."""
         denoiser, at = self.denoiser, places(canvas.first, self.block)
 
-        def made(frame: Frame, cache: Cache) -> tuple:
+        def made(frame: Frame, cache: Cache) -> tuple[Any, ...]:
             output = frame.run(denoiser, canvas.tokens, cache)
             ahead = jnp.zeros(canvas.tokens.shape, jnp.float32)
             if foresee is not None:
@@ -171,7 +171,7 @@ class Looker:
             hidden = frame.standing(denoiser, output.hidden, at)
             return (hidden, ahead, output.cache, *frame.counts(denoiser))
 
-        def fitting(frames: list[Frame], cache: Cache) -> tuple:
+        def fitting(frames: list[Frame], cache: Cache) -> tuple[Any, ...]:
             """By the narrowest of these frames that holds every row."""
             need = jnp.max(frames[0].end - frames[0].begin)
             index = sum((need > frame.width).astype(jnp.int32) for frame in frames[:-1])
@@ -180,7 +180,7 @@ class Looker:
                 branches[0](cache) if len(frames) == 1 else jax.lax.switch(index, branches, cache)
             )
 
-        def whole(acting: Array, cache: Cache) -> tuple:
+        def whole(acting: Array, cache: Cache) -> tuple[Any, ...]:
             return fitting([self.wide(canvas, acting, n) for n in self.sizes(canvas.width)], cache)
 
         if self.cache == "none":
@@ -195,13 +195,13 @@ class Looker:
         filling = ~jnp.any(ready)
         acting = jnp.where(filling, active, ready)
 
-        def kept(cache: Cache) -> tuple:
+        def kept(cache: Cache) -> tuple[Any, ...]:
             widths = [self.reach]
             if self.reach > self.block + int(denoiser.shift):
                 widths = self.sizes(self.reach)
             return fitting([self.narrow(canvas, acting, n) for n in widths], cache)
 
-        def entered(cache: Cache) -> tuple:
+        def entered(cache: Cache) -> tuple[Any, ...]:
             width = 2 * self.block + int(denoiser.shift)
             return made(self.narrow(canvas, acting, width, self.block), cache)
 

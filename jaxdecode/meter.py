@@ -30,10 +30,16 @@ class Meter(Protocol):
 class NoMeter:
     """Measures nothing."""
 
-    def init(self, rows: int) -> tuple:
+    def init(self, rows: int) -> tuple[Any, ...]:
         return ()
 
-    def observe(self, state, logits, token, active) -> tuple:
+    def observe(
+        self,
+        state: tuple[Any, ...],
+        logits: Float[Array, "R V"],
+        token: Int[Array, "R"],
+        active: Bool[Array, "R"],
+    ) -> tuple[Any, ...]:
         return ()
 
 

@@ -135,7 +135,7 @@ class StepFunction:
 
     function: Callable[..., Float[Array, "R"]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if type(self.function) is not object:  # as a tree transformation may put there
             check_function(self.function)
         if not isinstance(self.function, Partial) and callable(self.function):
@@ -153,7 +153,7 @@ class StepFunction:
         tokens, length = fresh.outlook or (fresh.tokens, fresh.length)
         rows = tokens.reshape(batch * lanes, -1)
         found = self.function(prompt.tokens, prompt.length, rows, length.reshape(-1))
-        found = one_each(found, batch * lanes).astype(jnp.float32)
+        found = one_each(found, batch * lanes)
         reward, outside = bounded(found.reshape(batch, lanes))
         passes = jnp.sum(fresh.alive, axis=1, dtype=jnp.int32)
         spent = replace(Spent.nothing(batch), passes=passes)

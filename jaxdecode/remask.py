@@ -6,6 +6,8 @@ token had when it was decided.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from jaxdecode import struct
@@ -18,10 +20,16 @@ from jaxdecode.types import Array, Bool, Float, Int
 class Keep:
     """Nothing is opened again."""
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight, done, logprob) -> tuple[Array, tuple]:
+    def __call__(
+        self,
+        state: tuple[Any, ...],
+        sight: Sight,
+        done: Bool[Array, "R T"],
+        logprob: Float[Array, "R T"],
+    ) -> tuple[Bool[Array, "R T"], tuple[Any, ...]]:
         return jnp.zeros_like(done), state
 
 
@@ -35,12 +43,16 @@ class Lowest:
 
     schedule: Even
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
     def __call__(
-        self, state: tuple, sight: Sight, done: Bool[Array, "R T"], logprob: Float[Array, "R T"]
-    ) -> tuple[Bool[Array, "R T"], tuple]:
+        self,
+        state: tuple[Any, ...],
+        sight: Sight,
+        done: Bool[Array, "R T"],
+        logprob: Float[Array, "R T"],
+    ) -> tuple[Bool[Array, "R T"], tuple[Any, ...]]:
         kept = self.schedule.through(sight, 1)
         again = jnp.where(sight.step >= self.schedule.steps - 1, 0, jnp.sum(done, 1) - kept)
         return done & (ranks(-logprob, done) < again[:, None]), state
@@ -58,7 +70,7 @@ class Rework:
     count: Int[Array, ""] | int = 1
     after: Float[Array, ""] | float = 7 / 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("extra", "count"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:

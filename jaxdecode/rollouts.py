@@ -74,7 +74,7 @@ class Rollouts:
     samples: int = struct.field(pytree_node=False, default=4)
     horizon: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = 1 if self.baseline is None else 2
         if self.samples < least:
             raise ValueError(

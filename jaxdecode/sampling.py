@@ -160,7 +160,8 @@ def likeliest(
     """
     if not 1 <= k <= logits.shape[-1]:
         raise ValueError(f"{name}={k} must lie in 1..{logits.shape[-1]}, the vocabulary's size")
-    return jax.lax.top_k(logits, k)
+    values, tokens = jax.lax.top_k(logits, k)
+    return values, tokens
 
 
 class Ranked(NamedTuple):

@@ -24,11 +24,11 @@ from jaxdecode.types import Array, Float, Int
 
 @struct.dataclass
 class Spent:
-    """What R rows made a scorer's own model do."""
+    """What rows, [R] or [B, K], made a scorer's own model do."""
 
-    passes: Int[Array, "R"]
-    tokens: Int[Array, "R"]
-    flops: Float[Array, "R"]
+    passes: Int[Array, "*rows"]
+    tokens: Int[Array, "*rows"]
+    flops: Float[Array, "*rows"]
 
     @classmethod
     def nothing(cls, rows: int) -> Spent:
@@ -37,7 +37,9 @@ class Spent:
         return cls(count, count, jnp.zeros((rows,), jnp.float32))
 
     @classmethod
-    def reading(cls, cost: ModelCost, seen: Int[Array, "R"], tokens: Int[Array, "R"]) -> Spent:
+    def reading(
+        cls, cost: ModelCost, seen: Int[Array, "*rows"], tokens: Int[Array, "*rows"]
+    ) -> Spent:
         """One pass over `tokens` tokens after `seen` others; none where there are no tokens."""
         attended = tokens * seen + tokens * (tokens + 1) / 2.0
         flops = 2.0 * cost.parameters * tokens + cost.attention * attended
@@ -181,7 +183,7 @@ def check_function(function: Any) -> None:
         return
 
 
-def one_each(score: Any, count: int) -> Float[Array, "R"]:
+def one_each(score: Any, count: int) -> Float[Array, "{count}"]:
     """What a function gave, one number for every row.
 
     Raises:
@@ -193,7 +195,7 @@ def one_each(score: Any, count: int) -> Float[Array, "R"]:
             f"function gave {found.dtype}{list(found.shape)} for {count} rows; give one number for "
             f"each, [{count}]"
         )
-    return found
+    return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
 
 @struct.dataclass
@@ -207,7 +209,7 @@ class FunctionScorer:
 
     function: Callable[..., Float[Array, "R"]] = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_function(self.function)
 
     def init(self, prompt: Prompt, samples: int) -> tuple[Any, Spent]:

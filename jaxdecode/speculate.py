@@ -56,7 +56,7 @@ class Speculator:
     verifier: Verifier
     policy: Policy = Always()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if reason := getattr(type(self.generator), "UNSPECULATED", None):
             raise ValueError(f"generator: {reason}")
         if not isinstance(self.generator, Generator):  # a tree transformation's stand-in

@@ -48,7 +48,7 @@ class StepSampler:
     depth: int = struct.field(pytree_node=False)
     distinct: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width", "depth"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:

@@ -31,6 +31,11 @@ def field(pytree_node: bool = True, range: Range | None = None, **options: Any) 
     return dataclasses.field(metadata={"pytree_node": pytree_node, "range": range}, **options)
 
 
+def rebuilding() -> bool:
+    """Whether this thread is putting a tree together again, with whatever for its leaves."""
+    return getattr(_state, "rebuilding", False)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field, dataclasses.field))
 def dataclass(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree.
@@ -43,7 +48,7 @@ def dataclass(cls: type[T]) -> type[T]:
     own = cls.__dict__.get("__post_init__")
 
     def post_init(self: Any) -> None:
-        found = [] if getattr(_state, "rebuilding", False) else _faults(self)
+        found = [] if rebuilding() else _faults(self)
         for name, kind, _ in found:
             if kind is not None:
                 raise ValueError(f"{_shown(self, name)} {kind}")
@@ -61,15 +66,15 @@ def dataclass(cls: type[T]) -> type[T]:
         (leaves if item.metadata.get("pytree_node", True) else static).append(item.name)
     keys = [GetAttrKey(name) for name in leaves]
 
-    def flatten(tree: T) -> tuple[list[Any], tuple]:
+    def flatten(tree: T) -> tuple[list[Any], tuple[Any, ...]]:
         return [getattr(tree, name) for name in leaves], tuple(getattr(tree, n) for n in static)
 
-    def flatten_with_keys(tree: T) -> tuple[list[tuple[Any, Any]], tuple]:
+    def flatten_with_keys(tree: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
         children, structure = flatten(tree)
         return list(zip(keys, children, strict=True)), structure
 
-    def unflatten(structure: tuple, children: Any) -> T:
-        before, _state.rebuilding = getattr(_state, "rebuilding", False), True
+    def unflatten(structure: tuple[Any, ...], children: Any) -> T:
+        before, _state.rebuilding = rebuilding(), True
         try:
             return cls(**dict(zip((*leaves, *static), (*children, *structure), strict=True)))
         finally:

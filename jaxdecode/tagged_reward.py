@@ -46,7 +46,7 @@ class Tags:
     joint: Int[Array, "J"]
     at: Where = struct.field(pytree_node=False, default="separator")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.at not in get_args(Where):
             raise ValueError(f"at={self.at!r}: use one of {', '.join(get_args(Where))}")
         if getattr(self.separator, "shape", (1,)) == (0,):

@@ -92,7 +92,7 @@ def by_rows(tree: Any) -> Any:
 _aim = jax.make_user_context(default_value=None)
 
 
-def aimed(target: Target) -> AbstractContextManager:
+def aimed(target: Target) -> AbstractContextManager[None]:
     """Within it `target_of` answers with this target; where it names no mesh, with that of the
     arguments. A jitted function that is called within it is traced anew for it."""
     return _aim(target)

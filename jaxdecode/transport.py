@@ -22,6 +22,8 @@ All functions take laws [..., V] and counts [...], which may be traced.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -30,19 +32,19 @@ from jaxdecode.types import Array, Float
 STEPS = 40  # bisections; single precision is exhausted well before
 
 
-def overlap(target: Float[Array, "... V"], draft: Float[Array, "... V"], rho) -> Array:
+def overlap(target: Float[Array, "... V"], draft: Float[Array, "... V"], rho: Any) -> Array:
     """beta(rho): the probability that one draw is accepted."""
     return jnp.sum(jnp.minimum(draft, target / jnp.asarray(rho)[..., None]), axis=-1)
 
 
-def accepted(beta: Float[Array, "..."], count) -> Float[Array, "..."]:
+def accepted(beta: Float[Array, "..."], count: Any) -> Float[Array, "..."]:
     """The probability that one of `count` draws is accepted."""
     several = -jnp.expm1(count * jnp.log1p(-jnp.clip(beta, 0.0, 1.0)))
     return jnp.where(jnp.asarray(count) == 1, beta, several)
 
 
 def division(
-    target: Float[Array, "... V"], draft: Float[Array, "... V"], count
+    target: Float[Array, "... V"], draft: Float[Array, "... V"], count: Any
 ) -> Float[Array, "..."]:
     """The smallest rho in [1, count] for which the residual is a law, from above."""
     count = jnp.broadcast_to(jnp.asarray(count, jnp.float32), target.shape[:-1])
@@ -60,7 +62,7 @@ def division(
 
 
 def remainder(
-    target: Float[Array, "... V"], draft: Float[Array, "... V"], rho, count
+    target: Float[Array, "... V"], draft: Float[Array, "... V"], rho: Any, count: Any
 ) -> Float[Array, "... V"]:
     """What K-SEQ draws from when all draws are rejected; the target where none can be."""
     beta = overlap(target, draft, rho)
@@ -72,14 +74,14 @@ def remainder(
 
 
 def k_seq(
-    target: Float[Array, "... V"], draft: Float[Array, "... V"], count
+    target: Float[Array, "... V"], draft: Float[Array, "... V"], count: Any
 ) -> Float[Array, "..."]:
     """The probability that K-SEQ accepts one of `count` draws."""
     return accepted(overlap(target, draft, division(target, draft, count)), count)
 
 
 def optimum(
-    target: Float[Array, "... V"], draft: Float[Array, "... V"], count
+    target: Float[Array, "... V"], draft: Float[Array, "... V"], count: Any
 ) -> Float[Array, "..."]:
     """The probability that the best rule accepts one of `count` draws."""
     ratio = jnp.where(draft > 0, target / jnp.where(draft > 0, draft, 1.0), jnp.inf)
@@ -108,7 +110,7 @@ def multi_round(
 
 
 def ceiling(
-    target: Float[Array, "... V"], draft: Float[Array, "... V"], count
+    target: Float[Array, "... V"], draft: Float[Array, "... V"], count: Any
 ) -> Float[Array, "..."]:
     """A bound on `optimum`: no token is output more often than it is wanted, or drawn."""
     drawn = 1.0 - (1.0 - draft) ** jnp.asarray(count)[..., None]

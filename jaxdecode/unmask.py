@@ -10,8 +10,7 @@ on their own. With a cache, rows wait for one another where a block is entered, 
 is another program; what a row decides does not depend on it. An `Unmasker` is an expander as a
 `Generator` is, and a row that is paused has the tokens its canvas has decided from the left.
 
-A guess is drawn with a key of row, place and the number of tokens decided: equal canvases get the
-same guesses.
+The key of a guess is of row, place and tokens decided: equal canvases get the same guesses.
 """
 
 from __future__ import annotations
@@ -86,9 +85,15 @@ class Unmasker:
     halvings: int = struct.field(pytree_node=False, default=0)
     infill: bool = struct.field(pytree_node=False, default=False)
 
-    cache_growth, depth = 1, 0  # see `Expander`
+    @property
+    def cache_growth(self) -> int:
+        return 1  # see `Expander`
 
-    def __post_init__(self):
+    @property
+    def depth(self) -> int:
+        return 0
+
+    def __post_init__(self) -> None:
         check_parts(self)
 
     @property
@@ -242,5 +247,4 @@ def read(
     keys = step_keys(stream(rows.key, GUESS), canvas.commits)
     keys = step_keys(jnp.repeat(keys, count), at.reshape(-1))
     edited = un.transform.apply(spread(rows.transform, count), flat)
-    token = un.sampler(keys, edited).reshape(at.shape)
-    return Guess(token, jax.nn.log_softmax(logits, axis=-1))
+    return Guess(un.sampler(keys, edited).reshape(at.shape), jax.nn.log_softmax(logits, axis=-1))

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from jaxdecode.types import Array, Bool, Float, Int
 
 
-def valid(answers: Int[Array, "N"], weight: Float[Array, "N"]) -> Bool[Array, "N"]:
+def valid(
+    answers: Int[Array, "*batch N"], weight: Float[Array, "*batch N"]
+) -> Bool[Array, "*batch N"]:
     """Which samples may vote: those that answer, with a finite weight."""
     return (answers >= 0) & jnp.isfinite(weight)
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxdecode import struct
 from jaxdecode.logits.masking import keep
 from jaxdecode.prompt import Prompt
-from jaxdecode.types import Array, Bool, Float, Int
+from jaxdecode.types import Array, Bool, Float, Int, UInt
 from models.text import Tokenizer
 from models.token_bytes import token_bytes
 
@@ -52,7 +52,7 @@ class BanStrings:
 
     rises = False
 
-    after: Int[Array, "Q W V"]
+    after: UInt[Array, "Q W V"]
     completes: Bool[Array, "Q W V"]
     tokens: Int[Array, ""] | int | None = None
     crossing: bool = struct.field(pytree_node=False, default=True)

@@ -57,7 +57,7 @@ class ChatTemplate:
     tokens: Mapping[str, Any]
     limits: Limits = Limits()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.source) > TEMPLATE_LIMIT:
             raise ValueError(
                 f"chat template: {len(self.source)} characters, more than the {TEMPLATE_LIMIT} "

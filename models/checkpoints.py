@@ -45,7 +45,9 @@ class Checkpoint:
     metadata, and tensors have their published names.
     """
 
-    def __init__(self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False):
+    def __init__(
+        self, folder: str | os.PathLike, headless: bool = False, denoiser: bool = False
+    ) -> None:
         self.folder = Path(folder)
         single = gguf.Opened(self.folder) if gguf.is_file(self.folder) else None
         if single is None and not self.folder.is_dir():
@@ -224,7 +226,7 @@ def _build(
         blocks: dict[str, np.ndarray] = {}
 
         def part(
-            index: tuple[slice, ...] | None, path: str = path, blocks: dict = blocks
+            index: tuple[slice, ...] | None, path: str = path, blocks: dict[str, Any] = blocks
         ) -> np.ndarray:
             if str(index) not in blocks:  # devices that hold the same part share one reading
                 block = checkpoint.read(path, index, target)

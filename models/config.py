@@ -122,7 +122,7 @@ class TransformerConfig:
     unroll: bool = False
     remat: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "rows", self.rows or self.vocab_size)
         set_(self, "embed_width", self.embed_width or self.hidden)

@@ -102,7 +102,7 @@ def save(
 class _Plan:
     """Which stored tensors there are, and how to make each from the stacked parameters."""
 
-    def __init__(self, model: Transformer, arrays, tensors, family):
+    def __init__(self, model: Transformer, arrays, tensors, family) -> None:
         self.arrays, self.tensors = arrays, tensors
         self.shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
         self.parts: dict[str, list[tuple[str, tuple[int, ...], Source]]] = {}

@@ -27,7 +27,7 @@ class LinearHead(nnx.Module):
       cap: static, the soft cap of a language model whose columns these are; 0 for none.
     """
 
-    def __init__(self, kernel: Array, bias: Array | None = None, cap: float = 0.0):
+    def __init__(self, kernel: Array, bias: Array | None = None, cap: float = 0.0) -> None:
         _check("kernel", kernel, bias)
         self.kernel = nnx.Param(kernel)
         self.bias = None if bias is None else nnx.Param(bias)
@@ -78,7 +78,7 @@ class MlpHead(nnx.Module):
       kernel, bias: [H, C] and [C].
     """
 
-    def __init__(self, inner: Array, inner_bias: Array, kernel: Array, bias: Array):
+    def __init__(self, inner: Array, inner_bias: Array, kernel: Array, bias: Array) -> None:
         _check("inner", inner, inner_bias)
         _check("kernel", kernel, bias)
         if inner.shape[1] != kernel.shape[0]:

@@ -62,7 +62,7 @@ class Rope:
     short: tuple[float, ...] = ()
     long: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:
             raise ValueError(f"rope width={self.width}: rotated dimensions come in pairs")
         if not self.theta > 0 or not self.factor > 0:

@@ -68,7 +68,7 @@ class Tensors(Protocol):
 class Reader:
     """One memory-mapped file: `entries` by tensor name, `read(name)` as a read-only view."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.entries = _entries(path)
         self._map = np.memmap(path, np.uint8, "r") if self.entries else np.zeros(0, np.uint8)

@@ -41,7 +41,7 @@ class Solution:
     first: int
     steps: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         width = len(self.separator)
         ends = range(self.first + width, len(self.ids) + 1)
         found = sum(tuple(self.ids[end - width : end]) == self.separator for end in ends)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdecode import struct
-from jaxdecode.types import Array, Bool, Int
+from jaxdecode.types import Array, Bool, Int, UInt
 from models.text import Tokenizer
 from models.token_bytes import token_bytes
 
@@ -35,8 +35,8 @@ class StopStrings:
     """
 
     eos: Int[Array, "E"]
-    strings: Int[Array, "Q W"]
-    table: Int[Array, "V M"]
+    strings: UInt[Array, "Q W"]
+    table: UInt[Array, "V M"]
     size: Int[Array, "V"]
 
     @classmethod

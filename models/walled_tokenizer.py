@@ -44,7 +44,7 @@ class Encoding:
       ids: of its tokens.
     """
 
-    def __init__(self, ids: list[int], again: Callable[[], list[list[int]]]):
+    def __init__(self, ids: list[int], again: Callable[[], list[list[int]]]) -> None:
         self.ids, self._again = ids, again
 
     @cached_property
@@ -61,7 +61,7 @@ class WalledTokenizer:
       encode_special_tokens: take the names of special tokens in a text as text.
     """
 
-    def __init__(self, text: str, source: str, limits: Limits | None = None):
+    def __init__(self, text: str, source: str, limits: Limits | None = None) -> None:
         self.source, self.limits = source, limits or Limits()
         self.encode_special_tokens = False
         memory = self.limits.memory + 16 * len(text)

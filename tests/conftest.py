@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import annotations
+
 ROOT = Path(__file__).resolve().parents[1]
 
 DEFAULTS = {
@@ -31,6 +33,8 @@ DEFAULTS = {
 }
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
+
+annotations.install()
 
 # The first example of a property compiles, so wall time says nothing; examples are the same each
 # run, so that a failure is a change in the code and not in the draw.

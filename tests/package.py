@@ -3,11 +3,13 @@
     python -m tests.package      (make package)
 
 Each goes into an environment of its own, without this checkout in reach, and runs the README's
-first program there on a small model that is made on the spot.
+first program there on a small model that is made on the spot. In the wheel's, pyright is asked
+whether every public name of the typed packages says its types.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from tests.experiments.folders import companions
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "path/to/model"
+TYPED = ("jaxdecode", "algorithms")
 
 
 def program() -> str:
@@ -59,6 +62,19 @@ def attempt(package: Path, place: Path, model: Path) -> None:
     print(f"{package.name}: installed alone, the README's program runs", flush=True)
 
 
+def complete(place: Path) -> None:
+    """Ask pyright of the packages in an environment, from outside of this checkout."""
+    own = {"PATH": os.pathsep.join([str(place / "env" / "bin"), os.environ["PATH"]])}
+    for package in TYPED:
+        command = [sys.executable, "-m", "pyright", "--verifytypes", package, "--ignoreexternal"]
+        found = subprocess.run(
+            command, cwd=place, env=os.environ | own, capture_output=True, text=True, check=False
+        )
+        if found.returncode:
+            raise SystemExit(found.stdout)
+        print(f"{package}: every public name says its types", flush=True)
+
+
 def run(command: list, place: Path) -> None:
     subprocess.run([str(part) for part in command], cwd=place, check=True)
 
@@ -72,6 +88,7 @@ def main() -> None:
         for kind in ("*.whl", "*.tar.gz"):
             (made,) = (here / "dist").glob(kind)
             attempt(made, here / made.suffix[1:], model)
+        complete(here / "whl")
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ LOG_BETA = "log_beta"
 class Held(nnx.Module):
     """What a learner trains, and the logarithm of beta."""
 
-    def __init__(self, inner: Any, beta: float):
+    def __init__(self, inner: Any, beta: float) -> None:
         self.inner = inner
-        self.log_beta = nnx.Param(jnp.log(jnp.float32(beta)))
+        self.log_beta: nnx.Param[Array] = nnx.Param(jnp.log(jnp.float32(beta)))
 
     @property
     def beta(self) -> float:

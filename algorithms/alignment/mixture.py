@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ import numpy as np
 
 from algorithms.alignment.tilt import Floats
 
-log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
+log_gamma: Callable[..., Any] = np.vectorize(math.lgamma, otypes=[np.float64])
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class BestOf:
 
     samples: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self.samples)
 
     def density(self, u: Any) -> Any:
@@ -63,7 +63,7 @@ class WorstOf:
 
     samples: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self.samples)
 
     def density(self, u: Any) -> Any:
@@ -82,7 +82,7 @@ class Top:
 
     cut: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.cut < 1:
             raise ValueError(f"cut={self.cut} must lie in [0, 1): the quantile that is rejected")
 

@@ -83,7 +83,7 @@ class Exponential:
 
     t: float = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.t == 0:
             raise ValueError("t=0: the transform is constant; use Identity, its limit")
 

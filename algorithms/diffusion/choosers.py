@@ -44,13 +44,13 @@ class Threshold:
 
     gamma: Float[Array, ""] | float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_share("gamma", self.gamma)
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         return forced(sight, sight.guess.confidence >= self.gamma), state
 
 
@@ -66,14 +66,14 @@ class Factor:
     factor: Float[Array, ""] | float = 1.0
     quirk: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.factor, float | int) and self.factor < 0:
             raise ValueError(f"factor={self.factor}: 0 decides one place a step; give no less")
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         rank = ranks(sight.guess.confidence, sight.open)
         falling = in_order(sight.guess.confidence, rank)
         number = 1 + jnp.arange(rank.shape[1])
@@ -98,15 +98,15 @@ class EntropyBounded:
     gamma: Float[Array, ""] | float = 0.1
     proxy: Order = struct.field(pytree_node=False, default="entropy")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_order(self.proxy)
         if isinstance(self.gamma, float | int) and self.gamma < 0:
             raise ValueError(f"gamma={self.gamma}: an entropy in nats, 0 or more")
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         rank = ranks(sight.score(self.proxy), sight.open)
         entropy = in_order(sight.guess.entropy, rank)
         entropy = jnp.where(jnp.arange(rank.shape[1]) < sight.left[:, None], entropy, 0.0)
@@ -131,7 +131,7 @@ class Steady:
     steps: int = struct.field(pytree_node=False, default=2)
     vocab: int = struct.field(pytree_node=False, default=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.vocab < 1:
             raise ValueError(f"vocab={self.vocab}: the size of the denoiser's vocabulary is needed")
 
@@ -167,7 +167,7 @@ class EndsLast:
     chooser: Any
     eos: Int[Array, "E"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         inner = self.chooser
         while isinstance(inner, InTurn | EndsLast):
             inner = inner.chooser
@@ -200,7 +200,7 @@ class InTurn:
     chooser: Any
     size: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size={self.size}: at least one place")
         parts = self.chooser, getattr(self.chooser, "schedule", None)

@@ -70,7 +70,7 @@ class Leaper:
 
     cache_growth = 1  # see `Expander`
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         un = self.unmasker
         if not isinstance(un, Unmasker):  # a tree transformation's stand-in
             return

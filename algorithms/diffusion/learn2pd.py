@@ -58,10 +58,10 @@ class Learned:
     filter: Filter
     threshold: Float[Array, ""] | float = 0.96
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_share("threshold", self.threshold)
 
-    def init(self, rows: int, block: int) -> tuple:
+    def init(self, rows: int, block: int) -> tuple[Any, ...]:
         if block != self.filter.block:
             raise ValueError(
                 f"filter: trained for blocks of {self.filter.block} places, and the canvas has "
@@ -69,7 +69,7 @@ class Learned:
             )
         return ()
 
-    def __call__(self, state: tuple, sight: Sight) -> tuple[Choice, tuple]:
+    def __call__(self, state: tuple[Any, ...], sight: Sight) -> tuple[Choice, tuple[Any, ...]]:
         there = sight.open | sight.done
         chance = jax.nn.sigmoid(self.filter(jnp.where(there, sight.guess.confidence, 0.0)))
         return forced(sight, chance > self.threshold), state

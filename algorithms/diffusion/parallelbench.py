@@ -88,7 +88,9 @@ def correlation(operation: Literal["copy", "replace_random", "shuffle"], n: int)
     return 0.0
 
 
-def step_correlation(operation: Literal["replace_random", "shuffle"], n: int, m: int, k: int):
+def step_correlation(
+    operation: Literal["replace_random", "shuffle"], n: int, m: int, k: int
+) -> float:
     """C in bits of a step that fills k of the m places left, n - m being right already.
 
     Replace: averaged over whether the new item already stands, which it does not with
@@ -104,7 +106,9 @@ def step_correlation(operation: Literal["replace_random", "shuffle"], n: int, m:
     return m / n * (k * alone - together)
 
 
-def sampled_accuracy(operation: Literal["copy", "replace_random", "shuffle"], n: int, k: int):
+def sampled_accuracy(
+    operation: Literal["copy", "replace_random", "shuffle"], n: int, k: int
+) -> float:
     """How often an ideal model that draws k places a step answers rightly, in any order."""
     right = 1.0  # of what is left to be filled, m places, given that all is well so far
     for m in [n - start for start in range(0, n, k)][::-1] if operation != "copy" else ():
@@ -118,7 +122,9 @@ def sampled_accuracy(operation: Literal["copy", "replace_random", "shuffle"], n:
     return right
 
 
-def greedy_accuracy(operation: Literal["copy", "replace_random", "shuffle"], n: int, k: int):
+def greedy_accuracy(
+    operation: Literal["copy", "replace_random", "shuffle"], n: int, k: int
+) -> float:
     """The same of the most probable token in the k most certain places, ties at random."""
     if operation != "replace_random":
         return sampled_accuracy(operation, n, k)

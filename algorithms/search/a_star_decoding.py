@@ -100,7 +100,7 @@ class AStar:
     costs: bool = struct.field(pytree_node=False, default=True)
     slots: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("children", "expansions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")

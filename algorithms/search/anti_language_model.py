@@ -47,7 +47,7 @@ class AntiLanguageModel:
     strength: Float[Array, ""] | float
     tokens: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("strength", self.strength, 0.0)
         check_number("tokens", self.tokens, 1)
 

@@ -59,7 +59,7 @@ class SiblingRank:
 
     rate: Float[Array, ""] | float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("rate", self.rate, 0.0)
 
     def falling(self, rising: bool | Bool[Array, ""]) -> bool | Bool[Array, ""]:
@@ -94,7 +94,7 @@ class BeamSearch:
     leading: bool = struct.field(pytree_node=False, default=False)
     ranker: Ranker = Likeliest()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_generator(self.generator)
         check_beams(self.beams)
         if self.stopping not in STOPPINGS:

@@ -87,7 +87,7 @@ class Blockwise:
     samples: int = struct.field(pytree_node=False, default=6)
     block: int = struct.field(pytree_node=False, default=32)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("samples", "block"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")

@@ -99,7 +99,7 @@ class DiverseBeamSearch:
     spare: bool = struct.field(pytree_node=False, default=False)
     end_counts: bool | Bool[Array, ""] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_generator(self.generator)
         check_beams(self.beams, self.groups)
         check_number("strength", self.strength, 0.0)

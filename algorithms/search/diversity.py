@@ -68,7 +68,7 @@ class Cumulative:
     temperature: Float[Array, ""] | float = 1.0
     gated: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         endless = isinstance(self.temperature, float) and self.temperature == float("inf")
         if not endless:
             check_number("temperature", self.temperature, 0.0, above=True)
@@ -112,7 +112,7 @@ class Ngram:
 
     sizes: tuple[int, ...] = struct.field(pytree_node=False, default=(2,))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes(self.sizes)
 
     def __call__(self, front: Front) -> Float[Array, "B W V"]:
@@ -146,7 +146,7 @@ class Embedded:
     table: Float[Array, "V D"]
     n: int = struct.field(pytree_node=False, default=1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sizes((self.n,))
 
     @classmethod

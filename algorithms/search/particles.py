@@ -23,7 +23,7 @@ A particle is a node of the arena: drawing moves no cache, and the reference's p
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
@@ -45,7 +45,9 @@ EDGE = 1e-6
 DRAWS = 1  # the stream of keys that particles are drawn with
 
 
-def log_weights(rule: Weights, reward: Float[Array, "..."], temperature) -> Float[Array, "..."]:
+def log_weights(
+    rule: Weights, reward: Float[Array, "..."], temperature: Any
+) -> Float[Array, "..."]:
     """Unnormalised; -inf where the reward is -inf."""
     inside = jnp.clip(reward, EDGE, 1 - EDGE)
     match rule:
@@ -200,7 +202,7 @@ class Particles:
     final: Float[Array, ""] | float = 1.0
     slots: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = 1 if self.iterations == 1 else 2
         if self.particles < least:
             raise ValueError(f"particles={self.particles}: at least {least} are needed")

@@ -204,7 +204,7 @@ class PlanningGuided:
     generations: Int[Array, ""] | int = 2**30
     goal: Float[Array, ""] | float = math.inf
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("max_tokens", "branch", "rollouts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")

@@ -159,7 +159,7 @@ class SequentialMonteCarlo:
     evaluator: Evaluator
     particles: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.particles < 1:
             raise ValueError(f"particles={self.particles}: at least 1 is needed")
 

@@ -15,6 +15,7 @@ stays. The best by its combined rewards is returned; the responses that are left
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -110,7 +111,7 @@ class StepBeams:
     aggregation: Aggregation = struct.field(pytree_node=False, default="last")
     slots: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("groups", "keep", "branch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
@@ -118,14 +119,14 @@ class StepBeams:
 
     @classmethod
     def best_of(
-        cls, samples: int, steps: StepSampler, evaluator: Evaluator, **options
+        cls, samples: int, steps: StepSampler, evaluator: Evaluator, **options: Any
     ) -> StepBeams:
         """Best-of-N with the rewards of all steps at hand."""
         return cls(steps, evaluator, groups=samples, **options)
 
     @classmethod
     def dvts(
-        cls, samples: int, branch: int, steps: StepSampler, evaluator: Evaluator, **options
+        cls, samples: int, branch: int, steps: StepSampler, evaluator: Evaluator, **options: Any
     ) -> StepBeams:
         """`samples` lanes in trees of `branch` each."""
         if samples % branch:

@@ -11,6 +11,7 @@ the same rule.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class Normalised:
     init = no_state
     observe = unchanged
 
-    def apply(self, state, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
+    def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         return jax.nn.log_softmax(logits, axis=1)
 
 
@@ -70,7 +71,7 @@ class StochasticBeamSearch:
     generator: Generator
     samples: int = struct.field(pytree_node=False, range=(1, 2**24))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_generator(self.generator, Categorical)
         check_beams(self.samples)
 

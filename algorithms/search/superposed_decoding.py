@@ -111,7 +111,7 @@ class SuperposedDecoding:
     reset: int | None = struct.field(pytree_node=False, default=None)
     rescored: bool = struct.field(pytree_node=False, default=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_generator(self.generator)
         check_beams(self.drafts)
         check_number("alpha", self.alpha, 0.0, 1.0)

@@ -55,7 +55,7 @@ class BestOfN:
     wave: int | None = struct.field(pytree_node=False, default=None)
     first: int | Int[Array, ""] = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"samples={self.samples}: best-of-N needs at least one sample")
         if self.wave is not None and (self.wave < 1 or self.samples % self.wave):

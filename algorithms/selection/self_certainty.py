@@ -63,7 +63,7 @@ class MeterScorer:
 
     measure: Measure = struct.field(pytree_node=False, default="kl")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise ValueError(f"measure={self.measure!r} must be one of {', '.join(MEASURES)}")
 
@@ -102,7 +102,7 @@ class SelfCertainty:
     include_end: bool = struct.field(pytree_node=False, default=False)
     wave: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         BestOfN(self.generator, MeterScorer(self.measure), self.samples, self.wave)  # may refuse
 
     def best_of_n(self) -> BestOfN:

@@ -171,7 +171,7 @@ class SpeculativeRejection:
     rule: Rule = struct.field(pytree_node=False, default="count")
     ranked: bool = struct.field(pytree_node=False, default=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(getattr(self.generator, "model", None), Denoiser):
             raise ValueError(
                 "generator: a canvas has all its places from the start, so that no memory grows "

@@ -99,7 +99,7 @@ class Renewal:
     draft: float = 1.0
     target: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.levels) != len(self.chances) or abs(sum(self.chances) - 1) > 1e-9:
             raise ValueError(f"chances={self.chances}: one for each level, 1 in all")
         if not all(0 <= level < 1 for level in self.levels):

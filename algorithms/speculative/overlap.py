@@ -44,7 +44,7 @@ class News:
     """What became of a step, for the draft model."""
 
     verdict: Verdict
-    tokens: Int[Array, "B P+1"]
+    tokens: Int[Array, "B Pp1"]
     count: Int[Array, "B"]
 
 
@@ -63,7 +63,7 @@ class Overlap:
     target_device: Any
     draft_device: Any
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         drafter = self.speculator.drafter
         if not isinstance(drafter, Parallel) or not (drafter.pre_verify and drafter.post_verify):
             raise ValueError(

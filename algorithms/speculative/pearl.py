@@ -79,7 +79,7 @@ class Clock:
     ratio: float
     exchange: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.ratio <= 0 or self.exchange < 0:
             raise ValueError(
                 f"ratio={self.ratio}, exchange={self.exchange}: times are positive, and an "

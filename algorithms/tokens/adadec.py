@@ -103,7 +103,7 @@ class AdaDec:
 
     depth = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.branch < 1 or self.ahead < 0:
             raise ValueError(
                 f"branch={self.branch}, ahead={self.ahead}: at least one candidate, and tokens "

@@ -67,7 +67,7 @@ class ContrastiveSearch:
         "that no pass over a draft can verify it; decode with it alone"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.generator, Generator):  # a tree transformation's stand-in
             return
         check_number("alpha", self.alpha, 0.0, 1.0)
@@ -165,7 +165,9 @@ class ContrastiveSearch:
 
         drawn = jnp.where(usable, jnp.take_along_axis(token, place, axis=1)[:, 0], -1)
         kept = keep(output.cache, place, emits.astype(jnp.int32))
-        said = ModelOutput(ahead.logits[:, None], output.hidden, truncate(kept, rows.cache.length))
+        said = ModelOutput(
+            ahead.logits[:, None], won(output.hidden)[:, None], truncate(kept, rows.cache.length)
+        )
         after = commit(self.generator, rows, active, said, drawn)
         at = jnp.where(emits, total, ahead.hidden.shape[1])
         ahead = Ahead(

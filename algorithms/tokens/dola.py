@@ -43,7 +43,7 @@ class Dola:
     alpha: Float[Array, ""] | float = 0.1
     normed: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("alpha", self.alpha, 0.0, 1.0)
         if not self.exits or sorted(set(self.exits)) != list(self.exits) or self.exits[0] < 0:
             raise ValueError(f"exits={self.exits}: give rising numbers of layers, one at least")

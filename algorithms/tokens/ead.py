@@ -104,7 +104,7 @@ class EAD:
 
     depth = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.caches not in ("lazy", "lockstep", "recompute"):
             raise ValueError(f"caches={self.caches!r}: use lazy, lockstep or recompute")
         if self.stride < CHUNK:

@@ -88,7 +88,7 @@ class ExactExtract:
     chunk: int = struct.field(pytree_node=False, default=8)
     normalised: bool | Bool[Array, ""] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("longest", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")

@@ -104,7 +104,7 @@ class ICN:
     decode_from: Source = struct.field(pytree_node=False, default="instruction")
     room: int | None = struct.field(pytree_node=False, default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.runs < 1 or self.width < 1:
             raise ValueError(f"runs={self.runs}, width={self.width}: one run of one item at least")
         if self.decode_from not in ("instruction", "list"):

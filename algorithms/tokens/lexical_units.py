@@ -74,7 +74,7 @@ class Placing:
     room: int = 32
     tails: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha={self.alpha} is a probability, from 0 to 1")
         if self.longest < 2 or self.room < 1:

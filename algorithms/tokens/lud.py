@@ -102,7 +102,7 @@ class LUD:
     first_free: bool = struct.field(pytree_node=False, default=False)
     rescored: bool = struct.field(pytree_node=False, default=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.longest < 1:
             raise ValueError(f"longest={self.longest}: at least one token is said")
 

@@ -75,7 +75,7 @@ class Mirostat:
     most: Float[Array, ""] | float = math.inf
     variant: Variant = struct.field(pytree_node=False, default="paper")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_rules(self)
 
     def init(self, prompt: Prompt) -> Float[Array, "R"]:
@@ -116,7 +116,7 @@ class MirostatTopK:
     head: int = struct.field(pytree_node=False, default=100)
     variant: Variant = struct.field(pytree_node=False, default="paper")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_rules(self)
         check_number("head", self.head, 2, fix="; two tokens make one ratio")
 

@@ -71,7 +71,7 @@ class Momentum:
     max_tokens: int = struct.field(pytree_node=False)
     ignored: Int[Array, "E"] = struct.field(default_factory=lambda: jnp.zeros((0,), jnp.int32))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("alpha", self.alpha, 0.0)
         check_number("k", self.k, 1)
         check_number("max_tokens", self.max_tokens, 1)

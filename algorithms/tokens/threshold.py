@@ -95,7 +95,7 @@ class Threshold:
 @jax.jit
 def read(
     model: Forward, tokens: Int[Array, "B T"], said: Bool[Array, "B T"], length: Int[Array, "B"]
-) -> tuple[Float[Array, "B T-1"], Int[Array, "B T-1"]]:
+) -> tuple[Float[Array, "B Tm1"], Int[Array, "B Tm1"]]:
     """Entropy before tokens 1..T-1, in nats, and their ranks; rank 0 where nothing is said."""
     valid = jnp.arange(tokens.shape[1] - 1) < length[:, None]
     logits, _ = model.forward(tokens[:, :-1], valid)

@@ -99,7 +99,7 @@ class Lines:
       records: what the file held when it was opened.
     """
 
-    def __init__(self, path: Path, first: str):
+    def __init__(self, path: Path, first: str) -> None:
         """Open `path`, or create it.
 
         Args:

@@ -34,7 +34,7 @@ class Progress:
             progress.advance(note=f"reward {reward:.2f}")
     """
 
-    def __init__(self, title: str, total: int, console: Console | None = None):
+    def __init__(self, title: str, total: int, console: Console | None = None) -> None:
         self.title = title
         self.total = total
         self.done = 0

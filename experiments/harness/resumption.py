@@ -55,7 +55,7 @@ class Resumption:
       seconds: what the rows took that were there when it was opened.
     """
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any) -> None:
         self._lines: Lines | None = None
         stored: list[dict[str, Any]] = []
         if config.out is not None and primary():

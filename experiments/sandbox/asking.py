@@ -22,7 +22,7 @@ class Gone(RuntimeError):
 class _Line:
     """Lines of bounded length from the socket that is standard input."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.file = os.fdopen(os.dup(0), "rb")
 
     def ask(self, text):

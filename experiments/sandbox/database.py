@@ -58,7 +58,9 @@ class Database:
       rows: the most rows that it may give.
     """
 
-    def __init__(self, worker: Child, number: int, made: dict[str, Any], seconds: float, rows: int):
+    def __init__(
+        self, worker: Child, number: int, made: dict[str, Any], seconds: float, rows: int
+    ) -> None:
         if not 0 < seconds < float("inf") or rows < 1:
             raise ValueError(f"seconds={seconds}, rows={rows}: both limits must be positive")
         self.seconds, self.rows = seconds, rows

@@ -121,7 +121,7 @@ class Started:
       stdin: an open file of this process.
     """
 
-    def __init__(self, files: Mapping[str, str], stdin: int, limits: Limits):
+    def __init__(self, files: Mapping[str, str], stdin: int, limits: Limits) -> None:
         self._limits, self._held = limits, ExitStack()
         with ExitStack() as stack:  # a start that fails leaves nothing behind
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

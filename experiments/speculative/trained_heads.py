@@ -46,7 +46,7 @@ class HeadTraining:
 class TrainedHeads(nnx.Module):
     """Heads by name."""
 
-    def __init__(self, heads: Mapping[str, Any]):
+    def __init__(self, heads: Mapping[str, Any]) -> None:
         self.heads = nnx.Dict(dict(heads))
 
 

@@ -24,7 +24,7 @@ SPECIALS = ("<pad>", "<bos>", "<eos>")
 class TaskTokenizer:
     """Text to ids and back. Ids 0, 1, 2 are pad, begin and end in every tokenizer built here."""
 
-    def __init__(self, inner: tokenizers.Tokenizer):
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
         ids = [token for name in SPECIALS if (token := inner.token_to_id(name)) is not None]
         if len(ids) < len(SPECIALS):
             raise ValueError(

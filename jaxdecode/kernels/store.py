@@ -12,6 +12,7 @@ alike. The other slots of a tile must be finite: a product multiplies them by ze
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ MEMORY = 2**22  # bytes of tiles that are held at a time
 Held = tuple[Array, ...]
 
 
-def tiled(width: int, dtype) -> bool:
+def tiled(width: int, dtype: Any) -> bool:
     """Whether heads of this width fill whole tiles, as the kernels for caches need it."""
     return dtype in (jnp.float32, jnp.bfloat16) and width % (32 // jnp.dtype(dtype).itemsize) == 0
 

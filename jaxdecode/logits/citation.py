@@ -37,7 +37,7 @@ class NoCitation:
     n: int = struct.field(pytree_node=False)
     followers: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("n", self.n, 1)
         check_number("followers", self.followers, 1)
 

@@ -97,7 +97,7 @@ class MinimumLength:
     tokens: Int[Array, ""] | int
     eos: Int[Array, "E"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("tokens", self.tokens, 0)
 
     @classmethod
@@ -136,7 +136,7 @@ class NoRepeatNgram:
     n: int = struct.field(pytree_node=False)
     max_tokens: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("n", self.n, 1)
         check_number("max_tokens", self.max_tokens, 1)
 

@@ -37,7 +37,7 @@ class Dry:
     allowed: int = struct.field(pytree_node=False, default=2)
     breakers: Int[Array, "E"] = struct.field(default_factory=lambda: jnp.zeros((0,), jnp.int32))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("multiplier", self.multiplier, 0.0, fix="; 0 is no penalty")
         check_number("base", self.base, 1.0)
         check_number("allowed", self.allowed, 1, fix="; 1 penalises every repeated pair")

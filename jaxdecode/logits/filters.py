@@ -41,7 +41,7 @@ class Temperature:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fix = "; use Greedy for deterministic decoding"
         check_number("temperature", self.temperature, 0.0, above=True, fix=fix)
 
@@ -60,7 +60,7 @@ class TopK:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("k", self.k, 1, fix="; leave TopK out to keep every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -82,7 +82,7 @@ class TopP:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("p", self.p, 0.0, 1.0, fix="; 1 keeps every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -103,7 +103,7 @@ class MinP:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("p", self.p, 0.0, 1.0, fix="; 0 keeps every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -125,7 +125,7 @@ class Typical:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fix = "; 1 keeps every token"
         check_number("mass", self.mass, 0.0, 1.0, above=True, fix=fix)
 
@@ -148,7 +148,7 @@ class Epsilon:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, 0.0, 1.0, fix="; 0 keeps every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -167,7 +167,7 @@ class Eta:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, 0.0, 1.0, fix="; 0 keeps every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:

@@ -7,12 +7,16 @@ a meaning to: what is broken is never cut away.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from jaxdecode.types import Array, Bool, Float, Int
 
 
-def keep(kept: Bool[Array, "R V"], logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
+def keep(
+    kept: Bool[Array, "#R #V"] | Bool[Array, "V"], logits: Float[Array, "R V"]
+) -> Float[Array, "R V"]:
     """The logits, with -inf for what is not kept and not broken."""
     return settle(kept, logits, -jnp.inf)
 
@@ -25,7 +29,9 @@ def ban(ids: Int[Array, "R N"] | Int[Array, "N"], logits: Float[Array, "R V"]) -
     return keep(kept, logits)
 
 
-def settle(kept: Bool[Array, "R V"], logits: Float[Array, "R V"], other) -> Float[Array, "R V"]:
+def settle(
+    kept: Bool[Array, "#R #V"] | Bool[Array, "V"], logits: Float[Array, "R V"], other: Any
+) -> Float[Array, "R V"]:
     """The logits where they are kept or broken, else `other`."""
     broken = jnp.isnan(logits) | jnp.isposinf(logits)
     return jnp.where(kept | broken, logits, other)

@@ -44,7 +44,7 @@ class RepetitionPenalty:
     penalty: Float[Array, ""] | float
     vocab_size: int = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("penalty", self.penalty, 0.0, above=True, fix="; 1 is no penalty")
 
     def init(self, prompt: Prompt) -> Bool[Array, "R V"]:

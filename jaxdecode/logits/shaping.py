@@ -38,7 +38,7 @@ class TopNSigma:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("n", self.n, 0.0, fix="; leave TopNSigma out to keep every token")
 
     def apply(self, state: Any, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
@@ -77,7 +77,7 @@ class ExcludeTop:
     probability: Float[Array, ""] | float
     then: LogitsTransform = Identity()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("threshold", self.threshold, 0.0, 1.0)
         check_number("probability", self.probability, 0.0, 1.0, fix="; 0 changes nothing")
 
@@ -118,7 +118,7 @@ class DynamicTemperature:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("low", self.low, 0.0, above=True, fix="; the lowest temperature")
         check_number("exponent", self.exponent, 0.0)
         if isinstance(self.low, int | float) and isinstance(self.high, int | float):
@@ -148,7 +148,7 @@ class QuadraticSmoothing:
     init = no_state
     observe = unchanged
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("factor", self.factor, 0.0, above=True, fix="; leave it out for none")
         fix = "; 1 is quadratic, 3 is cubic, elsewhere the order of tokens would turn"
         check_number("curve", self.curve, 1.0, 3.0, fix=fix)

@@ -93,7 +93,7 @@ def noted(
     return transform.observe(state, token, active)
 
 
-def no_state(self: Any, prompt: Prompt) -> tuple:
+def no_state(self: Any, prompt: Prompt) -> tuple[Any, ...]:
     """The `init` of a transform that remembers nothing."""
     return ()
 
@@ -126,25 +126,27 @@ class Chain:
         """Whether one of them may make log-probabilities larger than 0."""
         return functools.reduce(jnp.logical_or, map(rises, self.transforms), False)
 
-    def init(self, prompt: Prompt) -> tuple:
+    def init(self, prompt: Prompt) -> tuple[Any, ...]:
         return tuple(transform.init(prompt) for transform in self.transforms)
 
-    def apply(self, state: tuple, logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
+    def apply(self, state: tuple[Any, ...], logits: Float[Array, "R V"]) -> Float[Array, "R V"]:
         for transform, own in zip(self.transforms, state, strict=True):
             logits = transform.apply(own, logits)
         return logits
 
-    def observe(self, state: tuple, token: Int[Array, "R"], active: Bool[Array, "R"]) -> tuple:
+    def observe(
+        self, state: tuple[Any, ...], token: Int[Array, "R"], active: Bool[Array, "R"]
+    ) -> tuple[Any, ...]:
         pairs = zip(self.transforms, state, strict=True)
         return tuple(transform.observe(own, token, active) for transform, own in pairs)
 
     def hear(
         self,
-        state: tuple,
+        state: tuple[Any, ...],
         logits: Float[Array, "R V"],
         token: Int[Array, "R"],
         active: Bool[Array, "R"],
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
         """Each transform hears what it was handed, not what the model said."""
         last = max((i for i, part in enumerate(self.transforms) if hears(part)), default=-1)
         states = []

@@ -41,7 +41,7 @@ def successors(
 def adapt(
     met: Table,
     corpus: Counts,
-    grams: Int[Array, "B T n+1"],
+    grams: Int[Array, "B T np1"],
     valid: Bool[Array, "B T"],
     step: Float[Array, ""] | float,
     cap: Float[Array, ""] | float,

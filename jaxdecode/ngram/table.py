@@ -23,7 +23,7 @@ FREE = -1  # the token of an empty place
 
 @struct.dataclass
 class Entry:
-    """Q entries of each of B tables.
+    """Q entries of each of B tables, or of one that all share.
 
     Attributes:
       tokens: i32[B, Q, K], FREE on empty places.
@@ -31,12 +31,12 @@ class Entry:
       count: i32[B, Q], observations; 0 where there is no entry.
     """
 
-    tokens: Int[Array, "B Q K"]
-    values: Float[Array, "B Q K"]
-    count: Int[Array, "B Q"]
+    tokens: Int[Array, "*batch Q K"]
+    values: Float[Array, "*batch Q K"]
+    count: Int[Array, "*batch Q"]
 
     @property
-    def found(self) -> Bool[Array, "B Q"]:
+    def found(self) -> Bool[Array, "*batch Q"]:
         return self.count > 0
 
 

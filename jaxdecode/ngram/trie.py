@@ -38,7 +38,8 @@ class Continuations:
 
 @struct.dataclass
 class Tree:
-    """At most N prefixes; parents precede children, and the valid nodes come first.
+    """At most N prefixes, of B rows or of one alone; parents precede children, the valid ones come
+    first.
 
     Attributes:
       tokens: i32[B, N], 0 on places without a node.
@@ -48,11 +49,11 @@ class Tree:
       valid: bool[B, N].
     """
 
-    tokens: Int[Array, "B N"]
-    parent: Int[Array, "B N"]
-    depth: Int[Array, "B N"]
-    weight: Float[Array, "B N"]
-    valid: Bool[Array, "B N"]
+    tokens: Int[Array, "*batch N"]
+    parent: Int[Array, "*batch N"]
+    depth: Int[Array, "*batch N"]
+    weight: Float[Array, "*batch N"]
+    valid: Bool[Array, "*batch N"]
 
     def draft(self, active: Bool[Array, "B"], depth: int) -> Draft:
         """The tree, at most `depth` deep, as a draft that was chosen and not drawn."""

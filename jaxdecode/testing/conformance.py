@@ -61,15 +61,15 @@ class Subject:
     logprob: Callable[[Sequence[int], Sequence[int]], float] | None = None
     traces: int = field(default=0, init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         def counted(decoder: Decoder, key: jax.Array, prompt: Prompt) -> Result:
             self.traces += 1
             return decoder(key, prompt)
 
-        self.run = jax.jit(counted)
-        self.plain = self.make(self.model, end_rules(self.model), self.max_tokens)
-        self.prompt = Prompt.of(PROMPTS, IDS, WIDTH)
-        self.key = jax.random.key(11)
+        self.run: Callable[..., Result] = jax.jit(counted)
+        self.plain: Decoder = self.make(self.model, end_rules(self.model), self.max_tokens)
+        self.prompt: Prompt = Prompt.of(PROMPTS, IDS, WIDTH)
+        self.key: jax.Array = jax.random.key(11)
 
     def ending(self, eos: Sequence[int] = (), sequence: Sequence[int] = ()) -> Result:
         """The result under these end rules."""

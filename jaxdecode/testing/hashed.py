@@ -44,7 +44,13 @@ class Hashed:
 
     @classmethod
     def of(
-        cls, vocab: int, seed: int = 0, sharpness=1.0, smooth=0.0, prompt: int = 1, **options: Any
+        cls,
+        vocab: int,
+        seed: int = 0,
+        sharpness: float = 1.0,
+        smooth: float = 0.0,
+        prompt: int = 1,
+        **options: Any,
     ) -> Denoiser:
         """A denoiser over `vocab` tokens and the mask."""
         model = cls(jnp.uint32(seed), sharpness, smooth, vocab + 1, prompt)

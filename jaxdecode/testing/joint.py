@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +63,7 @@ class Joint:
         key = jax.random.key(key) if isinstance(key, int) else key
         return replace(self, tilt=amount * jax.random.normal(key, self.tilt.shape))
 
-    def denoiser(self, **options) -> Denoiser:
+    def denoiser(self, **options: Any) -> Denoiser:
         """The model as a denoiser, whose mask is token K."""
         return Denoiser(self, self.tokens, **options)
 

@@ -26,7 +26,7 @@ POOL = 5.0
 Cells = Mapping[Any, float]
 
 
-def tally(samples: ArrayLike | Iterable[Hashable]) -> Counter:
+def tally(samples: ArrayLike | Iterable[Hashable]) -> Counter[Any]:
     """How often each cell occurs: integers, rows of an array as tuples, or what is given."""
     if not hasattr(samples, "__array__"):
         return Counter(cast(Iterable[Hashable], samples))

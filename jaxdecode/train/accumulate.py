@@ -40,7 +40,7 @@ class Accumulate:
     parts: int = 1
     whole: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.parts < 1:
             raise ValueError(f"parts={self.parts}: a batch has at least one part")
 

@@ -46,10 +46,12 @@ class Checkpoints(NamedTuple):
 class Store:
     """Checkpoints and the metrics file of a run, or nothing at all."""
 
-    def __init__(self, where: Checkpoints | None):
+    def __init__(self, where: Checkpoints | None) -> None:
         self.where = where
-        self.metrics = where.folder / METRICS if where is not None and primary() else None
-        self.manager = None
+        self.metrics: Path | None = (
+            where.folder / METRICS if where is not None and primary() else None
+        )
+        self.manager: ocp.CheckpointManager | None = None
         if where is not None:
             if where.every < 1:
                 raise ValueError(f"every={where.every}: at least one step lies between saves")
@@ -61,7 +63,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.manager is not None:
             try:
                 self.settle()
@@ -78,7 +80,9 @@ class Store:
             begun = self.manager.latest_step() is not None
             claim(self.where.folder, identity(), begun, tuple(self.where.accept))
 
-    def restore(self, state: dict, steps: int, data: Any = None) -> tuple[int, dict]:
+    def restore(
+        self, state: dict[str, Any], steps: int, data: Any = None
+    ) -> tuple[int, dict[str, Any]]:
         """The newest saved step and its state, or step 0 and the state given.
 
         Data that are `Positioned` are moved to where they were.
@@ -113,7 +117,7 @@ class Store:
     def due(self, step: int, last: bool) -> bool:
         return self.where is not None and (last or step % self.where.every == 0)
 
-    def save(self, step: int, state: dict, data: Any = None) -> None:
+    def save(self, step: int, state: dict[str, Any], data: Any = None) -> None:
         """Begin to write; the arrays may be replaced at once, a failure is told later."""
         if self.manager is None:
             return

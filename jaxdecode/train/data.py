@@ -33,7 +33,7 @@ class Order:
     batch: int
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.batch <= self.count:
             raise ValueError(
                 f"batch={self.batch} rows of count={self.count}: at least one and at most all"
@@ -79,7 +79,7 @@ class Stream:
     In a run of several processes each reads a part of its own and has its own position.
     """
 
-    def __init__(self, iterator: Resumable):
+    def __init__(self, iterator: Resumable) -> None:
         self.iterator = iterator
 
     def __call__(self, step: int) -> Mapping[str, Any]:

@@ -150,7 +150,7 @@ class Lesson:
     layers: tuple[int, ...] = ()
     noise: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         weights = (self.hard, self.soft, self.feature)
         if min(weights) < 0 or not any(weights):
             raise ValueError(

@@ -29,7 +29,7 @@ from jaxdecode.types import Array
 Tree = TypeVar("Tree")
 
 
-class Frozen(nnx.Variable):
+class Frozen(nnx.Variable[Array]):
     """A weight that `fit` leaves as it is."""
 
 
@@ -61,12 +61,13 @@ class LoRA:
 class Adapted(nnx.Module):
     """A frozen model and its adapters; lies where the model lies."""
 
-    def __init__(self, base: Any, lora: LoRA):
-        found, self.structure = jax.tree_util.tree_flatten_with_path(base)
+    def __init__(self, base: Any, lora: LoRA) -> None:
+        found, structure = jax.tree_util.tree_flatten_with_path(base)
+        self.structure: Any = structure
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in found]
-        self.names = tuple(name.removesuffix(".value") for name in names)
-        self.scale = lora.alpha / lora.rank if lora.rank > 0 else 0.0
-        self.base = nnx.List([Frozen(weight) for _, weight in found])
+        self.names: tuple[str, ...] = tuple(name.removesuffix(".value") for name in names)
+        self.scale: float = lora.alpha / lora.rank if lora.rank > 0 else 0.0
+        self.base: Any = nnx.List([Frozen(weight) for _, weight in found])
         last = {name: name.rpartition(".")[2] for name in self.names}
         matrices = {last[n] for n, (_, w) in zip(self.names, found, strict=True) if w.ndim >= 2}
         for projection in lora.projections:
@@ -75,7 +76,8 @@ class Adapted(nnx.Module):
                     f"projections={lora.projections}: the model has no {projection!r}; it has "
                     f"{', '.join(sorted(matrices))}"
                 )
-        self.down, self.up = nnx.Dict(), nnx.Dict()
+        self.down: Any = nnx.Dict()
+        self.up: Any = nnx.Dict()
         for index, (name, (_, weight)) in enumerate(zip(self.names, found, strict=True)):
             if last[name] not in lora.projections:
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from jaxdecode.distributed import primary
 
@@ -35,9 +35,9 @@ class Events:
     killed one had told of the steps that are run again. Every call reaches the disk.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.writer = None
+        self.writer: Any = None
 
     def __call__(self, step: int, means: Mapping[str, float]) -> None:
         if not primary():
@@ -66,8 +66,10 @@ class Progress:
       names: of the metrics shown; all if none are named.
     """
 
-    def __init__(self, steps: int, *names: str, file: TextIO | None = None):
-        self.steps, self.names, self.file = steps, names, file
+    def __init__(self, steps: int, *names: str, file: TextIO | None = None) -> None:
+        self.steps: int = steps
+        self.names: tuple[str, ...] = names
+        self.file: TextIO | None = file
 
     def __call__(self, step: int, means: Mapping[str, float]) -> None:
         if not primary():

@@ -29,7 +29,7 @@ class Sorted:
 
     exits: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.exits or list(self.exits) != sorted(set(self.exits)) or self.exits[0] < 0:
             raise ValueError(f"exits={self.exits}: numbers of layers, each more than the last")
 

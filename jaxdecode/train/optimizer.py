@@ -35,7 +35,7 @@ class Optimizer:
     b1: float = 0.9
     b2: float = 0.999
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.warmup < self.updates:
             raise ValueError(
                 f"warmup={self.warmup} must lie in 0..{self.updates - 1}, below updates"

@@ -58,7 +58,7 @@ class Setting:
     beta: float | Float[Array, ""]
     group: int = struct.field(pytree_node=False, default=8)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.group, int) and self.group < 2:
             raise ValueError(f"group={self.group}: a response's baseline is made of the others'")
         check_sampling(self.generator)
@@ -88,9 +88,9 @@ class Drawn(NamedTuple):
 
     sequences: Sequences
     reward: Float[Array, "R"]
-    logprob: Float[Array, "R T-1"]
-    reference: Float[Array, "R T-1"]
-    hidden: Float[Array, "R T-1 D"]
+    logprob: Float[Array, "R Tm1"]
+    reference: Float[Array, "R Tm1"]
+    hidden: Float[Array, "R Tm1 D"]
 
     @property
     def log_ratio(self) -> Float[Array, "R"]:
@@ -246,8 +246,8 @@ class GroupRelative:
         model: Any,
         sequences: Sequences,
         advantage: Float[Array, "R"],
-        before: Float[Array, "R T-1"],
-        reference: Float[Array, "R T-1"],
+        before: Float[Array, "R Tm1"],
+        reference: Float[Array, "R Tm1"],
         beta: Float[Array, ""] | float,
     ) -> tuple[Float[Array, ""], Metrics]:
         logprob, _ = token_logprobs(model, sequences)

@@ -24,10 +24,10 @@ from jaxdecode.types import Array, Bool, Float, Key
 class ActorCritic(nnx.Module):
     """A policy and a linear value of its hidden states, zero at first."""
 
-    def __init__(self, policy: Any, width: int):
+    def __init__(self, policy: Any, width: int) -> None:
         self.policy = policy
-        self.kernel = nnx.Param(jnp.zeros((width,), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((), jnp.float32))
+        self.kernel: nnx.Param[Array] = nnx.Param(jnp.zeros((width,), jnp.float32))
+        self.bias: nnx.Param[Array] = nnx.Param(jnp.zeros((), jnp.float32))
 
     def value(self, hidden: Float[Array, "... D"]) -> Float[Array, "..."]:
         return hidden.astype(jnp.float32) @ self.kernel[...] + self.bias[...]
@@ -97,9 +97,9 @@ class PPO:
         self,
         model: ActorCritic,
         sequences: Sequences,
-        before: Float[Array, "R T-1"],
-        advantage: Float[Array, "R T-1"],
-        target: Float[Array, "R T-1"],
+        before: Float[Array, "R Tm1"],
+        advantage: Float[Array, "R Tm1"],
+        target: Float[Array, "R Tm1"],
     ) -> tuple[Float[Array, ""], Metrics]:
         """Sums over a response's tokens, means over responses."""
         said = sequences.said[:, 1:]

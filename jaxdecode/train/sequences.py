@@ -49,7 +49,7 @@ def join(prompt: Prompt, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> 
 
 def token_logprobs(
     model: Forward, sequences: Sequences
-) -> tuple[Float[Array, "R T-1"], Float[Array, "R T-1 D"]]:
+) -> tuple[Float[Array, "R Tm1"], Float[Array, "R Tm1 D"]]:
     """log p of tokens 1..T-1, zero where nothing is said, and the hidden states before them."""
     tokens, length, said = sequences
     valid = jnp.arange(tokens.shape[1] - 1) < length[:, None]

@@ -91,7 +91,7 @@ class Family:
     canvas: Callable[[Fields], Canvas] | None = None
     reads: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "read", _named(self.read))
 
 

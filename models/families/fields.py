@@ -29,7 +29,7 @@ _HUGE = 1e30  # what float32 holds with room to spare
 class Fields:
     """Typed access to the fields of one JSON object; `where` names it in errors."""
 
-    def __init__(self, data: Mapping[str, Any], where: str = "config.json"):
+    def __init__(self, data: Mapping[str, Any], where: str = "config.json") -> None:
         self.data = data
         self.where = where
 

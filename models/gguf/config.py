@@ -59,7 +59,7 @@ def config_of(kind: str, metadata: Fields, table: tuple[int, ...], tied: bool) -
 class _Prefixed:
     """The metadata of one architecture, without its name in front."""
 
-    def __init__(self, fields: Fields, kind: str):
+    def __init__(self, fields: Fields, kind: str) -> None:
         self._fields, self._kind, self.where = fields, kind, fields.where
 
     def has(self, name: str) -> bool:

@@ -89,7 +89,7 @@ class Container:
     the shortest decimal that it rounds from: 1e-05 was meant, not 9.999999747378752e-06.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
             raise ValueError(f"{path} is no file")
@@ -134,7 +134,7 @@ class Container:
 class _Cursor:
     """A place in the bytes, that reads on and never beyond the end."""
 
-    def __init__(self, path: Path, data: mmap.mmap | bytes):
+    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
         self.path, self.data, self.at = path, data, 0
 
     def take(self, count: int, what: str) -> bytes:

@@ -22,7 +22,7 @@ class Opened:
       entries: published name -> dtype, which is float32 for blocks, and shape.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.container = container = Container(path)
         fields = Fields(container.metadata, str(path))
         kind = fields.text("general.architecture")

@@ -31,7 +31,7 @@ class AcceptanceHead(nnx.Module):
       depth, tied: static; `depth` blocks are run, all the same one if `tied`.
     """
 
-    def __init__(self, width: int, depth: int = 3, *, tied: bool = True, rngs: nnx.Rngs):
+    def __init__(self, width: int, depth: int = 3, *, tied: bool = True, rngs: nnx.Rngs) -> None:
         if width < 1 or depth < 0:
             raise ValueError(f"width={width}, depth={depth}: need width >= 1 and depth >= 0")
         self.depth, self.tied = depth, tied

@@ -31,7 +31,7 @@ from models.transformer import Transformer
 class Eagle(nnx.Module):
     """Attributes: fuse [2 D, D] and fuse_bias [D], F and b; block, the layer."""
 
-    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
         width = config.hidden
         noise = 0.02 * jax.random.normal(rngs.params(), (2 * width, width), jnp.float32)
         start = jnp.eye(2 * width, width, -width)

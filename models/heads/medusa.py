@@ -27,7 +27,7 @@ from models.transformer import Transformer
 class Medusa(nnx.Module):
     """Attributes: inner [n, D, D], inner_bias [n, D], outer [n, D, V]."""
 
-    def __init__(self, inner: Array, inner_bias: Array, outer: Array):
+    def __init__(self, inner: Array, inner_bias: Array, outer: Array) -> None:
         self.inner = nnx.Param(inner)
         self.inner_bias = nnx.Param(inner_bias)
         self.outer = nnx.Param(outer)

@@ -312,4 +312,6 @@ def test_refusals(make, message) -> None:
 
 def test_mirostat_without_logits_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="has no logits"):
-        chain(Temperature(0.5), Mirostat(1.0)).observe(((), jnp.ones(1)), jnp.ones(1), jnp.ones(1))
+        chain(Temperature(0.5), Mirostat(1.0)).observe(
+            ((), jnp.ones(1)), jnp.ones(1, int), jnp.ones(1, bool)
+        )

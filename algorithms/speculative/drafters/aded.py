@@ -97,7 +97,7 @@ class Adaptive:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.corpus, Counts) and isinstance(self.corpus.keys, jax.Array):
             if self.corpus.order != 2:
                 raise ValueError(
@@ -124,7 +124,7 @@ class Adaptive:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Adapted:

@@ -57,7 +57,7 @@ class Beam:
 
     replacement = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.width < 1 or self.length < 1:
             raise ValueError(f"width={self.width}, length={self.length}: both must be at least 1")
 

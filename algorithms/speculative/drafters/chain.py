@@ -152,7 +152,7 @@ class Chain:
 
     drawn = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.length, int) and self.length < 1:
             raise ValueError(f"length={self.length}: a draft has at least one token")
 
@@ -172,7 +172,7 @@ class Chain:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Remembered:

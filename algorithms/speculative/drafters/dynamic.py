@@ -13,6 +13,8 @@ of at least a given value, level by level. Both draw the same tokens at the same
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -70,7 +72,7 @@ class Greedy:
 
     replacement = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self.budget, self.levels)
 
     @property
@@ -127,7 +129,7 @@ class Threshold:
 
     replacement = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self.budget, self.levels)
         if self.children is not None and self.children < 1:
             raise ValueError(f"children={self.children}: a node may have at least one child")
@@ -149,10 +151,12 @@ class Threshold:
     def depth(self) -> int:
         return min(self.budget, self.levels or self.budget)
 
-    def init(self, batch: int) -> tuple:
+    def init(self, batch: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, memory: tuple, front: Front, step: Step) -> tuple[tuple, Children]:
+    def __call__(
+        self, memory: tuple[Any, ...], front: Front, step: Step
+    ) -> tuple[tuple[Any, ...], Children]:
         token, value = draws(front, min(self.children or self.budget, front.logq.shape[2]))
         count = token.shape[2]
         flat = jnp.where(value >= self.threshold, value, 0.0).reshape(len(token), -1)

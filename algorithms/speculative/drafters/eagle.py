@@ -107,7 +107,7 @@ class Eagle:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width", "length", "budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
@@ -137,7 +137,7 @@ class Eagle:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Foreseen:

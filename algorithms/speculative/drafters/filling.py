@@ -34,9 +34,9 @@ class Filled:
     """
 
     level: Int[Array, ""]
-    tokens: Int[Array, "B N+2"]
-    newest: Int[Array, "B N+2 n"]
-    valid: Bool[Array, "B N+2"]
+    tokens: Int[Array, "B Np2"]
+    newest: Int[Array, "B Np2 n"]
+    valid: Bool[Array, "B Np2"]
     logq: Float[Array, "B Q V"] | None
 
 

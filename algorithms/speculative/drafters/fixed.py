@@ -7,6 +7,8 @@ arXiv:2402.12374); recursive rejection sampling continues in the same way.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,7 +36,7 @@ class Fixed:
 
     replacement = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_parents(np.asarray(self.parents, int))
         if not self.parents or list(self.parents) != sorted(self.parents):
             raise ValueError(
@@ -65,10 +67,12 @@ class Fixed:
     def depth(self) -> int:
         return len(self.steps)
 
-    def init(self, batch: int) -> tuple:
+    def init(self, batch: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, memory: tuple, front: Front, step: Step) -> tuple[tuple, Children]:
+    def __call__(
+        self, memory: tuple[Any, ...], front: Front, step: Step
+    ) -> tuple[tuple[Any, ...], Children]:
         place, rank = np.array(step.plan).T
         count = int(rank.max()) + 1
         ranked = front.ranked(count)

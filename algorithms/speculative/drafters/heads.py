@@ -84,7 +84,7 @@ class Heads:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(getattr(self.heads, "count", None), int):
             self.plan.levels(self.heads.count)  # may refuse
 
@@ -104,7 +104,7 @@ class Heads:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Absorbed:
@@ -169,7 +169,7 @@ class Heads:
         return self.absorb(target, state, along(outcome), outcome.count)
 
 
-def along(outcome: Outcome) -> Float[Array, "B P+1 D"]:
+def along(outcome: Outcome) -> Float[Array, "B Pp1 D"]:
     """The target's final hidden states on the way: at the root, then at the accepted nodes.
 
     State i is that of the token before emitted token i; past the emitted ones they do not matter.

@@ -46,7 +46,7 @@ class Hop:
     score: Float[Array, "B N"]
     laws: Float[Array, "B N V"] | None
     edits: Any
-    stream: Float[Array, "B N+1 D"]
+    stream: Float[Array, "B Np1 D"]
     deep: Cache
     cache: Cache | None
     spent: Spent

@@ -123,7 +123,7 @@ class Kangaroo:
     sampler: Sampler = Greedy()
     transform: LogitsTransform = Identity()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("length", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
@@ -151,7 +151,7 @@ class Kangaroo:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Hopping:

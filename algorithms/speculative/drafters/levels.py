@@ -37,7 +37,7 @@ class Levels:
     """
 
     cache: Cache
-    streams: Float[Array, "B E-1 S D"]
+    streams: Float[Array, "B Em1 S D"]
     fill: Int[Array, "B E"]
     runs: Int[Array, "B E"]
 

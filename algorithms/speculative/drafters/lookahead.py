@@ -37,12 +37,12 @@ class Pool:
       clock: i32[B].
     """
 
-    grams: Int[Array, "B V G n-1"]
+    grams: Int[Array, "B V G nm1"]
     used: Int[Array, "B V G"]
     clock: Int[Array, "B"]
 
     def add(
-        self, first: Int[Array, "B"], rest: Int[Array, "B n-1"], valid: Bool[Array, "B"]
+        self, first: Int[Array, "B"], rest: Int[Array, "B nm1"], valid: Bool[Array, "B"]
     ) -> Pool:
         """Note one n-gram a row; it takes the place that was used longest ago."""
         rows = jnp.arange(first.shape[0])
@@ -68,7 +68,7 @@ class Glimpsed:
     """
 
     root: Int[Array, "B"]
-    window: Int[Array, "B n-1 W"]
+    window: Int[Array, "B nm1 W"]
     pool: Pool
 
 
@@ -90,7 +90,7 @@ class Lookahead:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size < 3 or self.window < 1 or self.guesses < 1:
             raise ValueError(
                 f"size={self.size}, window={self.window}, guesses={self.guesses}: n-grams have "
@@ -123,7 +123,7 @@ class Lookahead:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Glimpsed:

@@ -88,7 +88,7 @@ class Nested:
 
     drawn = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.length, int) and self.length < 1:
             raise ValueError(f"length={self.length}: a draft has at least one token")
         if not self.exits or self.exits[0] < 0 or list(self.exits) != sorted(set(self.exits)):
@@ -118,7 +118,7 @@ class Nested:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Nesting:

@@ -54,7 +54,7 @@ class Nucleus:
     top_p: float | Array = 0.8
     ratio: float | Array = 0.25
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.budget < 1:
             raise ValueError(f"budget={self.budget}: a draft has at least one token")
         for name in ("top_p", "ratio"):

@@ -115,7 +115,7 @@ class Parallel:
 
     drawn = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (self.pre_verify or self.post_verify):
             raise ValueError(
                 "pre_verify=False, post_verify=False: that is plain speculative decoding; use "
@@ -138,7 +138,7 @@ class Parallel:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Ahead:
@@ -186,7 +186,7 @@ class Parallel:
         return self.learn(state, outcome.verdict, outcome.tokens, outcome.count)
 
     def learn(
-        self, state: Ahead, verdict: Verdict, tokens: Int[Array, "B P+1"], count: Int[Array, "B"]
+        self, state: Ahead, verdict: Verdict, tokens: Int[Array, "B Pp1"], count: Int[Array, "B"]
     ) -> Ahead:
         """What `count` of `tokens` that were emitted leave of cache, pending tokens and window."""
         line = state.line

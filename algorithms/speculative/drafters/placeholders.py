@@ -27,7 +27,7 @@ from jaxdecode.types import Array, Float, Int
 class Foreseen(NamedTuple):
     """The next draft: tokens, and how many of them there are."""
 
-    tokens: Int[Array, "B k-1"]
+    tokens: Int[Array, "B km1"]
     count: Int[Array, "B"]
 
 
@@ -47,7 +47,7 @@ class Placeholders:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.longest < 2:
             raise ValueError(f"longest={self.longest}: a draft has at least one token")
         check_number("confidence", self.confidence, 0.0)
@@ -78,7 +78,7 @@ class Placeholders:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Foreseen:

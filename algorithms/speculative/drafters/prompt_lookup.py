@@ -36,7 +36,7 @@ class PromptLookup:
     drawn = False
     vocab_size = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.length < 1 or not 1 <= self.shortest <= self.longest:
             raise ValueError(
                 f"length={self.length}, longest={self.longest}, shortest={self.shortest}: draft "
@@ -55,7 +55,7 @@ class PromptLookup:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Text:

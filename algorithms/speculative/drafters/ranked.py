@@ -78,7 +78,7 @@ class Ranked:
 
     paths: tuple[tuple[int, ...], ...] = struct.field(pytree_node=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = set(self.paths)
         ordered = tuple(sorted(known, key=lambda path: (len(path), path)))
         if not known or self.paths != ordered:
@@ -138,7 +138,14 @@ class Ranked:
             )
         return depth
 
-    def __call__(self, guess, hidden, root, limit, levels) -> Grown:
+    def __call__(
+        self,
+        guess: Guess,
+        hidden: Float[Array, "B D"],
+        root: Int[Array, "B"],
+        limit: Int[Array, "B"],
+        levels: int,
+    ) -> Grown:
         batch, inner = root.shape[0], sorted({path[:-1] for path in self.paths})
         above: dict[tuple[int, ...], int] = {(): 0}
         tokens, guesses = [], 0

@@ -78,7 +78,7 @@ class Rasd:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.extra < 1 or self.candidates < 0:
             raise ValueError(
                 f"extra={self.extra}, candidates={self.candidates}: at least 1 and 0 are needed"
@@ -105,7 +105,7 @@ class Rasd:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Retrieving:

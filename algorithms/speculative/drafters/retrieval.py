@@ -62,7 +62,7 @@ class Datastore:
     longest: int = struct.field(pytree_node=False, default=16)
     shortest: int = struct.field(pytree_node=False, default=2)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_ends(self.longest, self.shortest)
 
     @property
@@ -85,7 +85,7 @@ class Within:
 
     vocab_size = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_ends(self.longest, self.shortest)
 
     def __call__(self, text: Text) -> Continuations:
@@ -118,7 +118,7 @@ class Retrieval:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Text:

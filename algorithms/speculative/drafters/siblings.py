@@ -29,7 +29,7 @@ class Siblings:
     factors: tuple[int, ...] = struct.field(pytree_node=False)
     replacement: bool = struct.field(pytree_node=False, default=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.factors or min(self.factors) < 1:
             raise ValueError(
                 f"factors={self.factors}: name a number of children, at least 1, for each level"
@@ -58,10 +58,12 @@ class Siblings:
     def depth(self) -> int:
         return len(self.factors)
 
-    def init(self, batch: int) -> tuple:
+    def init(self, batch: int) -> tuple[Any, ...]:
         return ()
 
-    def __call__(self, memory: tuple, front: Front, step: Step) -> tuple[tuple, Children]:
+    def __call__(
+        self, memory: tuple[Any, ...], front: Front, step: Step
+    ) -> tuple[tuple[Any, ...], Children]:
         batch, factor = front.row.shape[0], step.width // front.width
         if self.replacement:
             token = each(lambda key, logq: draw_many(key, logq, factor), front.key, front.logq)

@@ -100,7 +100,7 @@ class Stand:
 
     replacement = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_parents(np.array(self.tree))
         if not self.tree or not self.orders or min(self.orders) < 1 or self.width < 1:
             raise ValueError(
@@ -132,7 +132,7 @@ class Stand:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Known:

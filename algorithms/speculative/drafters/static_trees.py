@@ -71,7 +71,7 @@ def useful_tree(parents: Sequence[int], counts: Sequence[float], nodes: int) -> 
     return tuple(number[int(above[node])] for node in kept)
 
 
-def on_path(draft: Draft, outcome: Outcome) -> Bool[Array, "B N+1"]:
+def on_path(draft: Draft, outcome: Outcome) -> Bool[Array, "B Np1"]:
     """Whether the root (on the rows that took part) and each node were accepted, and emitted."""
     path = outcome.verdict.path
     count = jnp.minimum(outcome.verdict.count, outcome.count)

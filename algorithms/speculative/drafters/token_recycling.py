@@ -128,7 +128,7 @@ class Recycler:
 
     drawn = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.winner not in ("last", "first", "accepted"):
             raise ValueError(f"winner={self.winner!r}: choose 'last', 'first' or 'accepted'")
         most = int(ranks(self.tree).max()) + 1 if self.tree else 0
@@ -160,7 +160,7 @@ class Recycler:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Recycled:

@@ -51,14 +51,14 @@ class Growth:
     used: Int[Array, "B"]
     newest: Int[Array, "B"]
     going: Bool[Array, ""]
-    token: Int[Array, "B N+1"]
-    parent: Int[Array, "B N+1"]
-    depth: Int[Array, "B N+1"]
-    seen: Bool[Array, "B N+1 N"]
-    valid: Bool[Array, "B N+1"]
-    open: Bool[Array, "B N+1"]
-    ran: Bool[Array, "B N+1"]
-    logprob: Float[Array, "B N+1"]
+    token: Int[Array, "B Np1"]
+    parent: Int[Array, "B Np1"]
+    depth: Int[Array, "B Np1"]
+    seen: Bool[Array, "B Np1 N"]
+    valid: Bool[Array, "B Np1"]
+    open: Bool[Array, "B Np1"]
+    ran: Bool[Array, "B Np1"]
+    logprob: Float[Array, "B Np1"]
     key: Array
     logq: Float[Array, "B R V"]
     edits: Any
@@ -109,7 +109,7 @@ class Tree:
         self,
         target: LanguageModel,
         prompt: Prompt,
-        hidden: Float[Array, "B P-1 D"],
+        hidden: Float[Array, "B Pm1 D"],
         room: int,
         capacity: int,
     ) -> Remembered:

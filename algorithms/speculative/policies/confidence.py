@@ -23,7 +23,7 @@ class Confidence:
 
     threshold: Float[Array, ""] | float = 0.6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_threshold(self.threshold)
 
     def init(self, rows: int) -> Any:

@@ -64,7 +64,7 @@ class CostAware:
         that draw then take other draws, of the same law, beside other rows.
     """
 
-    passes: Float[Array, "D+1"] | Sequence[float]
+    passes: Float[Array, "Dp1"] | Sequence[float]
     drafting: Float[Array, ""] | float
     acceptance: Float[Array, ""] | float = 0.6
     trust: Float[Array, ""] | float = 2.0
@@ -75,7 +75,7 @@ class CostAware:
 
     rests = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.passes, np.ndarray | Sequence):
             curve = np.asarray(self.passes)
             if curve.ndim != 1 or len(curve) < 2 or not (curve > 0).all():
@@ -105,7 +105,7 @@ class CostAware:
         rests = best == 0  # round 0 would be a probe
         return Estimate(held, tested, jnp.maximum(best, 1), rests, pause, zero + rests)
 
-    def rates(self, held: Float[Array, "B"], tested: Float[Array, "B"]) -> Float[Array, "B D+1"]:
+    def rates(self, held: Float[Array, "B"], tested: Float[Array, "B"]) -> Float[Array, "B Dp1"]:
         """Tokens for each unit of time that drafts of depth 0..D are expected to make."""
         alpha = held / jnp.maximum(tested, 1e-6)
         passes = jnp.asarray(self.passes)

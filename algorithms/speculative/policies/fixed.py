@@ -21,7 +21,7 @@ class Fixed:
 
     rests = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.depth, int) and self.depth < 1:
             raise ValueError(f"depth={self.depth}: a draft has at least one token")
 
@@ -31,7 +31,13 @@ class Fixed:
     def limit(self, state: Any) -> Int[Array, "B"]:
         return state
 
-    def update(self, state, drafted, accepted, active) -> Any:
+    def update(
+        self,
+        state: Any,
+        drafted: Int[Array, "B"],
+        accepted: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> Any:
         return state
 
     def rest(self, state: Any, active: Bool[Array, "B"]) -> Any:

@@ -56,7 +56,7 @@ class Foreseen:
     threshold: Float[Array, ""] | float = 0.7
     least: Int[Array, ""] | int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.least, int) and self.least < 1:
             raise ValueError(f"least={self.least}: a draft has at least one token")
 
@@ -85,7 +85,7 @@ class Product:
     least: Int[Array, ""] | int = 1
     factor: Factor = struct.field(pytree_node=False, default=largest)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_threshold(self.threshold)
         if isinstance(self.least, int) and self.least < 1:
             raise ValueError(f"least={self.least}: a draft has at least one token")

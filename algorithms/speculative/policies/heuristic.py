@@ -27,7 +27,7 @@ class Heuristic:
 
     rests = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.start, int) and self.start < 1:
             raise ValueError(f"start={self.start}: a draft has at least one token")
 

@@ -34,7 +34,7 @@ class Typical:
     epsilon: float | Array = 0.09
     delta: float | Array = 0.3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("epsilon", "delta"):
             value = getattr(self, name)
             if isinstance(value, float | int) and not 0 < value <= 1:

@@ -26,7 +26,7 @@ class Confident:
 
     beta: Float[Array, ""] | float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("beta", self.beta, 0.0)
 
     def __call__(self, keys: Key[Array, "R"], p: Float[Array, "R"]) -> Bool[Array, "R"]:
@@ -39,7 +39,7 @@ class ByChance:
 
     rate: Float[Array, ""] | float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("rate", self.rate, 0.0, 1.0)
 
     def __call__(self, keys: Key[Array, "R"], p: Float[Array, "R"]) -> Bool[Array, "R"]:

@@ -70,7 +70,7 @@ class RollingEntropy:
     reset: Bool[Array, ""] | bool = False
     both: Bool[Array, ""] | bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.window < 1:
             raise ValueError(f"window={self.window}: at least one token is averaged over")
         if isinstance(self.hold, int) and self.hold < 1:
@@ -123,7 +123,7 @@ class Coin:
     leave: Float[Array, ""] | float
     start_large: Bool[Array, ""] | bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("enter", self.enter, 0.0, 1.0)
         check_number("leave", self.leave, 0.0, 1.0)
 
@@ -147,7 +147,7 @@ class Turns:
     small_tokens: Int[Array, ""] | int
     large_tokens: Int[Array, ""] | int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("small_tokens", "large_tokens"):
             check_number(name, getattr(self, name), 1)
 

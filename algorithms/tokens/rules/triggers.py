@@ -29,7 +29,7 @@ class Uncertain:
 
     threshold: Float[Array, ""] | float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         value: Any = self.threshold
         if isinstance(value, int | float | np.floating) and not float(value) >= 0:
             raise ValueError(f"threshold={value}: an entropy in nats is at least 0")
@@ -44,7 +44,7 @@ class Chance:
 
     rate: Float[Array, ""] | float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("rate", self.rate, 0.0, 1.0)
 
     def __call__(self, keys: Key[Array, "R"], entropy: Float[Array, "R"]) -> Bool[Array, "R"]:

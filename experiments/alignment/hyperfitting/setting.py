@@ -78,7 +78,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.updates % self.stages:
             raise ValueError(
                 f"stages={self.stages}: updates={self.updates} is to be a multiple of it"

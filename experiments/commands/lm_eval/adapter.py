@@ -17,7 +17,7 @@ class HarnessModel(TemplateLM):
     The interface is the harness's: a subclass of its template, in its words.
     """
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator) -> None:
         super().__init__()
         self.evaluator = evaluator
         self.codec = evaluator.source.codec

@@ -52,7 +52,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.questions % self.batch:
             raise ValueError(
                 f"questions={self.questions}: not a whole number of batches of {self.batch}"

@@ -60,7 +60,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.groups or self.groups[-1] != self.beams:
             raise ValueError(f"groups={self.groups}: the last must be beams={self.beams}")
 

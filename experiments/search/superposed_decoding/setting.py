@@ -76,7 +76,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.keep) != len(WEIGHTS):
             raise ValueError(f"keep={self.keep}: give one number for each of {len(WEIGHTS)} orders")
 

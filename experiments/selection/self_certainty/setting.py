@@ -69,7 +69,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip((0, *self.sizes), self.sizes, strict=False))
         if not rising or len(self.sizes) < 3 or max(self.sizes) != self.samples:
             raise ValueError(

@@ -66,7 +66,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for task in self.tasks:
             if task not in KNOWN:
                 raise ValueError(f"tasks={self.tasks}: {task!r} is none of {', '.join(KNOWN)}")

@@ -56,7 +56,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         falling = all(a > b for a, b in zip(self.thresholds, self.thresholds[1:], strict=False))
         if len(self.thresholds) < 2 or not falling:
             raise ValueError(f"thresholds={self.thresholds}: give two or more, falling")

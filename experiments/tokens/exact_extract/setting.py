@@ -66,7 +66,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.generator == "") != (self.data is None):
             raise ValueError(
                 f"generator={self.generator!r}, data={self.data}: a published checkpoint needs a "

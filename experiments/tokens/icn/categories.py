@@ -48,7 +48,7 @@ class Categories:
 
     name = "categories"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most <= self.families * self.size:
             raise ValueError(
                 f"least={self.least}, most={self.most}: members of a category, of the "

@@ -70,7 +70,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for runs in self.runs:
             if runs < 1 or self.items % runs:
                 raise ValueError(f"runs={self.runs}: {runs} does not divide items={self.items}")

@@ -62,7 +62,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         falling = all(a > b for a, b in zip(self.betas, self.betas[1:], strict=False))
         if len(self.betas) < 2 or not falling:
             raise ValueError(f"betas={self.betas}: give two or more, falling")

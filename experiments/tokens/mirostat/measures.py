@@ -50,7 +50,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("targets", "ks", "ps"):
             values = getattr(self, name)
             if len(values) < 2 or list(values) != sorted(set(values)):

@@ -63,7 +63,7 @@ class Config:
     seed: Seed = 0
     out: Out = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.contexts < 2 or self.tokens < 8 or self.repeats < 3:
             raise ValueError(
                 f"contexts={self.contexts}, tokens={self.tokens}, repeats={self.repeats}: give at "

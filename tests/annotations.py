@@ -1,0 +1,57 @@
+"""Every annotation of an array is checked as its function is called: kind, shape and dtype.
+
+The letters of a shape stand for one length throughout a signature; so do those of a dataclass,
+whose fields are checked where it is built, and not where jax rebuilds it: a transformation may put
+anything in place of a leaf. What traces a function pays, what runs it compiled does not. Arguments
+that are not arrays are left to the function, which says of wrong ones what it wants (tests of bad
+input are about that); pyright checks them where they are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import jaxtyping
+from beartype import BeartypeConf, beartype
+
+PACKAGES = ("jaxdecode", "models", "algorithms")
+typed = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int serves where a float does
+
+
+def check(function: Any) -> Any:
+    """A function that raises `TypeError` where it is given, or gives, what it does not say."""
+    if isinstance(function, type):
+        return function
+    for name, said in function.__annotations__.items():
+        if name != "return" and not of_arrays(said):
+            function.__annotations__[name] = Any
+    checked = typed(function)
+    return unless_rebuilding(checked, function) if function.__name__ == "__init__" else checked
+
+
+def of_arrays(said: Any) -> bool:
+    """Whether an annotation allows arrays, and nothing else but None."""
+    if isinstance(said, type) and issubclass(said, jaxtyping.AbstractArray):
+        return True
+    parts = [part for part in typing.get_args(said) if part is not type(None)]
+    unions = typing.get_origin(said) in (typing.Union, types.UnionType)
+    return unions and bool(parts) and all(map(of_arrays, parts))
+
+
+def unless_rebuilding(checked: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    from jaxdecode import struct
+
+    @functools.wraps(plain)
+    def init(*args: Any, **named: Any) -> Any:
+        return (plain if struct.rebuilding() else checked)(*args, **named)
+
+    return init
+
+
+def install() -> None:
+    """Check what is imported from here on."""
+    jaxtyping.install_import_hook(PACKAGES, f"{__name__}.check")
