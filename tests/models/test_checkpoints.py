@@ -214,6 +214,13 @@ def refused(folder: Path, match: str) -> None:
         load(folder)
 
 
+def test_a_config_may_begin_with_an_editors_mark(tmp_path: Path):
+    folder = copy("llama", tmp_path)
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Checkpoint(folder).config == Checkpoint(FIXTURES / "llama").config
+
+
 def test_missing_files(tmp_path: Path):
     refused(tmp_path / "nowhere", "is no folder")
     refused(tmp_path, r"config\.json is missing")

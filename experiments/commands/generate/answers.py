@@ -15,8 +15,9 @@ from jaxdecode.decoder import Decoder, decode_all
 from jaxdecode.result import Result, Status, Usage
 from models.stream import trim
 
-# Decoders whose trace lists scored responses.
+# Decoders whose trace lists scored responses; "sample" is drawn as often as asked for.
 LISTING = (
+    "sample",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
@@ -105,12 +106,12 @@ class Job:
     def several(self, result: Result, prompt: Sequence[int]) -> list[str]:
         """Up to `listed` responses of one row to a prompt, the best first."""
         trace = result.trace
-        order = np.argsort(-np.asarray(trace.score[0]), kind="stable")
-        there = np.asarray(trace.length[0]) > 0
+        score = np.asarray(trace.score[0])
+        there = (np.asarray(trace.length[0]) > 0) & (score > -np.inf)
+        order = np.argsort(-score, kind="stable")
         chosen = [k for k in order if there[k]][: self.listed]
-        texts = [
-            self.codec.decode(trace.tokens[0, k, : trace.length[0, k]].tolist()) for k in chosen
-        ]
+        rows = [trace.tokens[0, k, : trace.length[0, k]].tolist() for k in chosen]
+        texts = [self.codec.decode(row, prompt) for row in rows]
         return [trim(text, self.stop)[0] for text in texts]
 
 

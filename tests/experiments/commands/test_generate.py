@@ -11,22 +11,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from experiments.commands.decoding import decoders
 from experiments.commands.decoding.decoders import Rules
 from experiments.commands.generate import main as generate
+from experiments.commands.generate.answers import Job
 from experiments.commands.terminal import visible
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
+from experiments.inputs.sources import Codec
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
-from models.text import BROKEN
+from models.text import BROKEN, Tokenizer
 from tests.experiments.folders import build
+from tests.models.vocabularies import sentencepiece
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ("one plus one", "the cat", "two plus")
@@ -243,7 +249,45 @@ def test_the_best_of_several_comes_first(base, tmp_path: Path) -> None:
     options = ["--decoder", "beam-search", "--beams", "4", "--return", "4"]
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
     assert len(record["texts"]) == 4 and record["texts"][0] == record["text"]
-    assert "gives one response" in refusal(*base, "--prompts", "a", "--return", "2")
+    greedy = ["--decoder", "greedy", "--return", "2"]
+    assert "gives one response" in refusal(*base, "--prompts", "a", *greedy)
+    assert "asks for more" in refusal(*base, "--prompts", "a", "--stream", "--return", "2")
+
+
+@pytest.mark.parametrize("draft", [[], ["--draft", "prompt-lookup"]])
+def test_several_draws_of_a_prompt(base, tmp_path: Path, draft) -> None:
+    """The first is the one that is drawn alone, the others are their own; each is decoded after
+    its prompt, as one alone is."""
+    asked = [*base, "--prompts", "one plus one", "the cat", *draft]
+    alone, several = (
+        by_id(answers(asked, tmp_path / name, *more))
+        for name, more in (("a.jsonl", []), ("b.jsonl", ["--return", "3"]))
+    )
+    for name, record in several.items():
+        assert record["text"] == alone[name]["text"] == record["texts"][0]
+        assert len(set(record["texts"])) == 3
+        assert record["settings"]["return"] == 3
+        assert record["usage"]["emitted"] > alone[name]["usage"]["emitted"]
+
+
+def test_listed_responses_keep_their_first_space_and_lost_ones_are_left_out() -> None:
+    """Where a decoder drops the first space of a text, the prompt is what it goes on from."""
+    text = Tokenizer(sentencepiece())
+    prompt, said = text.encode("the cat"), text.encode("at the mat")
+    rows = np.zeros((1, 4, 16), np.int32)
+    rows[0, :, : len(said)] = said
+    trace = SimpleNamespace(
+        tokens=rows,
+        length=np.array([[len(said), 0, len(said) - 1, len(said)]]),
+        score=np.array([[1.0, 3.0, 2.0, -np.inf]]),
+    )
+    job = Job(Codec(text), None, [], [], {}, ("t",), 0, 1, listed=4)  # pyright: ignore[reportArgumentType]
+    found = job.several(SimpleNamespace(trace=trace), prompt)  # pyright: ignore[reportArgumentType]
+    assert found == [" a", " a"]
+    whole = replace(job, stop=()).several(SimpleNamespace(trace=trace), prompt)  # pyright: ignore[reportArgumentType]
+    assert whole == [" at the m", " at the mat"] and text.decode([*prompt, *said]) == (
+        "the cat" + whole[1]
+    )
 
 
 def test_decoders_are_raced_side_by_side(base, capsys) -> None:
@@ -307,10 +351,12 @@ def test_texts_that_end_a_response_are_cut_off(base, tmp_path: Path) -> None:
 
 def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
     talk = tmp_path / "talk.jsonl"
-    talk.write_text('{"messages": [{"role": "user", "content": "the cat"}]}\n')
+    parts = [{"type": "text", "text": "the cat"}]
+    talk.write_text(json.dumps({"messages": [{"role": "user", "content": parts}]}) + "\n\n")
     (first,) = answers(base, tmp_path / "a.jsonl", "--input", str(talk))
     (second,) = answers(base, tmp_path / "b.jsonl", "--prompts", "the cat", "--chat")
     (plain,) = answers(base, tmp_path / "c.jsonl", "--prompts", "the cat")
+    assert first.pop("prompt")[0]["content"] == parts and second.pop("prompt")
     assert first == second
     assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
 
@@ -360,12 +406,19 @@ def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
         ("p.jsonl", b'{"prompt": "a", "messages": []}\n', ":1: "),
         ("p.jsonl", b'{"prompt": ["a"]}\n', ":1: \"['a']\" was found"),
         ("p.jsonl", b'{"messages": [{"role": "user"}]}\n', ":1: "),
+        ("p.jsonl", b'{"messages": [{"role": "user", "content": 3}]}\n', ":1: "),
+        (
+            "p.jsonl",
+            b'{"messages": [{"role": "user", "content": [{"type": "image"}]}]}\n',
+            ":1: messages[0]: a part of its content is 'image'",
+        ),
         ("p.jsonl", b'{"prompt": "a", "id": 1.5}\n', ":1: id=1.5"),
         ("p.jsonl", b'{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n', ":2: the id 'x'"),
         ("p.jsonl", b'{"prompt": " "}\n', ":1 is empty"),
         ("p.txt", b"a\n\xff\xfe\n", ":2: 'utf-8'"),
         ("p.txt", b"a\n\nb\n", ":2 is empty"),
         ("p.txt", b"", "is empty"),
+        ("p.txt", "a".encode("utf-16"), ":1: the text is UTF-16"),
         ("missing.txt", None, "is no file"),
     ],
 )
@@ -377,6 +430,18 @@ def test_wrong_prompts_are_named(tmp_path: Path, name, content, complaint) -> No
         prompts.read(path)
     assert f"{path}{complaint}" in str(error.value) or complaint in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_what_editors_and_services_put_into_files(tmp_path: Path) -> None:
+    """A byte-order mark, blank lines at the end, contents in parts."""
+    text, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    text.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n \n")
+    assert [(x.id, x.prompt) for x in prompts.read(text)] == [(0, "one"), (1, "two")]
+    parts = [{"type": "text", "text": "the"}, {"type": "text", "text": "cat"}]
+    talk = {"messages": [{"role": "user", "content": parts}]}
+    rows.write_bytes(b"\xef\xbb\xbf" + json.dumps(talk).encode() + b"\n\n")
+    (request,) = prompts.read(rows)
+    assert request.prompt == talk["messages"] and request.words == "the\ncat"
 
 
 def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
