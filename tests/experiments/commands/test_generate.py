@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -126,36 +124,6 @@ def test_other_answers_are_not_mixed_in(base, tmp_path: Path, options, differenc
     said = refusal(*base, "--output", str(output), *given, *options)
     assert f"{output}:1 has" in said and difference in said
     assert output.read_bytes() == before
-
-
-def command(folders, output: Path, source: Path) -> list[str]:
-    model = str(folders["generator"])
-    options = ["--max-tokens", "60", "--batch", "1", "--input", source, "--output", output]
-    return [sys.executable, "-m", "experiments", "generate", "--model", model, *map(str, options)]
-
-
-def test_a_killed_run_ends_as_if_it_had_not_been(folders, tmp_path: Path) -> None:
-    source = tmp_path / "prompts.txt"
-    source.write_text("\n".join(f"{i} plus {i}" for i in range(150)))
-    whole, output = tmp_path / "whole.jsonl", tmp_path / "a.jsonl"
-    subprocess.run(command(folders, whole, source), cwd=ROOT, check=True, capture_output=True)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        before = output.read_bytes().count(b"\n") if output.exists() else 0
-        process = subprocess.Popen(
-            command(folders, output, source), cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        until = time.monotonic() + 120
-        while not output.exists() or output.read_bytes().count(b"\n") < before + 5:
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert before < output.read_bytes().count(b"\n") < 150
-        if number == signal.SIGTERM:
-            assert process.returncode == 128 + number
-            assert "kept in" in said and "Traceback" not in said
-    subprocess.run(command(folders, output, source), cwd=ROOT, check=True, capture_output=True)
-    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
