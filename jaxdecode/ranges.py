@@ -4,7 +4,7 @@ A field's annotation says its kind, `struct.field(range=(low, high))` narrows it
 
     int, int | None                 static; a size, 0 to 2^24 unless said otherwise
     float                           static; a finite number
-    bool, Literal[...]              static; that and nothing else
+    bool, str, Literal[...]         static; that and nothing else
     tuple[int, ...]                 static; whole numbers of 32 bits
     Float[Array, ""] | float        a leaf; a number that is not too large for float32
     Int[Array, ""] | int            a leaf; a whole number of 32 bits
@@ -95,6 +95,8 @@ def _static(
         return _whole(value, range or (0, LARGEST))
     if kind == "bool":
         return (None if isinstance(value, bool | np.bool_) else "must be True or False"), None
+    if kind == "str":
+        return None if isinstance(value, str) else "must be a text", None
     if kind == "float":
         if isinstance(value, _NO_NUMBER) or not isinstance(value, int | float | np.generic):
             return "must be a number", None

@@ -249,7 +249,7 @@ def _function(file: Path, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{file} fails when it is loaded: {error!r}") from error
     found = getattr(module, name, None)
     if not callable(found):

@@ -47,7 +47,9 @@ def prepare(options: Options, name: Name) -> Job:
     decoders.check(name, rules)
     if options.stream and (options.output or name not in STREAMED):
         raise ValueError(f"--stream is for the terminal and for --decoder {' or '.join(STREAMED)}")
-    if options.listed < 1 or (options.listed > 1 and name not in LISTING):
+    if options.listed < 1:
+        raise ValueError(f"--return {options.listed}: give at least 1")
+    if options.listed > 1 and name not in LISTING:
         raise ValueError(
             f"--return {options.listed}: --decoder {name} gives one response; several are given "
             f"by {', '.join(LISTING)}"
@@ -58,6 +60,13 @@ def prepare(options: Options, name: Name) -> Job:
         raise ValueError("give either --prompts or --input")
     if any(not stop for stop in options.stop):
         raise ValueError("--stop: an empty text would end every response at once")
+    for stop in options.stop:
+        prompts.check_text(stop, "--stop")
+    if (rules.draft_tokens or 0) > rules.max_tokens:
+        raise ValueError(
+            f"--draft-tokens {rules.draft_tokens} guesses past the end of every response; give at "
+            f"most --max-tokens, {rules.max_tokens}"
+        )
     requests = prompts.read(options.input) if options.input else prompts.of_texts(options.prompts)
     if options.stream and len(requests) != 1:
         raise ValueError(f"--stream prints one response; {len(requests)} prompts were given")

@@ -428,6 +428,8 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--input", "x.txt"], "give either"),
         (["--prompts", "a", ""], "prompt 1 is empty"),
         (["--prompts", "a", "--stop", ""], "--stop"),
+        (["--prompts", "a", "--stop", "a\udc80"], "--stop: character 1"),
+        (["--prompts", "a", "--return", "0"], "--return 0: give at least 1"),
         (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
         (["--prompts", "a", "--beams", "3"], "--beams does nothing for --decoder sample"),
         (["--prompts", "a", "--decoder", "beam-search", "--beams", "0"], "beams=0"),
@@ -440,6 +442,7 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--draft-tokens", "3"], "--draft-tokens does nothing without --draft"),
         (["--prompts", "a", "--draft", "prompt-lookup", "--draft-tokens", "0"], "length=0"),
         (["--prompts", "a", "--draft", "nowhere"], "nor in the zoo"),
+        (["--prompts", "a", "--draft", "stand", "--draft-tokens", "9"], "most --max-tokens, 8"),
         (["--prompts", "a", "--decoder", "self-certainty", "--draft", "x"], "--draft does nothing"),
         (
             ["--prompts", "a", "--decoder", "speculative-rejection", "--reward", "likelihood"],

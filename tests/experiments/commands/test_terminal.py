@@ -61,6 +61,7 @@ with plainly():
         ("raise FileNotFoundError(2, 'No such file', 'x')", 1, "No such file: 'x'"),
         ("raise KeyboardInterrupt", 130, "stopped"),
         ("raise MemoryError", 1, "out of memory"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')", 1, "samples or beams"),
         ("x = lambda: x(); x()", 1, "recursion"),
         ("raise ValueError('x' * 10**6)", 1, "error: xxx"),
         ("print('x' * 10**6)", 1, "No space left"),
