@@ -10,18 +10,18 @@ A log belongs to one process at a time.
 from __future__ import annotations
 
 import codecs
-import fcntl
 import gzip
 import json
 import math
 import os
-import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxdecode.train.lock import hold
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -169,15 +169,12 @@ class Lines:
             raise
 
     def _hold(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        other = hold(self._file.fileno())
+        if other is not None:
             raise ValueError(
-                f"{self.path} is being written by {_holder(self._file.fileno())}; wait for it, "
-                "end it, or choose another output"
-            ) from None
-        except OSError:  # file systems that know no locks
-            return
+                f"{self.path} is being written by {other}; wait for it, end it, or choose another "
+                "output"
+            )
 
     def _read(self, content: bytes, begin: bytes) -> None:
         if content and content[: len(begin)] != begin[: len(content)]:
@@ -236,16 +233,3 @@ class Lines:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _holder(file: int) -> str:
-    """Who holds a lock on an open file, as far as the system says."""
-    inode = os.fstat(file).st_ino
-    try:
-        listed = Path("/proc/locks").read_text().splitlines()
-        locks = [line.split() for line in listed if "->" not in line]  # an arrow only waits
-        held = [int(lock[4]) for lock in locks if lock[5].endswith(f":{inode}")]
-        command = Path(f"/proc/{held[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return f"process {held[0]} on {socket.gethostname()} ({command.strip()[:200]})"
-    except (OSError, ValueError, IndexError):
-        return "another process"
