@@ -86,7 +86,8 @@ def fault(
         return _whole(value, range or (-(2**31), HIGHEST))
     made = vars(sys.modules[owner.__module__]).get(kind) if kind.isidentifier() else None
     structured = dataclasses.is_dataclass(made) or getattr(made, "_is_protocol", False)
-    if structured and (isinstance(value, _PLAIN) or type(value) is tuple):
+    # An empty tuple is what stands where a part of a state is not needed.
+    if structured and (isinstance(value, _PLAIN) or (type(value) is tuple and len(value) > 0)):
         return f"must be a {kind}", None
     if _FLAGS.fullmatch(kind):
         array = isinstance(value, np.ndarray | jax.Array) and value.dtype == bool
