@@ -196,7 +196,8 @@ def test_edits_make_no_number_of_what_is_one() -> None:
     row of which some token has been seen."""
     seen = Prompt.of([[1, 2, 1]])
     row, tried = jax.numpy.linspace(-3.0, 3.0, VOCAB)[None], 0
-    for edit in EDITS:
+    edits: tuple[Any, ...] = EDITS
+    for edit in edits:
         for field in numbers(edit):
             for value in (math.inf, -math.inf, HUGE, -HUGE, 1e30, -1e30):
                 try:

@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -30,9 +29,9 @@ from models.heads import files
 from models.heads.medusa import Medusa
 from models.text import BROKEN, Tokenizer
 from tests.experiments.folders import build
+from tests.experiments.forking import SECONDS, start
 from tests.models.vocabularies import sentencepiece
 
-ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ("one plus one", "the cat", "two plus")
 
 
@@ -126,6 +125,12 @@ def test_other_answers_are_not_mixed_in(base, tmp_path: Path, options, differenc
     assert output.read_bytes() == before
 
 
+def joined(environment: dict[str, str], options: list[str]) -> None:
+    os.environ.update(environment)
+    generate.main(options)
+    jax.distributed.shutdown()  # as at the end of a program: none leaves before the others
+
+
 def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
     alone = answers(base, tmp_path / "alone.jsonl", "--prompts", *TEXTS)
     with socket.socket() as probe:
@@ -133,21 +138,14 @@ def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     options = [*base, "--distributed", "--output", str(tmp_path / "a.jsonl"), "--prompts", *TEXTS]
     job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    run = [sys.executable, "-m", "experiments", "generate", *options]
+    said = [tmp_path / f"said{index}" for index in range(2)]
     processes = [
-        subprocess.Popen(
-            run,
-            cwd=ROOT,
-            env=os.environ | job | {"JAX_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        start(joined, job | {"JAX_PROCESS_ID": str(index)}, options, said=said[index])
         for index in range(2)
     ]
-    for process in processes:
-        said, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, said
+    for process, text in zip(processes, said, strict=True):
+        process.join(SECONDS)
+        assert process.exitcode == 0, text.read_text()
     shards = [(tmp_path / f"a.{i}-of-2.jsonl").read_text().splitlines() for i in range(2)]
     assert [len(lines) for lines in shards] == [2, 1]
     together = [json.loads(line) for lines in shards for line in lines]

@@ -46,9 +46,9 @@ def crammed(model: str, output: str, options: Sequence[str], most: int) -> None:
     """The same where the file of answers can have so many bytes."""
     append = Lines.append
 
-    def appended(lines: Lines, record: dict[str, Any]) -> None:
+    def appended(self: Lines, record: dict[str, Any]) -> None:
         with no_room(most):
-            append(lines, record)
+            append(self, record)
 
     Lines.append = appended
     written(model, output, options)
