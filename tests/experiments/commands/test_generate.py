@@ -283,6 +283,13 @@ def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
     assert all(record["status"] == "eos" for record in chosen)
 
 
+def test_a_beginning_longer_than_the_budget_is_cut(base, tmp_path: Path) -> None:
+    asked = ["--begin-with", "the cat sat on the mat, the cat sat", "--prompts", *TEXTS]
+    for record in answers(base, tmp_path / "a.jsonl", *asked):
+        assert "the cat sat on the mat, the cat sat".startswith(record["text"])
+        assert (len(record["tokens"]), record["status"]) == (8, "length")
+
+
 @pytest.mark.parametrize("options", [["sample", "--draft", "prompt-lookup"], ["beam-search"]])
 def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, base, tmp_path, options) -> None:
     """A model of noise would write one of these letters in every twelve tokens or so, and spell
