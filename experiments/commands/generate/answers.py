@@ -32,8 +32,14 @@ FIRST = "id"  # the key that a file of answers begins with
 
 
 def invalid(records: Sequence[dict[str, Any]]) -> list[str | int]:
-    """The ids of those that no numbers stand behind."""
-    return [record["id"] for record in records if record["status"] == Status.INVALID.name.lower()]
+    """The ids of those that no numbers stand behind: a search whose judge failed on every text has
+    nothing left to go on with, and no text."""
+    broken, ended = (status.name.lower() for status in (Status.INVALID, Status.EXHAUSTED))
+    return [
+        record["id"]
+        for record in records
+        if record["status"] == broken or (record["status"] == ended and not record["tokens"])
+    ]
 
 
 @dataclass(frozen=True)
