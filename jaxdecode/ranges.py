@@ -4,12 +4,13 @@ A field's annotation says its kind, `struct.field(range=(low, high))` narrows it
 
     int, int | None                 static; a size, 0 to 2^24 unless said otherwise
     float                           static; a finite number
-    bool, Literal[...]              static; that and nothing else
+    bool, str, Literal[...]         static; that and nothing else
     tuple[int, ...]                 static; whole numbers of 32 bits
     Float[Array, ""] | float        a leaf; a number that is not too large for float32
     Int[Array, ""] | int            a leaf; a whole number of 32 bits
     Bool[Array, ""] | bool          a leaf; True or False
     Scorer, Evaluator, Reward       something that has what the protocol asks for
+    a data class or a protocol      no number, text, list or dict
 
 Computation is in 32 bits, so that numbers are judged as those will have them: 1e-45 is 0 there, no
 temperature, and 2^31 is negative. NaN is never meant. Values that cannot be read, because they are
@@ -19,6 +20,7 @@ traced or stand for a shape, pass; so does whatever a tree transformation puts i
 from __future__ import annotations
 
 import ast
+import dataclasses
 import math
 import operator
 import re
@@ -40,6 +42,7 @@ _FLOATS = re.compile(rf"{_ONE} \| float|float \| {_ONE}")
 _ARRAY = re.compile(r"(Float|Int|Bool)\[Array, .*\]$")
 _FLAGS = re.compile(r"""Bool\[Array, ['"]['"]\] \| bool|bool \| Bool\[Array, ['"]['"]\]""")
 _INTS = re.compile(r"""Int\[Array, ['"]['"]\] \| int|int \| Int\[Array, ['"]['"]\]""")
+_PLAIN = (str, bytes, bool, int, float, complex, list, dict, set, np.generic)
 _NO_NUMBER = (str, bytes, bool, np.bool_, complex, list, tuple, dict, set, type(None))
 _TEXT = "HostJudge.of(function, tokenizer)"
 # Protocol -> what it asks for, and what to pass instead of a plain function.
@@ -81,6 +84,11 @@ def fault(
         return None, _sized(value, range) if _readable(value) else None
     if _INTS.fullmatch(kind):
         return _whole(value, range or (-(2**31), HIGHEST))
+    made = vars(sys.modules[owner.__module__]).get(kind) if kind.isidentifier() else None
+    structured = dataclasses.is_dataclass(made) or getattr(made, "_is_protocol", False)
+    # An empty tuple is what stands where a part of a state is not needed.
+    if structured and (isinstance(value, _PLAIN) or (type(value) is tuple and len(value) > 0)):
+        return f"must be a {kind}", None
     if _FLAGS.fullmatch(kind):
         array = isinstance(value, np.ndarray | jax.Array) and value.dtype == bool
         sound = array or isinstance(value, bool | np.bool_) or type(value) is object
@@ -95,6 +103,8 @@ def _static(
         return _whole(value, range or (0, LARGEST))
     if kind == "bool":
         return (None if isinstance(value, bool | np.bool_) else "must be True or False"), None
+    if kind == "str":
+        return None if isinstance(value, str) else "must be a text", None
     if kind == "float":
         if isinstance(value, _NO_NUMBER) or not isinstance(value, int | float | np.generic):
             return "must be a number", None

@@ -1,8 +1,8 @@
 """Chat templates: jinja2 programs that turn messages into the text a model was trained on.
 
 They come with checkpoints, so they are rendered in a process of their own; see
-`models.chat_worker` for what that process cannot do. One process renders any number of
-conversations, and costs about a tenth of a second.
+`models.chat_worker` for what that process cannot do. It is started at a template's first call,
+which takes about a tenth of a second, and serves the others in a millisecond or two.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import datetime
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-Message = Mapping[str, Any]
+from jaxdecode.child import Child
+from models.chat_parts import Message, has_parts, joined, probes
 
 WORKER = Path(__file__).with_name("chat_worker.py")
 # Put behind the words that an answer goes on with; its own blank tells whether blanks are kept.
@@ -33,7 +33,7 @@ class Limits:
     """What rendering may use.
 
     Attributes:
-      seconds: of CPU time, and twice that on the wall.
+      seconds: of CPU time a call, and twice that on the wall.
       characters: of all texts together.
       memory: bytes of address space.
     """
@@ -74,14 +74,41 @@ class ChatTemplate:
         """The text of every conversation.
 
         Args:
-          conversations: lists of {"role": ..., "content": ...}; JSON data throughout.
+          conversations: lists of {"role": ..., "content": ...}; JSON data throughout. A content
+            that is a list of texts is joined by line breaks where the template reads no such lists.
           add_generation_prompt: end with the opening of the assistant's turn.
           today: the date that templates may print; pass one to get the same text tomorrow.
           variables: whatever else the template reads, such as `tools`.
         Raises:
           ValueError: the template refuses the messages, breaks out of its sandbox or its
-            limits, fails, or begins a text with two BOS tokens.
+            limits, fails, or begins a text with two BOS tokens; a content has a part that is no
+            text.
         """
+        talks = [list(messages) for messages in conversations]
+        # All are looked through before any is rendered.
+        if any([has_parts(talk) for talk in talks]) and not self.reads_parts:
+            talks = [joined(talk) for talk in talks]
+        texts = self._rendered(talks, add_generation_prompt, today, variables)
+        for text in texts:
+            self._check_bos(text)
+        return texts
+
+    @cached_property
+    def reads_parts(self) -> bool:
+        """Whether it goes through the parts of a content, as seen by what it makes of one."""
+        try:
+            one, other = (self._rendered([talk], True, None, {}) for talk in probes())
+        except ValueError:  # it refuses lists, or so short a conversation
+            return False
+        return one == other
+
+    def _rendered(
+        self,
+        talks: Sequence[Sequence[Message]],
+        add_generation_prompt: bool,
+        today: datetime.date | None,
+        variables: Mapping[str, Any],
+    ) -> list[str]:
         fixed = {"tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
         day = today or datetime.date.today()
         now = (
@@ -91,20 +118,36 @@ class ChatTemplate:
         )
         request = {
             "template": self.source,
-            "conversations": [list(messages) for messages in conversations],
+            "conversations": talks,
             "variables": {**self.tokens, **fixed, **variables},
             "today": now.isoformat(),
-            "limits": asdict(self.limits),
-            "paths": _libraries(),
         }
         try:
-            text = json.dumps(request)
+            json.dumps(request)
         except (TypeError, ValueError) as error:
             raise ValueError(f"messages or variables are no plain JSON data: {error}") from error
-        texts = _run(text, self.limits)
-        for text in texts:
-            self._check_bos(text)
-        return texts
+        limits = self.limits
+        # A character is at most 12 bytes of JSON, an escaped surrogate pair.
+        most = 12 * limits.characters + 2**16
+        answer = self._child.ask(request, 2 * limits.seconds, most=most)
+        if answer is None:
+            raise ValueError(
+                f"chat template: not done after {limits.seconds} seconds of CPU time or "
+                f"{2 * limits.seconds} on the wall, or its process broke down"
+            )
+        if "memory" in answer:
+            self._child.stop()  # little may be left of it
+            raise ValueError(f"chat template: it needs more than {limits.memory} bytes of memory")
+        if "error" in answer:
+            raise ValueError(f"chat template: {answer['error']}")
+        return answer["texts"]
+
+    @cached_property
+    def _child(self) -> Child:
+        """One for each template, so that none can change what another renders."""
+        settings = asdict(self.limits) | {"paths": _libraries()}
+        environment = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
+        return Child([sys.executable, "-I", str(WORKER), json.dumps(settings)], environment)
 
     def opened(self, conversations: Sequence[Sequence[Message]], **variables: Any) -> list[str]:
         """What each conversation is answered after.
@@ -185,36 +228,3 @@ def _libraries() -> list[str]:
 
     files = (jinja2.__file__, markupsafe.__file__)
     return sorted({str(Path(file).resolve().parents[1]) for file in files})
-
-
-def _run(request: str, limits: Limits) -> list[str]:
-    # Files, not pipes: the worker cannot flood the memory of this process.
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, \
-            tempfile.TemporaryFile() as complaint:  # fmt: skip
-        given.write(request.encode())
-        given.seek(0)
-        environment = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
-        try:
-            status = subprocess.run(
-                [sys.executable, "-I", str(WORKER)],
-                stdin=given,
-                stdout=out,
-                stderr=complaint,
-                env=environment,
-                cwd=WORKER.parent,
-                timeout=2 * limits.seconds,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise ValueError(f"chat template: not done after {error.timeout} seconds") from error
-        out.seek(0)
-        complaint.seek(0)
-        if status == 0:
-            # A character is at most 12 bytes of JSON, an escaped surrogate pair.
-            return json.loads(out.read(12 * limits.characters + 2**16))["texts"]
-        last = complaint.read(2**20).decode(errors="replace").strip().rpartition("\n")[2]
-    if status < 0:
-        raise ValueError(f"chat template: not done after {limits.seconds} seconds of CPU time")
-    if "MemoryError" in last:
-        raise ValueError(f"chat template: it needs more than {limits.memory} bytes of memory")
-    raise ValueError(f"chat template: {last}")

@@ -1,20 +1,25 @@
 """The process in which chat templates are rendered; `models.chat` starts it by path.
 
+    python -I chat_worker.py LIMITS          # JSON: memory, seconds, characters, paths
+
 A chat template is a program that came with a checkpoint. It runs in jinja2's sandbox, and the
 sandbox runs in a process that has given up the rest: CPU time, memory and output are limited,
 and no file or socket can be opened. Whatever escapes the first is caught by the second.
 
-Reads one JSON request from standard input, writes {"texts": [...]} to standard output. A
-template's own complaint ends it with status 3 and the message on standard error.
+Requests are lines of JSON, {"template", "conversations", "variables", "today"}; answers are lines
+of JSON: {"texts": [...]}, {"error": ...} for what the template or the sandbox refuses, or
+{"memory": true}.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib
 import json
 import os
 import re
+import signal
 import sys
 from typing import Any
 
@@ -27,37 +32,54 @@ del sys.path[0]  # nothing of ours hides a module that a library asks for
 _LAZY = ("textwrap", "html", "html.entities", "pprint", "unicodedata", "encodings.idna")
 
 
-def main() -> int:
-    """Answer one request a line, until there are no more."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    sys.path.extend(request["paths"])
-    from jinja2 import TemplateError
-
-    today = datetime.datetime.fromisoformat(request["today"])
-    environment = _environment(today)
+def main() -> None:
+    """Answer requests until no more come."""
+    limits = json.loads(sys.argv[1])
+    sys.path.extend(limits["paths"])
     # Whatever filters and formats import on first use must be in place before files can no longer
     # be opened: `wordwrap` a module, `striptags` the names of HTML's characters, and so on.
     for module in ("jinja2.debug", "jinja2.constants", *_LAZY):
         importlib.import_module(module)
+    environment = _environment(datetime.datetime.now())
     environment.from_string("{{ strftime_now('%d %b %Y') }}{{ messages | tojson }}").render(
         messages=[]
     )
-    limits = request["limits"]
-    give_up(limits["memory"], limits["seconds"])
+    say = os.fdopen(os.dup(1), "w")
+    give_up(limits["memory"])
+    print(json.dumps({"ready": True}), file=say, flush=True)
+    for line in sys.stdin:
+        # The default action of this signal ends the process, whatever it is busy with.
+        signal.setitimer(signal.ITIMER_PROF, limits["seconds"])
+        try:
+            answer = {"texts": rendered(json.loads(line), limits["characters"])}
+        except MemoryError:
+            answer = {"memory": True}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"[:1000]}
+        text = json.dumps(answer)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(text, file=say, flush=True)
+
+
+def rendered(request: dict[str, Any], most: int) -> list[str]:
+    """The text of every conversation, `most` characters in all."""
+    template = _compiled(request["template"])
+    today = datetime.datetime.fromisoformat(request["today"])
+    template.environment.globals["strftime_now"] = today.strftime
     texts, total = [], 0
-    try:
-        template = environment.from_string(_without_generation(request["template"]))
-        for messages in request["conversations"]:
-            text = template.render(messages=messages, **request["variables"])
-            texts.append(text)
-            total += len(text)
-            if total > limits["characters"]:
-                raise TemplateError(f"it renders more than {limits['characters']} characters")
-    except TemplateError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 3
-    json.dump({"texts": texts}, sys.stdout)
-    return 0
+    for messages in request["conversations"]:
+        text = template.render(messages=messages, **request["variables"])
+        texts.append(text)
+        total += len(text)
+        if total > most:
+            raise ValueError(f"it renders more than {most} characters")
+    return texts
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(source: str) -> Any:
+    environment = _environment(datetime.datetime.now())
+    return environment.from_string(_without_generation(source))
 
 
 def _environment(today: datetime.datetime):
@@ -95,4 +117,4 @@ def _without_generation(template: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,6 +6,7 @@ of its own folder only. Pickled weights are never opened.
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is missing; {known or 'a checkpoint folder needs it'}")
     if path.stat().st_size > JSON_LIMIT:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
-    return safetensors.parse_json(path.read_bytes(), path)
+    # Some editors put a mark before what they store.
+    return safetensors.parse_json(path.read_bytes().removeprefix(codecs.BOM_UTF8), path)
 
 
 def open_tensors(folder: Path) -> dict[str, safetensors.Reader]:

@@ -61,7 +61,7 @@ def canvas_of(folder: str | os.PathLike) -> Canvas:
     """
     path = Path(folder) / CONFIG
     config = read_json(path)
-    family = family_of(config)
+    family = family_of(config, str(path))
     if family.canvas is None:
         raise ValueError(
             f"{folder}: a {family.model_type} model is causal, and a canvas needs one that sees "
@@ -75,7 +75,7 @@ def is_denoiser(folder: str | os.PathLike) -> bool:
     path = Path(folder) / CONFIG
     if not path.is_file():
         return False
-    return family_of(read_json(path)).canvas is not None
+    return family_of(read_json(path), str(path)).canvas is not None
 
 
 def save_denoiser(

@@ -14,6 +14,7 @@ without a word.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Mapping
@@ -208,4 +209,4 @@ def _decoded(path: Path) -> str:
 def _bytes(path: Path) -> bytes:
     if path.stat().st_size > FILE_LIMIT:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than any real one")
-    return path.read_bytes()
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)

@@ -38,6 +38,11 @@ def plainly() -> Iterator[None]:
         _leave(f"error: {error or type(error).__name__}", 1)
     except MemoryError:
         _leave("error: out of memory", 1)
+    except RuntimeError as error:
+        # What a device has no room for comes as an error of the compiler's own kind.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _leave(f"error: {str(error)[:200]} Ask for fewer rows, samples or beams at a time", 1)
 
 
 def _leave(said: str, status: int) -> None:

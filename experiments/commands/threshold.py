@@ -10,13 +10,12 @@ ahead with it (`algorithms.tokens.adadec`) under other weights is refused.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from algorithms.tokens.threshold import Threshold, learn
 from experiments.harness.environment import keep_compiled
-from experiments.harness.files import write_atomically
+from experiments.harness.files import parse, text_lines, write_atomically
 from experiments.inputs.sources import folder_of, open_model
 from experiments.tokens.adadec.reading import read, weights_of
 
@@ -30,9 +29,9 @@ def pairs_of(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise ValueError(f"texts={path}: there is no such file")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in text_lines(path):
         try:
-            record = json.loads(line)
+            record = parse(line)
             prompt, solution = record["prompt"], record["solution"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

@@ -1,4 +1,5 @@
-"""Files that are never half there: atomic writes, and JSON lines that survive a kill.
+"""Files that are never half there: atomic writes, and JSON lines that survive a kill. And lines of
+files that somebody else wrote.
 
 A whole file is written beside its place and renamed over it. A log grows by one line in one
 write, so that a kill leaves at most one torn line at the end, which is cut off when the next line
@@ -8,15 +9,19 @@ A log belongs to one process at a time.
 
 from __future__ import annotations
 
-import fcntl
+import codecs
+import gzip
 import json
 import math
 import os
-import socket
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxdecode.train.lock import hold
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -81,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is no regular file")
     try:
-        value = parse(path.read_text(encoding="utf-8"))
+        value = parse(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(
             f"{path} is no JSON ({error}); a finished file is never half written, "
@@ -90,6 +95,48 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a {type(value).__name__}; a JSON object was expected")
     return value
+
+
+def whole_text(path: Path) -> str:
+    """A text, without the mark that some editors put before it; a `ValueError` that names the
+    file where it is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}; UTF-8 text was expected") from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of the lines of a text file, gzipped where its name ends in .gz.
+
+    The mark that some editors put before a text is left out, and so are blank lines at its end.
+
+    Raises:
+      ValueError: naming the file, and the line that is no UTF-8 text.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; name a text file")
+    blank: list[tuple[int, str]] = []
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                line = _text(raw, f"{path}:{number}", first=number == 1)
+                blank.append((number, line))
+                if line.strip():
+                    yield from blank
+                    blank.clear()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is no whole gzip file ({error}); fetch it again") from error
+
+
+def _text(raw: bytes, where: str, first: bool) -> str:
+    if first and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{where}: the text is UTF-16; store it as UTF-8")
+    raw = raw.removeprefix(codecs.BOM_UTF8) if first else raw
+    try:
+        return raw.rstrip(b"\r\n").decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: {error}; UTF-8 text was expected") from error
 
 
 class Lines:
@@ -122,15 +169,12 @@ class Lines:
             raise
 
     def _hold(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        other = hold(self._file.fileno())
+        if other is not None:
             raise ValueError(
-                f"{self.path} is being written by {_holder(self._file.fileno())}; wait for it, "
-                "end it, or choose another output"
-            ) from None
-        except OSError:  # file systems that know no locks
-            return
+                f"{self.path} is being written by {other}; wait for it, end it, or choose another "
+                "output"
+            )
 
     def _read(self, content: bytes, begin: bytes) -> None:
         if content and content[: len(begin)] != begin[: len(content)]:
@@ -189,16 +233,3 @@ class Lines:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _holder(file: int) -> str:
-    """Who holds a lock on an open file, as far as the system says."""
-    inode = os.fstat(file).st_ino
-    try:
-        listed = Path("/proc/locks").read_text().splitlines()
-        locks = [line.split() for line in listed if "->" not in line]  # an arrow only waits
-        held = [int(lock[4]) for lock in locks if lock[5].endswith(f":{inode}")]
-        command = Path(f"/proc/{held[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return f"process {held[0]} on {socket.gethostname()} ({command.strip()[:200]})"
-    except (OSError, ValueError, IndexError):
-        return "another process"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.files import parse as read_value
+from experiments.harness.files import text_lines
 from experiments.inputs.sources import Codec
 from experiments.tasks.dialog import Preference
 
@@ -32,12 +33,11 @@ def read(path: Path) -> list[Preference]:
       ValueError: with file, line and what was expected.
     """
     found = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                found.append(parse(line))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: {error}") from error
+    for number, line in text_lines(path):
+        try:
+            found.append(parse(line))
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from error
     if not found:
         raise ValueError(f"{path} is empty: {EXPECTED} on every line")
     return found
@@ -46,7 +46,7 @@ def read(path: Path) -> list[Preference]:
 def parse(line: str) -> Preference:
     """One line."""
     try:
-        record = read_value(line.rstrip("\n"))
+        record = read_value(line)
     except ValueError as error:
         raise ValueError(f"no JSON ({error}); {EXPECTED}") from error
     if not isinstance(record, dict):

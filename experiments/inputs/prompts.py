@@ -1,7 +1,8 @@
 """Prompts from the command line, from text (one a line) and from JSON lines.
 
 A line of a `.jsonl` file is an object with `prompt` (text) or `messages` (a list of
-{"role": ..., "content": ...}), and optionally `id`, a text or a number of its own.
+{"role": ..., "content": ...}, a content being a text or a list of {"type": "text", "text": ...}),
+and optionally `id`, a text or a number of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from experiments.harness.files import parse
+from experiments.harness.files import parse, text_lines
+from models.chat_parts import has_parts, joined
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 EXPECTED = (
     '{"prompt": "..."} or {"messages": [{"role": "user", "content": "..."}]}, maybe with "id"'
 )
@@ -35,6 +38,11 @@ class Request:
         digest = hashlib.blake2b(str(self.id).encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big") >> 1
 
+    @property
+    def words(self) -> str:
+        """What was said last, to be shown."""
+        return self.prompt if isinstance(self.prompt, str) else joined(self.prompt)[-1]["content"]
+
 
 def of_texts(texts: Sequence[str]) -> list[Request]:
     """Requests 0, 1, ... from the command line."""
@@ -47,16 +55,10 @@ def read(path: Path) -> list[Request]:
     Raises:
       ValueError: naming file, line and what was expected there.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} is no file; give one with a prompt on each line")
     understand = _json if path.suffix in (".jsonl", ".json") else _text
     requests, first = [], {}
-    for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in text_lines(path):
         where = f"{path}:{number}"
-        try:
-            line = raw.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: {error}; UTF-8 text was expected") from error
         request = understand(line, number - 1, where)
         if request.id in first:
             raise ValueError(f"{where}: the id {request.id!r} is that of {first[request.id]}")
@@ -94,7 +96,8 @@ def _is_messages(value: object) -> bool:
         and all(
             isinstance(message, dict)
             and set(message) == {"role", "content"}
-            and all(isinstance(text, str) for text in message.values())
+            and isinstance(message["role"], str)
+            and isinstance(message["content"], str | list)
             for message in value
         )
     )
@@ -104,7 +107,12 @@ def _checked(request: Request) -> Request:
     if isinstance(request.prompt, str) and not request.prompt.strip():
         raise ValueError(f"{request.where} is empty; a prompt was expected")
     talk = [{"": request.prompt}] if isinstance(request.prompt, str) else request.prompt
-    for text in [str(request.id), *(text for message in talk for text in message.values())]:
+    try:
+        has_parts(talk)
+    except ValueError as error:
+        raise ValueError(f"{request.where}: {error}") from error
+    said = [text for message in joined(talk) for text in message.values()]
+    for text in [str(request.id), *said]:
         check_text(text, request.where)
     return request
 

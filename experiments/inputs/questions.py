@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.harness.files import parse
+from experiments.harness.files import parse, text_lines
 
 REAL_TEXTS = Path(__file__).with_name("real_texts.jsonl")
 """Six questions in each of eight groups, written for this project: those of Spec-Bench, and texts
@@ -37,7 +37,7 @@ def read_questions(path: Path) -> list[Question]:
     if not path.is_file():
         raise ValueError(f"questions={path}: there is no such file; give a question.jsonl")
     found = []
-    for index, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for index, line in text_lines(path):
         if not line.strip():
             continue
         where = f"{path}, line {index}"

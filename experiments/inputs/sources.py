@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from experiments import zoo
+from experiments.harness.files import whole_text
 from experiments.inputs.prompts import Messages
 from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import real
@@ -84,6 +85,10 @@ class Codec:
     def decode(self, tokens: Sequence[int], after: Sequence[int] = ()) -> str:
         """Text of a response, without special tokens; `after` is the prompt that it follows."""
         return self.text.decode(tokens, after=after)
+
+    def decode_pair(self, prompt: Sequence[int], response: Sequence[int]) -> tuple[str, str]:
+        """A prompt, its special tokens shown, and what a response adds to it, without them."""
+        return self.text.decode_pair(prompt, response)
 
     def stop(self, strings: Sequence[str] = ()) -> Stop:
         """Ends a response at the model's end tokens, and where one of `strings` is spelled."""
@@ -205,7 +210,7 @@ def open_corpus(path: Path, generator: Source) -> list[list[int]]:
     texts = sorted(path.glob("*.txt")) if path.is_dir() else [path] if path.is_file() else []
     if not texts:
         raise ValueError(f"{path}: neither a file nor a folder with .txt files")
-    return [generator.codec.piece(text.read_text(encoding="utf-8")) for text in texts]
+    return [generator.codec.piece(whole_text(text)) for text in texts]
 
 
 def open_reward(name: str, generator: Source) -> RewardScorer:
@@ -244,7 +249,7 @@ def _function(file: Path, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{file} fails when it is loaded: {error!r}") from error
     found = getattr(module, name, None)
     if not callable(found):

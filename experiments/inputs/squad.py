@@ -9,7 +9,6 @@ The file is read from a path the user gives. Answers are compared as SQuAD does 
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections import Counter
@@ -17,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from experiments.harness.files import parse, whole_text
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -47,7 +48,7 @@ def read_squad(path: Path) -> list[Asked]:
     if not path.is_file():
         raise ValueError(f"data={path}: there is no such file; give a SQuAD JSON file")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))["data"]
+        data = parse(whole_text(path))["data"]
         entries = [
             (paragraph["context"], asked)
             for article in data

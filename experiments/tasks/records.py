@@ -1,11 +1,10 @@
 """Problems of published files: one JSON object a line, plain or gzipped."""
 
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.files import parse
+from experiments.harness.files import parse, text_lines
 
 
 def read_records(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -13,12 +12,10 @@ def read_records(path: Path, texts: Sequence[str]) -> Iterator[tuple[str, dict[s
 
     ValueError with file and line where one is not in the format. Blank lines are passed over.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield where, _parse(line, where, texts)
+    for number, line in text_lines(path):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parse(line, where, texts)
 
 
 def _parse(line: str, where: str, texts: Sequence[str]) -> dict[str, Any]:

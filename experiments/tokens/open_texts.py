@@ -6,7 +6,6 @@ length, and the corpora close every text by an end token, after which another be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.harness.files import parse, text_lines
 from experiments.harness.likelihood import continuations
 from experiments.inputs.sources import Codec, open_model
 from experiments.tasks.stdlib import StandardLibrary
@@ -91,14 +91,13 @@ class OpenTexts:
         if self.data is None:
             yield from StandardLibrary(cap=1_500_000).texts("test")
             return
-        with self.data.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield json.loads(line)["text"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(
-                        f'{self.data}:{number}: not an object with a "text" ({error})'
-                    ) from error
+        for number, line in text_lines(self.data):
+            try:
+                yield parse(line)["text"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f'{self.data}:{number}: not an object with a "text" ({error})'
+                ) from error
 
     @property
     def prompt(self) -> Prompt:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.logits.transform import check_number
 from jaxdecode.prompt import Prompt
+from jaxdecode.ranges import HUGE
 from jaxdecode.types import Array, Bool, Float, Int
 
 
@@ -64,7 +65,7 @@ class RepetitionPenalty:
 class PresencePenalty:
     """Subtracts `penalty` from the logit of every token in the output; negative encourages."""
 
-    penalty: Float[Array, ""] | float
+    penalty: Float[Array, ""] | float = struct.field(range=(-HUGE, HUGE))
     vocab_size: int = struct.field(pytree_node=False)
 
     @property
@@ -87,7 +88,7 @@ class PresencePenalty:
 class FrequencyPenalty:
     """Subtracts `penalty` times a token's count in the output; negative encourages."""
 
-    penalty: Float[Array, ""] | float
+    penalty: Float[Array, ""] | float = struct.field(range=(-HUGE, HUGE))
     vocab_size: int = struct.field(pytree_node=False)
 
     @property

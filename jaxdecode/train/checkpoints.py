@@ -3,16 +3,16 @@
 Checkpoints are written beside the training by Orbax, every process its own shards, and appear
 under their step when they are whole; whatever stops a write, a full disk or a kill, the ones
 before it stay. A folder belongs to one run, which `jaxdecode.train.identity` tells from others by
-what it is made of, not by its place. A checkpoint is what is trained, the optimiser's state, the
-step, and, where the data are a stream, every process's position in it. Random keys are functions
-of the step and need no keeping.
+what it is made of, not by its place, and to one process at a time. A checkpoint is what is trained,
+the optimiser's state, the step, and, where the data are a stream, every process's position in it.
+Random keys are functions of the step and need no keeping.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ import orbax.checkpoint as ocp
 
 from jaxdecode.distributed import from_all, primary
 from jaxdecode.train.data import Positioned
-from jaxdecode.train.identity import claim
+from jaxdecode.train.identity import IDENTITY, claim
+from jaxdecode.train.lock import hold
 
-METRICS = "metrics.jsonl"
+METRICS, LOCK = "metrics.jsonl", ".lock"
 STATE, DATA = "default", "data"  # items of a checkpoint
 
 
@@ -52,9 +53,12 @@ class Store:
             where.folder / METRICS if where is not None and primary() else None
         )
         self.manager: ocp.CheckpointManager | None = None
+        self._held = ExitStack()
         if where is not None:
             if where.every < 1:
                 raise ValueError(f"every={where.every}: at least one step lies between saves")
+            if primary():
+                self._hold(where.folder)
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
             self.manager = ocp.CheckpointManager(
                 where.folder.absolute(), options=options, item_names=(STATE, DATA)
@@ -64,11 +68,34 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.manager is not None:
-            try:
-                self.settle()
-            finally:
-                self.manager.close()
+        with self._held:
+            if self.manager is not None:
+                try:
+                    self.settle()
+                finally:
+                    self.manager.close()
+
+    def _hold(self, folder: Path) -> None:
+        """Keep other processes out of the folder until this run is over, and stay out of theirs.
+
+        Raises:
+          ValueError: another process writes there, or the folder has metrics of something else.
+        """
+        path = folder / METRICS
+        if path.exists() and not (folder / IDENTITY).exists() and kept(folder) == 0:
+            raise ValueError(
+                f"checkpoints.folder={folder} has a {METRICS} and is no run's folder; it stays as "
+                "it is, name another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            other = hold(stack.enter_context((folder / LOCK).open("a")).fileno())
+            if other is not None:
+                raise ValueError(
+                    f"checkpoints.folder={folder} is being written by {other}; wait for it, end "
+                    "it, or name another folder"
+                )
+            self._held = stack.pop_all()
 
     def claim(self, identity: Callable[[], Mapping[str, str]]) -> None:
         """Refuse a folder that another run has begun in; take a new one.

@@ -47,11 +47,11 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
-            refuse_foreign(config, reads=family.reads)
+            refuse_foreign(config, where, family.reads)
             return family
     if kind in EXPERTS:
         raise ValueError(
-            f"config.json: model_type={kind!r} is a denoiser with a mixture of experts, which is "
+            f"{where}: model_type={kind!r} is a denoiser with a mixture of experts, which is "
             "not built; a dense one (LLaDA 8B, Dream 7B, SDAR up to 8B, Fast-dLLM v2) is"
         )
     known = ", ".join(family.model_type for family in FAMILIES)

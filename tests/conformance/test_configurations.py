@@ -1,13 +1,15 @@
 """Random configurations of all decoders and slots: refused by name, or sound.
 
-A decoder of the conformance table, a slot somewhere in it, a field of the slot, a value: most of
-them absurd. What is refused must be refused when it is built, by a ValueError that names the
-field; what is not must decode, traced abstractly, and some of it for good.
+A decoder of the conformance tables, a slot somewhere in it (edits of the logits, drafters,
+verifiers, policies, choosers and so on), a field of the slot, a value: most of them absurd. What is
+refused must be refused when it is built, by a ValueError that names the field; what is not must
+decode, traced abstractly, and some of it for good.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
 import time
@@ -17,20 +19,20 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdecode import struct
+from jaxdecode import logits, struct
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity
 from jaxdecode.ngram.corpus import Corpus
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
-from jaxdecode.ranges import integers, seeded
+from jaxdecode.ranges import HUGE, integers, seeded
 from jaxdecode.result import Status
 from jaxdecode.sampling import Categorical
 from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM
+from tests.conformance import test_canvases, test_decoders, test_pausing
 from tests.conformance.speculators import SPECULATORS
-from tests.conformance.test_decoders import ROWS
 
 CONFIGURATIONS = 500
 PATIENCE = 6.0  # seconds for tracing what was not refused
@@ -44,14 +46,44 @@ ABOVE = [VOCAB + 1, 40]  # what counts tokens, or their places, has no more to c
 SOUND = [1, 2, 3, 4, *ABOVE, 0.1, 0.5, 1.0, 2.0, True, False, (1, 2), np.int32(2), np.float32(0.5)]
 
 
+EDITS = (
+    logits.TopK(3),
+    logits.TopP(0.5),
+    logits.MinP(0.1),
+    logits.Typical(0.5),
+    logits.Epsilon(0.1),
+    logits.Eta(0.1),
+    logits.Temperature(0.5),
+    logits.RepetitionPenalty(1.3, VOCAB),
+    logits.PresencePenalty(0.5, VOCAB),
+    logits.FrequencyPenalty(0.5, VOCAB),
+    logits.MinimumLength.of(2, 0),
+    logits.NoRepeatNgram(2, MAX_TOKENS),
+)
+OUTSIDE = ("jaxdecode.testing", "jaxdecode.denoiser", "models", "tests")  # models are no slots
+
+
+@functools.cache
 def decoders() -> dict[str, Any]:
-    model = EnumerableLM.random(0, VOCAB)
-    return {name: row["make"](model, Stop.of(0), MAX_TOKENS) for name, row in ROWS.items()}
+    """Of every table: searches and selection, token by token, drafting, canvases, edits."""
+    model, stop = EnumerableLM.random(0, VOCAB), Stop.of(0)
+    plain = Generator(model, Identity(), Categorical(), stop, MAX_TOKENS)
+    drafts, found = model.perturbed(1, 0.4), {}
+    for name, row in (test_decoders.ROWS | test_pausing.ROWS).items():
+        found[name] = row["make"](model, stop, MAX_TOKENS)
+    for name, row in test_canvases.ROWS.items():
+        canvas = row.get("model", test_canvases.MODEL)
+        found[f"canvas: {name}"] = row["make"](canvas, stop, test_canvases.NEW)
+    for name, entry in SPECULATORS.items():
+        found[name] = Autoregressive(entry.make(plain, drafts))
+    for edit in EDITS:
+        found[type(edit).__name__] = Autoregressive(dataclasses.replace(plain, transform=edit))
+    return found
 
 
 def slots(value: Any, path: tuple = ()) -> list[tuple[tuple, Any]]:
     """Every dataclass in a decoder, with how to reach it; models are left alone."""
-    if isinstance(value, EnumerableLM):
+    if type(value).__module__.startswith(OUTSIDE):
         return []
     if isinstance(value, tuple):
         return [found for i, part in enumerate(value) for found in slots(part, (*path, i))]
@@ -75,12 +107,13 @@ def rebuilt(value: Any, path: tuple, part: Any) -> Any:
 
 def numbers(slot: Any) -> list[str]:
     """Fields that hold a number, a choice or nothing."""
-    plain = (int, float, str, type(None), np.generic)
-    return [
-        field.name
-        for field in dataclasses.fields(slot)
-        if isinstance(getattr(slot, field.name), plain)
-    ]
+
+    def is_one(value: Any) -> bool:
+        single = isinstance(value, jax.Array) and value.shape == () and value.dtype.kind in "fib"
+        return single or isinstance(value, int | float | str | type(None) | np.generic)
+
+    fields = (field.name for field in dataclasses.fields(slot))
+    return [name for name in fields if is_one(getattr(slot, name))]
 
 
 def slot_at(value: Any, path: tuple) -> Any:
@@ -120,7 +153,7 @@ def test_random_configurations_are_refused_by_name_or_sound() -> None:
         for path, slot in slots(decoder)
         for field in numbers(slot)
     ]
-    assert len(places) > 100
+    assert len(places) > 400
     refused, passed, spent, run = 0, [], 0.0, 0
     for _ in range(CONFIGURATIONS):
         name, path, slot, field = rng.choice(places)
@@ -130,8 +163,10 @@ def test_random_configurations_are_refused_by_name_or_sound() -> None:
             decoder = rebuilt(table[name], path, dataclasses.replace(slot, **{field: value}))
             decoder.check(PROMPTS)
         except ValueError as error:
-            # A field that contradicts another may be told by the other's name.
-            named = any(other in str(error) for other in (field, *numbers(slot)))
+            # A field that contradicts another may be told by the other's name, one that takes a
+            # slot's law or vocabulary away by that.
+            words = (*numbers(slot), field.partition("_")[0], type(slot).__name__)
+            named = any(word in str(error) for word in words)
             assert named and len(str(error)) < 1000, f"{case}: {error}"
             refused += 1
             continue
@@ -154,6 +189,32 @@ def test_random_configurations_are_refused_by_name_or_sound() -> None:
         assert shape.tokens.shape[0] == 2 and shape.tokens.dtype == np.int32, case
         run += 1
     assert refused > 200 and run > 5
+
+
+def test_edits_make_no_number_of_what_is_one() -> None:
+    """The largest numbers that an edit may hold, and infinite ones where it takes them, on every
+    row of which some token has been seen."""
+    seen = Prompt.of([[1, 2, 1]])
+    row, tried = jax.numpy.linspace(-3.0, 3.0, VOCAB)[None], 0
+    edits: tuple[Any, ...] = EDITS
+    for edit in edits:
+        for field in numbers(edit):
+            for value in (math.inf, -math.inf, HUGE, -HUGE, 1e30, -1e30):
+                try:
+                    changed = dataclasses.replace(edit, **{field: value})
+                except ValueError as error:
+                    assert field in str(error)
+                    continue
+                state = changed.init(seen)
+                state = changed.observe(state, jax.numpy.array([4]), jax.numpy.array([True]))
+                edited = np.asarray(changed.apply(state, row))
+                assert not np.isnan(edited).any(), f"{edit}.{field}={value}: {edited}"
+                assert np.isfinite(edited).any(), f"{edit}.{field}={value}: nothing is left"
+                tried += 1
+    assert tried > 5
+    for edit in (logits.PresencePenalty, logits.FrequencyPenalty):
+        with pytest.raises(ValueError, match="penalty=inf must be in"):
+            edit(math.inf, VOCAB)
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "best_of_n", "beam_search"])

@@ -17,7 +17,7 @@ from algorithms.selection.best_of_n import BestOfN
 from jaxdecode.autoregress import Generator, generate
 from jaxdecode.decoder import decode
 from jaxdecode.host import HostJudge
-from jaxdecode.host_calls import Tokens
+from jaxdecode.host_calls import Log, Tokens
 from jaxdecode.logits import Identity
 from jaxdecode.process_reward import StepFunction
 from jaxdecode.prompt import Prompt
@@ -56,8 +56,17 @@ def share_of(prompt, start, tokens, length):
     return ((tokens == 1) & inside).sum(axis=1) / jnp.maximum(length, 1)
 
 
+SHARING = HostJudge.of(share, Spelling())  # judges of their own would be compiled anew
+
+
+def of_share() -> HostJudge:
+    """A judge by `share`, asked for nothing so far."""
+    SHARING.host.log = Log()
+    return SHARING
+
+
 def test_best_of_n_is_that_of_the_same_reward_on_tokens():
-    judge = HostJudge.of(share, Spelling())
+    judge = of_share()
     found = jax.device_get(decode(BestOfN(generator(), judge.scorer, 4), 0, PROMPTS))
     plain = jax.device_get(decode(BestOfN(generator(), FunctionScorer(share_of), 4), 0, PROMPTS))
     np.testing.assert_array_equal(found.tokens, plain.tokens)
@@ -102,7 +111,7 @@ def test_an_exception_spoils_its_own_text_and_is_kept(batched):
 @pytest.mark.parametrize("goal", [0.3, np.inf])
 def test_a_search_runs_as_many_texts_as_it_counts(goal):
     """Rows end at different rounds; nothing is run for those that are done."""
-    judge = HostJudge.of(share, Spelling())
+    judge = of_share()
     search = PlanningGuided(MODEL, Stop.of(4), judge.evaluator, 3, 2, 12, goal=goal)
     result = jax.device_get(decode(search, 0, PROMPTS))
     assert judge.log.asked == result.usage.scorer_passes.sum() > 0
@@ -116,7 +125,7 @@ def test_a_search_runs_as_many_texts_as_it_counts(goal):
 
 
 def test_training_takes_a_function_of_text():
-    judge = HostJudge.of(share, Spelling())
+    judge = of_share()
     setting = Setting(generator(), judge, beta=0.1, group=2)
     rows = generate(setting.generator, jax.random.key(0), PROMPTS, setting.group)
     reward = jax.jit(setting.reward)(PROMPTS, rows)
@@ -161,6 +170,9 @@ def test_a_response_is_decoded_after_its_prompt_where_that_can_be_done():
     assert judge.log.failed == 2 and {f.prompt for f in judge.log.failures} == {"<ddb"}
 
 
+SAYING = HostJudge.of(share, Spelling())  # what the tests have it say
+
+
 @pytest.mark.filterwarnings("ignore:the judge failed")
 @pytest.mark.parametrize(
     ("given", "complaint"),
@@ -173,7 +185,8 @@ def test_a_response_is_decoded_after_its_prompt_where_that_can_be_done():
     ],
 )
 def test_what_is_no_number_is_no_reward(given, complaint):
-    judge = HostJudge.of(lambda text: given, Spelling())
+    judge = SAYING
+    judge.host.function, judge.host.log = lambda text: given, Log()
     result = decode(BestOfN(generator(2), judge.scorer, 2), 0, Prompt.of([[0]]))
     assert result.status[0] == Status.EXHAUSTED or result.status[0] == Status.INVALID
     assert judge.log.failed == 2 and re.search(complaint, judge.log.failures[0].error)

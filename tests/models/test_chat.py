@@ -10,6 +10,7 @@ from models.chat import ChatTemplate, Limits
 
 TALK = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<b> & é"}]
 TIGHT = Limits(seconds=1, characters=100_000, memory=2**28)
+NEST = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
 
 
 def render(source, *, talk=TALK, limits=None, **options):
@@ -40,9 +41,10 @@ CLOSED = (
         ("", "So far ", "<user>hi</s><assistant>So far "),
         (" | trim", " So far ", "<user>hi</s><assistant>So far"),
         ("", "", "<user>hi</s><assistant>"),
-        ("", [{"type": "text", "text": "A"}, {"type": "image"}], None),
+        ("", [{"type": "text", "text": "A "}, {"type": "text", "text": "B"}],
+         "<user>hi</s><assistant>A \nB"),
     ],
-)
+)  # fmt: skip
 def test_the_assistants_last_words_are_gone_on_with(trim, words, text):
     """No end is put after them, and other conversations are opened as ever."""
     template = ChatTemplate(CLOSED.replace("@", trim), {})
@@ -50,10 +52,7 @@ def test_the_assistants_last_words_are_gone_on_with(trim, words, text):
     talks = [[user], [user, {"role": "assistant", "content": words}], [user]]
     found = template.opened(talks)
     assert found[0] == found[2] == "<user>hi</s><assistant>"
-    if text is None:  # a template that shows data as it is
-        assert found[1] == "<user>hi</s><assistant>[{'type': 'text', 'text': 'A"
-    else:
-        assert found[1] == text
+    assert found[1] == text
     assert talks[1][1]["content"] == words
 
 
@@ -72,6 +71,70 @@ def test_a_template_is_told_what_it_reads():
     assert [template.opened([talk], enable_thinking=x)[0] for x in (True, False)] == ["yes", "no"]
     with pytest.raises(ValueError, match="thinking=True: the chat template does not read thinking"):
         template.opened([talk], thinking=True)
+
+
+PARTS = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+READING = (
+    "{% for m in messages %}{% if m.content is string %}<{{ m.content }}>{% else %}"
+    "<{% for p in m.content %}{{ p.text }}{% if not loop.last %}|{% endif %}{% endfor %}>"
+    "{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (READING, "<one|two><hi>"),
+        ("{% for m in messages %}<{{ m.content }}>{% endfor %}", "<one\ntwo><hi>"),
+        ("{% for m in messages %}<{{ m.content + '' }}>{% endfor %}", "<one\ntwo><hi>"),
+        ("{% for m in messages %}<{{ m['content'] | trim }}>{% endfor %}", "<one\ntwo><hi>"),
+    ],
+)
+def test_a_content_may_be_a_list_of_texts(source, text):
+    """Gone through by the templates that do, joined for the others."""
+    talk = [{"role": "user", "content": PARTS}, {"role": "user", "content": "hi"}]
+    assert render(source, talk=talk) == text
+    assert talk[0]["content"] is PARTS
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        ({"type": "image_url", "image_url": {"url": "x"}}, "'image_url'"),
+        ({"type": "text"}, "'text'"),
+        ({"type": "text", "text": 3}, "'text'"),
+        ("text", "'str'"),
+        (None, "'NoneType'"),
+    ],
+)
+def test_parts_that_are_no_text_are_refused(part, shown):
+    with pytest.raises(ValueError, match=rf"messages\[0\]: a part of its content is {shown}"):
+        render(READING, talk=[{"role": "user", "content": [*PARTS, part]}])
+
+
+def test_one_process_serves_a_template_and_what_ended_it_harms_no_later_call():
+    template = ChatTemplate(
+        "{% if messages[0].content == 'long' %}" + NEST + "{% endif %}"
+        "{% if messages[0].content == 'large' %}{{ 'a' * 10**11 }}{% endif %}"
+        "{{ strftime_now('%d') }}{{ messages[0].content }}{{ missing_function() if broken }}",
+        {},
+        TIGHT,
+    )
+
+    def said(words, **variables):
+        day = datetime.date(2024, 7, len(words))
+        return template.render([[{"role": "user", "content": words}]], today=day, **variables)[0]
+
+    assert said("one") == "03one" and said("four") == "04four"
+    first = template._child.process
+    with pytest.raises(ValueError, match="missing_function"):
+        said("one", broken=True)
+    assert said("one") == "03one" and template._child.process is first
+    for words, message in (("long", "not done after"), ("large", "needs more than")):
+        with pytest.raises(ValueError, match=message):
+            said(words)
+        assert said("one") == "03one"
+    assert template._child.process is not first
 
 
 def test_many_conversations_at_once():
@@ -136,9 +199,6 @@ def test_attacks_and_mistakes_are_refused(source):
 )
 def test_attributes_that_would_lead_out_render_as_nothing(expression):
     assert render("[{{ " + expression + " }}]") == "[]"
-
-
-NEST = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
 
 
 @pytest.mark.parametrize(

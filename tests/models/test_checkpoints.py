@@ -20,6 +20,7 @@ from flax import nnx
 from models import safetensors
 from models.checkpoint_files import CONFIG, INDEX, WEIGHTS
 from models.checkpoints import Checkpoint, load, load_backbone
+from models.denoisers import canvas_of, is_denoiser
 from models.export import save
 from models.parameters import parameters
 from models.presets import small
@@ -212,6 +213,39 @@ def test_a_backbone_needs_no_head(tmp_path: Path):
 def refused(folder: Path, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantization_config": {"quant_method": "awq"}},
+        {"is_causal": False},
+        {"residual_multiplier": 0.2},
+        {"no_rope_layers": [1, 0]},
+        {"architectures": ["LlamaBiModel"]},
+        {"model_type": "t5"},
+        {"model_type": "llada_moe"},
+        {"hidden_size": "8"},
+    ],
+    ids=str,
+)
+def test_whoever_reads_a_config_names_its_file(changes: dict, tmp_path: Path):
+    folder = copy("llama", tmp_path)
+    edit_json(folder / CONFIG, **changes)
+    opened: list[Callable[[Path], object]] = [Checkpoint]
+    if "hidden_size" not in changes:  # whose family is all that these look at
+        opened += [is_denoiser, canvas_of]
+    for by in opened:
+        with pytest.raises(ValueError) as error:
+            by(folder)
+        assert str(folder / CONFIG) in str(error.value)
+
+
+def test_a_config_may_begin_with_an_editors_mark(tmp_path: Path):
+    folder = copy("llama", tmp_path)
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Checkpoint(folder).config == Checkpoint(FIXTURES / "llama").config
 
 
 def test_missing_files(tmp_path: Path):

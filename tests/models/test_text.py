@@ -283,6 +283,20 @@ def test_where_chat_templates_are_found(tmp_path):
     assert load_tokenizer(tmp_path).chat_template.source == "F é"
 
 
+def test_a_mark_that_an_editor_put_before_a_file_is_no_text(tmp_path):
+    """The byte-order mark, in every file that a folder's text comes from."""
+    plain = {"bos_token": "<bos>", "chat_template": "{{ messages[0].content }}"}
+    folder = write(tmp_path, byte_level(), tokenizer_config=plain)
+    (folder / "chat_template.jinja").write_text("<{{ messages[0].content }}>")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 3}')
+    before = load_tokenizer(folder)
+    for path in folder.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = load_tokenizer(folder)
+    assert (after.bos, after.eos, after.fingerprint) == (before.bos, (3,), before.fingerprint)
+    assert after.render_chat([{"role": "user", "content": "a"}]) == "<a>"
+
+
 def test_chat_ids_carry_one_bos(tmp_path):
     template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
     config = CONFIG | {"chat_template": template}

@@ -92,7 +92,7 @@ class Adaptive:
     nodes: int = struct.field(pytree_node=False, default=64)
     window: int = struct.field(pytree_node=False, default=16)
     rollout: bool = struct.field(pytree_node=False, default=True)
-    capacity: int = struct.field(pytree_node=False, default=1 << 13)
+    capacity: int = struct.field(pytree_node=False, default=1 << 13, range=(1, 2**24))
     adapts: bool = struct.field(pytree_node=False, default=True)
 
     drawn = False

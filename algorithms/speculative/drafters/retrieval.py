@@ -57,8 +57,8 @@ class Datastore:
     """
 
     corpus: Corpus
-    matches: int = struct.field(pytree_node=False, default=64)
-    length: int = struct.field(pytree_node=False, default=10)
+    matches: int = struct.field(pytree_node=False, default=64, range=(1, 2**24))
+    length: int = struct.field(pytree_node=False, default=10, range=(1, 2**24))
     longest: int = struct.field(pytree_node=False, default=16)
     shortest: int = struct.field(pytree_node=False, default=2)
 
@@ -77,8 +77,8 @@ class Datastore:
 class Within:
     """The text itself, prompt and output. Attributes are those of `lookup`, all static."""
 
-    matches: int = struct.field(pytree_node=False, default=16)
-    length: int = struct.field(pytree_node=False, default=10)
+    matches: int = struct.field(pytree_node=False, default=16, range=(1, 2**24))
+    length: int = struct.field(pytree_node=False, default=10, range=(1, 2**24))
     longest: int = struct.field(pytree_node=False, default=3)
     shortest: int = struct.field(pytree_node=False, default=1)
     whole: bool = struct.field(pytree_node=False, default=False)

@@ -60,7 +60,7 @@ class ModelAgent:
             for row, question in enumerate(some):
                 group = range(row * samples, (row + 1) * samples)
                 replies.append(
-                    [self._reply(tokens[i, : length[i]].tolist(), len(question)) for i in group]
+                    [self._reply(tokens[i, : length[i]].tolist(), question) for i in group]
                 )
         return replies
 
@@ -85,9 +85,9 @@ class ModelAgent:
             return self.codec.prompt([{"role": "user", "content": text}])
         return self.codec.prompt(text)
 
-    def _reply(self, tokens: list[int], asked: int) -> Reply:
-        text = self.codec.decode(tokens)
-        return Reply(self.read(text) or text, read=asked, written=len(tokens))
+    def _reply(self, tokens: list[int], asked: list[int]) -> Reply:
+        text = self.codec.decode(tokens, asked)
+        return Reply(self.read(text) or text, read=len(asked), written=len(tokens))
 
 
 @partial(jax.jit, static_argnames="samples")

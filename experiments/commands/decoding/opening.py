@@ -14,6 +14,7 @@ from experiments.commands.decoding import decoders
 from experiments.commands.decoding.drafting import WAYS, Means
 from experiments.commands.decoding.rules import Rules
 from experiments.commands.decoding.uses import LIKELIHOOD, Name
+from experiments.harness.files import whole_text
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
 from experiments.speculative.speculation import Field, cost_aware
@@ -98,7 +99,7 @@ def threshold_of(given: float | str, model: str) -> float:
             f"--threshold {given}: neither nats nor a file; `python -m experiments threshold "
             "MODEL TEXTS --out FILE` learns one"
         )
-    stored = Threshold.loads(path.read_text(encoding="utf-8"))
+    stored = Threshold.loads(whole_text(path))
     return stored.of(weights_of(sources.folder_of(model)))
 
 

@@ -15,8 +15,9 @@ from jaxdecode.decoder import Decoder, decode_all
 from jaxdecode.result import Result, Status, Usage
 from models.stream import trim
 
-# Decoders whose trace lists scored responses.
+# Decoders whose trace lists scored responses; "sample" is drawn as often as asked for.
 LISTING = (
+    "sample",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
@@ -31,8 +32,14 @@ FIRST = "id"  # the key that a file of answers begins with
 
 
 def invalid(records: Sequence[dict[str, Any]]) -> list[str | int]:
-    """The ids of those that no numbers stand behind."""
-    return [record["id"] for record in records if record["status"] == Status.INVALID.name.lower()]
+    """The ids of those that no numbers stand behind: a search whose judge failed on every text has
+    nothing left to go on with, and no text."""
+    broken, ended = (status.name.lower() for status in (Status.INVALID, Status.EXHAUSTED))
+    return [
+        record["id"]
+        for record in records
+        if record["status"] == broken or (record["status"] == ended and not record["tokens"])
+    ]
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,12 @@ class Job:
     def several(self, result: Result, prompt: Sequence[int]) -> list[str]:
         """Up to `listed` responses of one row to a prompt, the best first."""
         trace = result.trace
-        order = np.argsort(-np.asarray(trace.score[0]), kind="stable")
-        there = np.asarray(trace.length[0]) > 0
+        score = np.asarray(trace.score[0])
+        there = (np.asarray(trace.length[0]) > 0) & (score > -np.inf)
+        order = np.argsort(-score, kind="stable")
         chosen = [k for k in order if there[k]][: self.listed]
-        texts = [
-            self.codec.decode(trace.tokens[0, k, : trace.length[0, k]].tolist()) for k in chosen
-        ]
+        rows = [trace.tokens[0, k, : trace.length[0, k]].tolist() for k in chosen]
+        texts = [self.codec.decode(row, prompt) for row in rows]
         return [trim(text, self.stop)[0] for text in texts]
 
 

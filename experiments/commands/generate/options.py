@@ -30,7 +30,8 @@ class Options:
     """JSON lines; without it, text on the terminal."""
     rules: Rules = field(default_factory=Rules)
     listed: Annotated[int, tyro.conf.arg(name="return", metavar="N")] = 1
-    """How many responses to give, the best first, where a method has several."""
+    """How many responses to give: so many draws for sample, elsewhere the best first, where a
+    method has several."""
     stop: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT ...")] = ()
     """Texts that end a response, and are cut off."""
     chat: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -78,8 +78,7 @@ def show(jobs: Mapping[Any, Job]) -> None:
     plain = next(iter(laps.values())).seconds
     console = Console()
     for index, request in enumerate(next(iter(jobs.values())).requests):
-        words = request.prompt if isinstance(request.prompt, str) else request.prompt[-1]["content"]
-        table = Table(title=visible(words), title_justify="left", show_lines=True)
+        table = Table(title=visible(request.words), title_justify="left", show_lines=True)
         table.add_column("decoder")
         table.add_column("text", overflow="fold")
         for name, found in laps.items():

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from algorithms.selection.best_of_n import BestOfN
 from experiments.commands.decoding import decoders, opening
 from experiments.commands.decoding.rules import Rules
 from experiments.commands.decoding.uses import UNMASKING, USES, Name
@@ -24,9 +26,11 @@ from experiments.harness.report import stopping
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from experiments.inputs.sources import Source
+from jaxdecode.decoder import Decoder
 from jaxdecode.distributed import initialize
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
+from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
@@ -43,15 +47,26 @@ def prepare(options: Options, name: Name) -> Job:
     decoders.check(name, rules)
     if options.stream and (options.output or name not in STREAMED):
         raise ValueError(f"--stream is for the terminal and for --decoder {' or '.join(STREAMED)}")
-    if options.listed < 1 or (options.listed > 1 and name not in LISTING):
+    if options.listed < 1:
+        raise ValueError(f"--return {options.listed}: give at least 1")
+    if options.listed > 1 and name not in LISTING:
         raise ValueError(
             f"--return {options.listed}: --decoder {name} gives one response; several are given "
             f"by {', '.join(LISTING)}"
         )
+    if options.stream and options.listed > 1:
+        raise ValueError(f"--stream prints one response; --return {options.listed} asks for more")
     if bool(options.prompts) == bool(options.input):
         raise ValueError("give either --prompts or --input")
     if any(not stop for stop in options.stop):
         raise ValueError("--stop: an empty text would end every response at once")
+    for stop in options.stop:
+        prompts.check_text(stop, "--stop")
+    if (rules.draft_tokens or 0) > rules.max_tokens:
+        raise ValueError(
+            f"--draft-tokens {rules.draft_tokens} guesses past the end of every response; give at "
+            f"most --max-tokens, {rules.max_tokens}"
+        )
     requests = prompts.read(options.input) if options.input else prompts.of_texts(options.prompts)
     if options.stream and len(requests) != 1:
         raise ValueError(f"--stream prints one response; {len(requests)} prompts were given")
@@ -74,6 +89,8 @@ def prepare(options: Options, name: Name) -> Job:
         decoder = canvases.build(name, rules, source, source.codec.stop(options.stop))
     else:
         decoder = opening.decoder_of(name, rules, source, options.stop, opened, tokens, batch)
+    if name == "sample" and options.listed > 1:
+        decoder = _repeated(decoder, options.listed)
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
@@ -95,6 +112,18 @@ def prepare(options: Options, name: Name) -> Job:
         batch=batch,
         listed=options.listed,
     )
+
+
+def _repeated(decoder: Decoder, count: int) -> Decoder:
+    """So many responses of their own to each prompt, in the order they are drawn; the first is the
+    one that is drawn alone."""
+    assert isinstance(decoder, Autoregressive)
+    return BestOfN(decoder.generator, FunctionScorer(_alike), count)
+
+
+def _alike(prompts: Any, asked: Any, tokens: Any, lengths: Any) -> Any:
+    """None is better than another."""
+    return jnp.zeros(lengths.shape)
 
 
 def _as_chat(request: Request) -> Request:

@@ -114,7 +114,9 @@ class Evaluator:
                 decoded = decode_all(decoder, self.seed, prompts, self.batch, members)
                 for place, result in decoded:
                     tokens = result.tokens[0, : result.length[0]].tolist()
-                    self.invalid += int(result.status[0]) == Status.INVALID
+                    status = int(result.status[0])
+                    lost = status == Status.EXHAUSTED and not tokens
+                    self.invalid += status == Status.INVALID or lost
                     text, _ = trim(self.source.codec.decode(tokens, prompts[place]), until)
                     found[members[place]] = text
                     progress.advance()

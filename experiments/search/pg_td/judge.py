@@ -134,6 +134,7 @@ class Judge:
         self.seconds += time.perf_counter() - begun
         return found
 
-    def texts(self, tokens, lengths) -> list[str]:
+    def texts(self, tokens, lengths, after: Sequence[int]) -> list[str]:
+        """Texts of responses to the prompt whose tokens are `after`."""
         rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
-        return [self.codec.decode(row[:length]) for row, length in rows]
+        return [self.codec.decode(row[:length], after) for row, length in rows]

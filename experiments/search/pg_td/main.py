@@ -129,7 +129,7 @@ def measure(here: Setting, make: Maker) -> dict[str, Any]:
 def graded(here: Setting, first: int, result: Any) -> dict[str, Any]:
     """What every budget would have returned of a batch, and what it cost."""
     rows = [
-        returned(here, here.examples[first + row], candidates(here, result, row))
+        returned(here, here.examples[first + row], candidates(here, result, row, first + row))
         for row in range(len(result.length))
     ]
     looked = getattr(getattr(result.trace, "note", None), "looked", np.zeros(len(rows)))
@@ -148,16 +148,16 @@ class Candidates:
     reward: NDArray[np.floating] | None = None
 
 
-def candidates(here: Setting, result: Any, row: int) -> Candidates:
-    """Of one problem: the texts of a search, samples, or beams."""
-    trace = result.trace
+def candidates(here: Setting, result: Any, row: int, place: int) -> Candidates:
+    """Of the problem at `place`: the texts of a search, samples, or beams."""
+    trace, asked = result.trace, here.prompts[place]
     if isinstance(trace, Searched):
         text = trace.note.text
         there = np.flatnonzero(text.status[row] != Status.INVALID)
         there = there[there < trace.nodes[row]]
-        texts = here.judge.texts(text.tokens[row, there], text.length[row, there])
+        texts = here.judge.texts(text.tokens[row, there], text.length[row, there], asked)
         return Candidates(texts, trace.note.when[row, there], np.asarray(trace.reward[row, there]))
-    texts = here.judge.texts(trace.tokens[row], trace.length[row])
+    texts = here.judge.texts(trace.tokens[row], trace.length[row], asked)
     count = len(texts)
     if isinstance(trace, Listed):  # all beams are written at once
         return Candidates(texts, np.full(count, count))

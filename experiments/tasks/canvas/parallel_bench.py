@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.harness.files import parse, text_lines
 from experiments.tasks.canvas.lists import OPERATIONS, Question, right
 from experiments.tasks.canvas.puzzles import is_latin
 from experiments.tasks.task import Example, Split, check_split, distinct
@@ -116,23 +117,22 @@ class ParallelBench:
         if self.name not in configs:
             raise ValueError(f"{self.path.parent / CONFIG}: {self.name!r} is not described there")
         wording = configs[self.name]["prompt"].replace("\\n", "\n")
-        lines = self.path.read_text(encoding="utf-8").splitlines()
         return [
             self._example(f"{self.path}, line {number}", wording, line)
-            for number, line in enumerate(lines, 1)
+            for number, line in text_lines(self.path)
             if line.strip()
         ]
 
     def _example(self, where: str, wording: str, line: str) -> Example:
         try:
-            record = json.loads(line)
+            record = parse(line)
             given, answer = record["input"], record["answer"]
             asked = [*given.get("icl_examples", []), record]
             messages = []
             for turn in asked:
                 content = wording.format(**turn["input"])
                 messages += [("user", content), ("assistant", shown(turn["answer"]))]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{where}: no ParallelBench record: {error!r}") from error
         target = messages.pop()[1]
         prompt = "\n\n".join(content.strip() for _, content in messages) + "\n\n"

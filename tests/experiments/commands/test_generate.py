@@ -5,30 +5,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 
 from experiments.commands.decoding import decoders
 from experiments.commands.decoding.decoders import Rules
 from experiments.commands.generate import main as generate
+from experiments.commands.generate.answers import Job
 from experiments.commands.terminal import visible
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
+from experiments.inputs.sources import Codec
 from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
-from models.text import BROKEN
+from models.text import BROKEN, Tokenizer
 from tests.experiments.folders import build
+from tests.experiments.forking import SECONDS, start
+from tests.models.vocabularies import sentencepiece
 
-ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ("one plus one", "the cat", "two plus")
 
 
@@ -122,34 +125,10 @@ def test_other_answers_are_not_mixed_in(base, tmp_path: Path, options, differenc
     assert output.read_bytes() == before
 
 
-def command(folders, output: Path, source: Path) -> list[str]:
-    model = str(folders["generator"])
-    options = ["--max-tokens", "60", "--batch", "1", "--input", source, "--output", output]
-    return [sys.executable, "-m", "experiments", "generate", "--model", model, *map(str, options)]
-
-
-def test_a_killed_run_ends_as_if_it_had_not_been(folders, tmp_path: Path) -> None:
-    source = tmp_path / "prompts.txt"
-    source.write_text("\n".join(f"{i} plus {i}" for i in range(150)))
-    whole, output = tmp_path / "whole.jsonl", tmp_path / "a.jsonl"
-    subprocess.run(command(folders, whole, source), cwd=ROOT, check=True, capture_output=True)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        before = output.read_bytes().count(b"\n") if output.exists() else 0
-        process = subprocess.Popen(
-            command(folders, output, source), cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        until = time.monotonic() + 120
-        while not output.exists() or output.read_bytes().count(b"\n") < before + 5:
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        assert before < output.read_bytes().count(b"\n") < 150
-        if number == signal.SIGTERM:
-            assert process.returncode == 128 + number
-            assert "kept in" in said and "Traceback" not in said
-    subprocess.run(command(folders, output, source), cwd=ROOT, check=True, capture_output=True)
-    assert output.read_bytes() == whole.read_bytes()
+def joined(environment: dict[str, str], options: list[str]) -> None:
+    os.environ.update(environment)
+    generate.main(options)
+    jax.distributed.shutdown()  # as at the end of a program: none leaves before the others
 
 
 def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
@@ -159,21 +138,14 @@ def test_processes_share_the_prompts(folders, base, tmp_path: Path) -> None:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     options = [*base, "--distributed", "--output", str(tmp_path / "a.jsonl"), "--prompts", *TEXTS]
     job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    run = [sys.executable, "-m", "experiments", "generate", *options]
+    said = [tmp_path / f"said{index}" for index in range(2)]
     processes = [
-        subprocess.Popen(
-            run,
-            cwd=ROOT,
-            env=os.environ | job | {"JAX_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        start(joined, job | {"JAX_PROCESS_ID": str(index)}, options, said=said[index])
         for index in range(2)
     ]
-    for process in processes:
-        said, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, said
+    for process, text in zip(processes, said, strict=True):
+        process.join(SECONDS)
+        assert process.exitcode == 0, text.read_text()
     shards = [(tmp_path / f"a.{i}-of-2.jsonl").read_text().splitlines() for i in range(2)]
     assert [len(lines) for lines in shards] == [2, 1]
     together = [json.loads(line) for lines in shards for line in lines]
@@ -243,7 +215,44 @@ def test_the_best_of_several_comes_first(base, tmp_path: Path) -> None:
     options = ["--decoder", "beam-search", "--beams", "4", "--return", "4"]
     (record,) = answers(base, tmp_path / "a.jsonl", "--prompts", "one plus one", *options)
     assert len(record["texts"]) == 4 and record["texts"][0] == record["text"]
-    assert "gives one response" in refusal(*base, "--prompts", "a", "--return", "2")
+    greedy = ["--decoder", "greedy", "--return", "2"]
+    assert "gives one response" in refusal(*base, "--prompts", "a", *greedy)
+    assert "asks for more" in refusal(*base, "--prompts", "a", "--stream", "--return", "2")
+
+
+def test_several_draws_of_a_prompt(base, tmp_path: Path) -> None:
+    """The first is the one that is drawn alone, the others are their own; each is decoded after
+    its prompt, as one alone is."""
+    asked = [*base, "--prompts", "one plus one", "the cat"]
+    alone, several = (
+        by_id(answers(asked, tmp_path / name, *more))
+        for name, more in (("a.jsonl", []), ("b.jsonl", ["--return", "3"]))
+    )
+    for name, record in several.items():
+        assert record["text"] == alone[name]["text"] == record["texts"][0]
+        assert len(set(record["texts"])) == 3
+        assert record["settings"]["return"] == 3
+        assert record["usage"]["emitted"] > alone[name]["usage"]["emitted"]
+
+
+def test_listed_responses_keep_their_first_space_and_lost_ones_are_left_out() -> None:
+    """Where a decoder drops the first space of a text, the prompt is what it goes on from."""
+    text = Tokenizer(sentencepiece())
+    prompt, said = text.encode("the cat"), text.encode("at the mat")
+    rows = np.zeros((1, 4, 16), np.int32)
+    rows[0, :, : len(said)] = said
+    trace = SimpleNamespace(
+        tokens=rows,
+        length=np.array([[len(said), 0, len(said) - 1, len(said)]]),
+        score=np.array([[1.0, 3.0, 2.0, -np.inf]]),
+    )
+    job = Job(Codec(text), None, [], [], {}, ("t",), 0, 1, listed=4)  # pyright: ignore[reportArgumentType]
+    found = job.several(SimpleNamespace(trace=trace), prompt)  # pyright: ignore[reportArgumentType]
+    assert found == [" a", " a"]
+    whole = replace(job, stop=()).several(SimpleNamespace(trace=trace), prompt)  # pyright: ignore[reportArgumentType]
+    assert whole == [" at the m", " at the mat"] and text.decode([*prompt, *said]) == (
+        "the cat" + whole[1]
+    )
 
 
 def test_decoders_are_raced_side_by_side(base, capsys) -> None:
@@ -271,6 +280,13 @@ def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
     chosen = answers(base, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
     assert {record["text"] for record in chosen} <= {"mat", "two", "one is"}
     assert all(record["status"] == "eos" for record in chosen)
+
+
+def test_a_beginning_longer_than_the_budget_is_cut(base, tmp_path: Path) -> None:
+    asked = ["--begin-with", "the cat sat on the mat, the cat sat", "--prompts", *TEXTS]
+    for record in answers(base, tmp_path / "a.jsonl", *asked):
+        assert "the cat sat on the mat, the cat sat".startswith(record["text"])
+        assert (len(record["tokens"]), record["status"]) == (8, "length")
 
 
 @pytest.mark.parametrize("options", [["sample", "--draft", "prompt-lookup"], ["beam-search"]])
@@ -307,10 +323,12 @@ def test_texts_that_end_a_response_are_cut_off(base, tmp_path: Path) -> None:
 
 def test_chats_go_through_the_template(folders, base, tmp_path: Path) -> None:
     talk = tmp_path / "talk.jsonl"
-    talk.write_text('{"messages": [{"role": "user", "content": "the cat"}]}\n')
+    parts = [{"type": "text", "text": "the cat"}]
+    talk.write_text(json.dumps({"messages": [{"role": "user", "content": parts}]}) + "\n\n")
     (first,) = answers(base, tmp_path / "a.jsonl", "--input", str(talk))
     (second,) = answers(base, tmp_path / "b.jsonl", "--prompts", "the cat", "--chat")
     (plain,) = answers(base, tmp_path / "c.jsonl", "--prompts", "the cat")
+    assert first.pop("prompt")[0]["content"] == parts and second.pop("prompt")
     assert first == second
     assert first["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
 
@@ -360,12 +378,19 @@ def test_text_on_the_terminal_cannot_drive_it(base, capsys) -> None:
         ("p.jsonl", b'{"prompt": "a", "messages": []}\n', ":1: "),
         ("p.jsonl", b'{"prompt": ["a"]}\n', ":1: \"['a']\" was found"),
         ("p.jsonl", b'{"messages": [{"role": "user"}]}\n', ":1: "),
+        ("p.jsonl", b'{"messages": [{"role": "user", "content": 3}]}\n', ":1: "),
+        (
+            "p.jsonl",
+            b'{"messages": [{"role": "user", "content": [{"type": "image"}]}]}\n',
+            ":1: messages[0]: a part of its content is 'image'",
+        ),
         ("p.jsonl", b'{"prompt": "a", "id": 1.5}\n', ":1: id=1.5"),
         ("p.jsonl", b'{"prompt": "a", "id": "x"}\n{"prompt": "b", "id": "x"}\n', ":2: the id 'x'"),
         ("p.jsonl", b'{"prompt": " "}\n', ":1 is empty"),
         ("p.txt", b"a\n\xff\xfe\n", ":2: 'utf-8'"),
         ("p.txt", b"a\n\nb\n", ":2 is empty"),
         ("p.txt", b"", "is empty"),
+        ("p.txt", "a".encode("utf-16"), ":1: the text is UTF-16"),
         ("missing.txt", None, "is no file"),
     ],
 )
@@ -377,6 +402,18 @@ def test_wrong_prompts_are_named(tmp_path: Path, name, content, complaint) -> No
         prompts.read(path)
     assert f"{path}{complaint}" in str(error.value) or complaint in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_what_editors_and_services_put_into_files(tmp_path: Path) -> None:
+    """A byte-order mark, blank lines at the end, contents in parts."""
+    text, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    text.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n \n")
+    assert [(x.id, x.prompt) for x in prompts.read(text)] == [(0, "one"), (1, "two")]
+    parts = [{"type": "text", "text": "the"}, {"type": "text", "text": "cat"}]
+    talk = {"messages": [{"role": "user", "content": parts}]}
+    rows.write_bytes(b"\xef\xbb\xbf" + json.dumps(talk).encode() + b"\n\n")
+    (request,) = prompts.read(rows)
+    assert request.prompt == talk["messages"] and request.words == "the\ncat"
 
 
 def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
@@ -395,6 +432,8 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--input", "x.txt"], "give either"),
         (["--prompts", "a", ""], "prompt 1 is empty"),
         (["--prompts", "a", "--stop", ""], "--stop"),
+        (["--prompts", "a", "--stop", "a\udc80"], "--stop: character 1"),
+        (["--prompts", "a", "--return", "0"], "--return 0: give at least 1"),
         (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
         (["--prompts", "a", "--beams", "3"], "--beams does nothing for --decoder sample"),
         (["--prompts", "a", "--decoder", "beam-search", "--beams", "0"], "beams=0"),
@@ -407,6 +446,7 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--draft-tokens", "3"], "--draft-tokens does nothing without --draft"),
         (["--prompts", "a", "--draft", "prompt-lookup", "--draft-tokens", "0"], "length=0"),
         (["--prompts", "a", "--draft", "nowhere"], "nor in the zoo"),
+        (["--prompts", "a", "--draft", "prompt-lookup", "--draft-tokens", "9"], "at most --max-t"),
         (["--prompts", "a", "--decoder", "self-certainty", "--draft", "x"], "--draft does nothing"),
         (
             ["--prompts", "a", "--decoder", "speculative-rejection", "--reward", "likelihood"],

@@ -14,6 +14,7 @@ import pytest
 
 from experiments.commands import list as listing
 from experiments.commands.generate import main as generate
+from experiments.commands.generate.answers import invalid
 from experiments.commands.lm_eval.main import check_tasks
 from experiments.commands.terminal import INVALID, plainly, visible
 from experiments.harness.report import Report
@@ -61,6 +62,7 @@ with plainly():
         ("raise FileNotFoundError(2, 'No such file', 'x')", 1, "No such file: 'x'"),
         ("raise KeyboardInterrupt", 130, "stopped"),
         ("raise MemoryError", 1, "out of memory"),
+        ("raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')", 1, "samples or beams"),
         ("x = lambda: x(); x()", 1, "recursion"),
         ("raise ValueError('x' * 10**6)", 1, "error: xxx"),
         ("print('x' * 10**6)", 1, "No space left"),
@@ -205,6 +207,13 @@ def test_invalid_answers_are_told_and_the_exit_status_says_so(
         assert "1 answers are INVALID (ids 0)" in capsys.readouterr().err
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 1
     assert visible("\x1b") == "\\x1b"
+
+
+def test_an_answer_that_is_none_counts_as_invalid() -> None:
+    """As a search has whose judge fails on every text."""
+    rows = [("invalid", [3]), ("exhausted", []), ("exhausted", [3]), ("eos", []), ("length", [3])]
+    records = [{"id": i, "status": s, "tokens": t} for i, (s, t) in enumerate(rows)]
+    assert invalid(records) == [0, 1]
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "/dev/null", "."])

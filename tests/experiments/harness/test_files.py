@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import resumption
-from experiments.harness.files import Lines, read_json
+from experiments.harness.files import Lines, read_json, text_lines, whole_text
 from experiments.harness.report import Resumption
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,6 +60,31 @@ def test_a_log_is_repaired_when_it_is_added_to_and_not_before(tmp_path: Path) ->
         lines.append({"id": "\ud800"})
     with Lines(path, "id") as lines:
         assert [record["id"] for record in lines.records] == [0, 1, "\ud800"]
+
+
+def test_lines_that_others_wrote(tmp_path: Path) -> None:
+    """With an editor's mark, blank lines at the end, any kind of line end, gzipped or not."""
+    content = "\ufeffone\r\n\ntwo\u2028 \x0c\n\n \n".encode()
+    for name in ("a.txt", "a.txt.gz"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        assert list(text_lines(path)) == [(1, "one"), (2, ""), (3, "two\u2028 \x0c")]
+    odd = {
+        "torn.gz": (gzip.compress(content)[:-9], "is no whole gzip file"),
+        "plain.gz": (content, "is no whole gzip file"),
+        "wide.txt": ("one".encode("utf-16"), "wide.txt:1: the text is UTF-16; store it as UTF-8"),
+        "latin.txt": (b"one\n\xe9", "latin.txt:2: 'utf-8' codec"),
+    }
+    for name, (data, message) in odd.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=message):
+            list(text_lines(path))
+    with pytest.raises(ValueError, match="is no file"):
+        list(text_lines(tmp_path))
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\n\xff")
+    with pytest.raises(ValueError, match=r"a\.txt: 'utf-8' codec"):
+        whole_text(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize("place", ["/dev/full", "/dev/zero", "."])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +28,7 @@ from experiments.harness.report import (
     markdown,
     run_main,
 )
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.experiments.forking import finished, start, wait
 
 
 @dataclass(frozen=True)
@@ -194,63 +191,41 @@ def test_a_journal_measures_only_what_is_missing(tmp_path: Path, monkeypatch) ->
     assert resumed(config)[0] == 3, "other code starts anew"
 
 
-SLOW = '''"""A slow experiment."""
-import pathlib
-import time
-from experiments.harness import resumption
-from tests.experiments.harness.test_report import Config, Resumption, Report, run_main
+def slow(root: Path, out: Path) -> None:
+    """An experiment of six rows, as a command line; `root` is where its code is looked for."""
+    resumption.ROOT = root  # whose code is not being edited meanwhile
 
-resumption.ROOT = pathlib.Path(__file__).parent  # whose code is not being edited meanwhile
+    def run(config: Config) -> Report:
+        def measure(n: int) -> dict[str, int]:
+            time.sleep(0.15)
+            return {"n": n}
 
-def run(config):
-    def measure(n):
-        time.sleep(0.15)
-        return {"n": n}
-    with Resumption(config) as kept:
-        return Report([], [kept.row(str(n), lambda n=n: measure(n)) for n in config.sizes])
+        with Resumption(config) as kept:
+            return Report([], [kept.row(str(n), lambda n=n: measure(n)) for n in config.sizes])
 
-PRESETS = {"smoke": Config(sizes=tuple(range(6)))}
-if __name__ == "__main__":
-    run_main(run, PRESETS)
-'''
+    run_main(run, {"smoke": Config(sizes=tuple(range(6)))}, ["--out", str(out)])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_killed_run_goes_on(tmp_path: Path, number: int) -> None:
-    script, out = tmp_path / "slow.py", tmp_path / "out"
-    script.write_text(SLOW)
-    command = [sys.executable, str(script), "--out", str(out)]
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    )
+    root, out, said = (tmp_path / name for name in ("root", "out", "said"))
+    root.mkdir()
+    process = start(slow, root, out, said=said)
     log = out / "metrics.jsonl"
-    wait(lambda: log.is_file() and log.read_bytes().count(b"\n") >= 3)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    wait(lambda: log.is_file() and log.read_bytes().count(b"\n") >= 3, process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join()
     kept = log.read_bytes().splitlines()[1:3]
     assert not (out / "result.json").exists()
     if number == signal.SIGKILL:
-        assert process.returncode == -number
+        assert process.exitcode == -number
     else:
-        assert process.returncode == 128 + number and "stopped" in said
-        assert "Traceback" not in said
-    subprocess.run(command, env=environ, check=True, capture_output=True)
+        assert process.exitcode == 128 + number and "stopped" in said.read_text()
+        assert "Traceback" not in said.read_text()
+    assert finished(slow, root, out) == 0
     assert log.read_bytes().splitlines()[1:3] == kept
     assert [row["n"] for row in read_json(out / "result.json")["rows"]] == list(range(6))
-
-
-def heed() -> None:
-    """Interrupts end a program again, also where a shell started these tests in the background
-    and had them ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def wait(ready, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < until, "nothing was written in time"
-        time.sleep(0.02)
 
 
 def test_a_figure_is_drawn_and_stored(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ PIECES = (
 class Spelling:
     """A codec of `PIECES`."""
 
-    def decode(self, tokens) -> str:
+    def decode(self, tokens, after=()) -> str:
         return "".join(PIECES[token] for token in tokens)
 
 
@@ -93,7 +93,7 @@ def test_hanging_and_killed_programs_earn_nothing_and_the_search_goes_on(graded)
     here.__dict__["judge"] = Judge(here.world, examples, here.codec)
     search = PlanningGuided(model, Stop.of(4), here.rewards(), 2, 4, 10, goal=1.0)
     result = jax.device_get(decode(search, 0, Prompt.of([[3]])))
-    texts = here.judge.texts(result.tokens, result.length)
+    texts = here.judge.texts(result.tokens, result.length, [3])
     assert texts[0].startswith(PIECES[0])
     rewards = result.trace.reward[0, 2 : result.trace.nodes[0]]
     assert rewards[0] == 0.0 and rewards.max() == 1.0

@@ -174,6 +174,31 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(whole, tmp_path: Path) -> 
     assert metrics(tmp_path) == metrics(whole[1])
 
 
+def test_metrics_of_something_else_stay_as_they_are(tmp_path: Path) -> None:
+    """A folder without a run in it, in which another trainer or an experiment has its log."""
+    for content in ('{"step": 70, "loss": 1.0}\n{"step": 71, "lo', '{"fingerprint": "x"}\n'):
+        (tmp_path / "metrics.jsonl").write_text(content)
+        with pytest.raises(ValueError, match=r"has a metrics.jsonl and is no run's folder"):
+            train(tmp_path)
+        assert (tmp_path / "metrics.jsonl").read_text() == content
+        assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """Who comes second is told who has the folder; it is free again when a run is over."""
+
+    def meanwhile(step: int) -> dict[str, np.ndarray]:
+        with pytest.raises(ValueError, match=r"is being written by .*; wait for it") as error:
+            train(tmp_path)
+        if Path("/proc/locks").exists():
+            assert f"process {os.getpid()} on " in str(error.value)
+        return batches(step)
+
+    train(tmp_path, meanwhile, steps=1)
+    assert metrics(tmp_path)[0]["step"] == 1
+    train(tmp_path, steps=1)
+
+
 def test_what_a_visit_finds_is_told_and_kept(tmp_path: Path) -> None:
     told: list[tuple[int, set[str]]] = []
 
