@@ -134,7 +134,7 @@ def others(field: Field, config: Config) -> dict[str, Callable[[], Speculator]]:
         "lookahead": lambda: lookahead(generator),
     }
     if field.task == TASK and "retrieval" in config.rivals:
-        tokens = StandardLibrary().tokens(codec, "train")[: config.corpus]
+        tokens = StandardLibrary().tokens(codec, "train", config.corpus)
         store = Corpus.of([tokens.tolist()], codec.vocab_size)
         methods["retrieval"] = lambda: rest(generator, store)
         methods["retrieval, equal nodes"] = lambda: rest(generator, store, len(TREE))

@@ -79,7 +79,7 @@ class Pair:
         """Decode the prompts, once."""
         decoder = Autoregressive(speculator)
         results = [decode(decoder, self.seed, prompt) for prompt in self.field.batches(self.batch)]
-        return counts(results, len(self.field.prompts), seconds=0.0)
+        return counts(results, len(self.field.prompts))
 
     def measure(self, speculator: Speculator) -> dict[str, Any]:
         """What decoding the prompts came to."""

@@ -21,9 +21,11 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.lm import extend, prefill
 from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stop import Stop
+from jaxdecode.types import Array, Float
 
 Row = dict[str, Any]
 
@@ -195,6 +197,14 @@ def voted(sums: Sums) -> Row:
     return row
 
 
+@jax.jit
+def read_next(model: Any, prompt: Prompt) -> tuple[Float[Array, "B D"], Float[Array, "B V"]]:
+    """The hidden state behind each prompt, and the law of what comes next in logs."""
+    before = prefill(model, prompt, prompt.tokens.shape[1] + 1)
+    output = extend(model, before.root[:, None], before.cache)
+    return output.hidden[:, 0], jax.nn.log_softmax(output.logits[:, 0])
+
+
 def answer_of(text: str) -> str:
     """The digits of a text that closed; "" for none."""
     return "".join(c for c in text if c.isdigit()) if text.endswith(END) else ""
@@ -210,16 +220,10 @@ def taught(lists: Lists, config: Config, model: Any, new: dict[int, int]) -> Row
     """What lessons moved: the keys, the queries of all categories' empty lists, and of each
     category that had one the mean gain, in nats, of names that belong there as little as before,
     inside and outside of the new member's cluster."""
-    world, prompt = lists.world, lists.prompt
+    world = lists.world
 
     def state(model: Any) -> tuple[np.ndarray, np.ndarray]:
-        @jax.jit
-        def read(model: Any) -> tuple[Any, Any]:
-            before = prefill(model, prompt, prompt.tokens.shape[1] + 1)
-            output = extend(model, before.root[:, None], before.cache)
-            return output.hidden[:, 0], jax.nn.log_softmax(output.logits[:, 0])
-
-        hidden, logp = (np.asarray(x, np.float64) for x in read(model))
+        hidden, logp = (np.asarray(x, np.float64) for x in read_next(model, lists.prompt))
         return hidden, logp
 
     keys, after = (np.asarray(keys_of(m), np.float64) for m in (lists.model, model))
