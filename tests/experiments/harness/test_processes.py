@@ -12,7 +12,7 @@ from experiments.harness.files import Lines, read_json
 
 ROOT = Path(__file__).resolve().parents[3]
 
-SCRIPT = '''"""Sums over the devices of all processes, in two runs of which the first loses its end."""
+SCRIPT = '''"""Sums over the devices of all processes, twice; the first run loses its end."""
 import dataclasses
 import os
 import pathlib
