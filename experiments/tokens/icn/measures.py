@@ -28,6 +28,7 @@ from jaxdecode.stop import Stop
 from jaxdecode.types import Array, Float
 
 Row = dict[str, Any]
+stood, turned = jax.jit(attraction), jax.jit(movement)
 
 
 def precisions(right: ArrayLike) -> NDArray[np.float64]:
@@ -155,10 +156,9 @@ def moved(lists: Lists, config: Config) -> Row:
     """Of each category, run by run of one item: the query's cosine with the first one, and how far
     the first token explored stands above the vocabulary."""
     result = jax.device_get(decode(navigator(lists, config, config.items), 0, lists.prompt))
-    query, keys = jnp.asarray(result.trace.query), keys_of(lists.model)
-    first = jnp.asarray(result.trace.tokens[:, :, :1])
-    stands = [attraction(keys, q, f) for q, f in zip(query, first, strict=True)]
-    return {"cosine": np.asarray(movement(query)), "stands": np.asarray(stands)}
+    keys, query, first = keys_of(lists.model), result.trace.query, result.trace.tokens[:, :, :1]
+    stands = [stood(keys, q, f) for q, f in zip(query, first, strict=True)]
+    return {"cosine": np.asarray(turned(query)), "stands": np.asarray(stands)}
 
 
 def voted(sums: Sums) -> Row:
