@@ -211,9 +211,13 @@ def run(config: Config) -> Report:
         widths = sorted(
             {1, *(int(found["nodes"]) + 1 for found in rows if found["task"] == main.task)}
         )
-        seconds = row(
-            "passes", lambda: {str(n): s for n, s in pass_seconds(main.target, widths).items()}
-        )
+        repeats = min(7, config.prompts)
+
+        def passes() -> dict[str, float]:
+            found = pass_seconds(main.target, widths, repeats=repeats)
+            return {str(n): seconds for n, seconds in found.items()}
+
+        seconds = row("passes", passes)
     for found in rows:
         if found["task"] == main.task:
             found["pass"] = seconds[str(found["nodes"] + 1)] / seconds["1"]
