@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from experiments.bench import peers, spec_bench
 from experiments.bench.spec_bench import PRESETS, Config, claims, run
 from experiments.bench.speculators import METHODS
 from experiments.bench.wider_target import widened
 from experiments.harness.report import Report
-from experiments.speculative.speculation import Field, counts, open_field
+from experiments.speculative.speculation import Field, counts
 from jaxdecode.decoder import decode
+from jaxdecode.testing.enumerable import EnumerableLM
+from models.presets import small
+from models.transformer import Transformer
 
 SMOKE = PRESETS["smoke"]
+PROMPTS = ((1, 5, 9, 4), (1, 7, 7), (1, 20, 3, 11, 2))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,8 @@ def test_questions_of_a_file_are_raced_by_the_same_command(tmp_path, monkeypatch
     path.write_text("\n".join(json.dumps({"turns": [turn]}) for turn in turns))
     monkeypatch.setattr(peers, "missing", lambda: "left out")
     config = replace(SMOKE, methods=("prompt lookup",), questions=path, max_tokens=8)
-    rows = run(config).rows
+    shallow = "stdlib-draft"  # is one layer, which is written out
+    rows = run(replace(config, target=shallow, draft=shallow)).rows
     assert {row["task"] for row in rows} == {"questions"} and len(rows) == 2
 
 
@@ -77,7 +84,8 @@ def test_the_widened_target_has_goals_of_its_own() -> None:
 
 
 def test_a_widened_target_writes_the_same_text() -> None:
-    field = open_field("arithmetic", 2, 8)
+    model = Transformer(small(21, hidden=32, layers=2), rngs=nnx.Rngs(0)).unstacked()
+    field = Field("noise", model, model, (0,), PROMPTS[:2], 8)
     wide = replace(field, target=widened(field.target, field.target.config.mlp + 64))
     assert wide.target.cost.parameters > field.target.cost.parameters
     one, two = (decode(f.plain(), 0, f.batches(2)[0]).tokens for f in (field, wide))
@@ -87,7 +95,9 @@ def test_a_widened_target_writes_the_same_text() -> None:
 
 
 def test_counts_are_those_of_the_result() -> None:
-    field: Field = open_field("arithmetic", 3, 12)
+    target = EnumerableLM.random(0, 21)
+    pair: Any = target, target.perturbed(1, 0.5)
+    field = Field("noise", *pair, (0,), PROMPTS, 12)
     decoder = METHODS["draft model"].decoder(field)
     results = [decode(decoder, 0, prompt) for prompt in field.batches(2)]
     found = counts(results, 3, 1.0)
