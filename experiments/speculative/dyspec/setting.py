@@ -58,10 +58,13 @@ class Config:
     out: Out = None
 
 
+accepted_by_rank = jax.jit(positional, static_argnums=3)
+
+
 def chances(pair: Pair) -> tuple[float, ...]:
     """Sequoia's positional acceptance at the places of a field's prompts."""
     target, draft = laws(pair.field, pair.temperature or COLD, DRAFT_TEMPERATURE)
-    found = positional(jax.random.key(pair.seed), target, draft, CHILDREN)
+    found = accepted_by_rank(jax.random.key(pair.seed), target, draft, CHILDREN)
     return tuple(np.asarray(found, float).tolist())
 
 
