@@ -234,7 +234,7 @@ def _build(
             return blocks[str(index)]
 
         if shardings is None:
-            arrays[path] = jax.device_put(part(None))
+            arrays[path] = jnp.asarray(part(None))
         else:
             array = jax.make_array_from_callback(want.shape, shardings[path], part)
             # Devices copy at their own pace: no weight is read before the last one is there.
