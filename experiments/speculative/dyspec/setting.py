@@ -23,7 +23,7 @@ from experiments.speculative.trees import Pair, laws, logits, summary
 from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Categorical
 from jaxdecode.speculate import Speculator
-from jaxdecode.types import Float
+from jaxdecode.types import Array, Float
 
 METHODS = ("chain", "SpecInfer", "Sequoia", "DySpec", "DySpec, threshold")
 RATIOS = (5, 20, 200, 2000)

@@ -95,9 +95,8 @@ def test_a_widened_target_writes_the_same_text() -> None:
 
 
 def test_counts_are_those_of_the_result() -> None:
-    target = EnumerableLM.random(0, 21)
-    pair: Any = target, target.perturbed(1, 0.5)
-    field = Field("noise", *pair, (0,), PROMPTS, 12)
+    target: Any = EnumerableLM.random(0, 21)
+    field = Field("noise", target, target.perturbed(1, 0.5), (0,), PROMPTS, 12)
     decoder = METHODS["draft model"].decoder(field)
     results = [decode(decoder, 0, prompt) for prompt in field.batches(2)]
     found = counts(results, 3, 1.0)

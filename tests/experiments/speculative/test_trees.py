@@ -30,10 +30,9 @@ VOCAB = 20
 
 def field() -> Field:
     """A target and a draft that know nothing, and differ."""
-    target = EnumerableLM.random(0, VOCAB)
-    pair: Any = target, target.perturbed(1, 0.6)
+    target: Any = EnumerableLM.random(0, VOCAB)
     prompts = tuple(tuple((7 * i + j) % VOCAB for j in range(12)) for i in range(6))
-    return Field("noise", *pair, (VOCAB + 1,), prompts, 5)
+    return Field("noise", target, target.perturbed(1, 0.6), (VOCAB + 1,), prompts, 5)
 
 
 FIELD = field()
