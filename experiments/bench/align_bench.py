@@ -85,7 +85,7 @@ PRESETS = {
 class Ours:
     """Our trainer on the very same work."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config) -> None:
         c, source = config, sources.open_model(config.model)
         half = source.model.vocab_size // 2
 

@@ -31,7 +31,7 @@ def missing() -> str | None:
 class Peer:
     """The published implementation, in the dtype and on the device of the model it copies."""
 
-    def __init__(self, folder: str, threads: int):
+    def __init__(self, folder: str, threads: int) -> None:
         """Open the checkpoint in `folder`, to be run by `threads` threads."""
         self._torch = importlib.import_module("torch")
         transformers = importlib.import_module("transformers")

@@ -29,7 +29,7 @@ def missing() -> str | None:
 class TorchDenoiser:
     """A LLaDA folder in float32."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         """Open the checkpoint in `folder`.
 
         Raises:

@@ -6,37 +6,44 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from experiments.harness.environment import usable_cpus
 
+K = TypeVar("K")
+
 
 def interleaved(
-    calls: Mapping[str, Callable[[], Any]], repeats: int, seconds: float = float("inf")
-) -> dict[str, list[float]]:
+    calls: Mapping[K, Callable[[], Any]],
+    repeats: int,
+    seconds: float = float("inf"),
+    told: Callable[[K], None] = lambda name: None,
+) -> dict[K, list[float]]:
     """Wall times of every call, taken in rotation so that a slow spell hits them all.
 
     Each is called once before, unmeasured. The rotation stops after `repeats`, or after the
-    first round that ends past `seconds`.
+    first round that ends past `seconds`. `told` is called with its name after every call.
     """
-    for call in calls.values():
+    for name, call in calls.items():
         jax.block_until_ready(call())
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+        told(name)
+    taken: dict[K, list[float]] = {name: [] for name in calls}
     began = time.perf_counter()
     for _ in range(repeats):
         for name, call in calls.items():
             start = time.perf_counter()
             jax.block_until_ready(call())
             taken[name].append(time.perf_counter() - start)
+            told(name)
         if time.perf_counter() - began > seconds:
             break
     return taken
 
 
-def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
+def medians(taken: Mapping[K, list[float]]) -> dict[K, float]:
     """The median of every call's times."""
     return {name: statistics.median(times) for name, times in taken.items()}
 

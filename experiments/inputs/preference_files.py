@@ -100,7 +100,7 @@ class PairBatches:
     width: int
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what does not fit, before any step.
 
         Raises:

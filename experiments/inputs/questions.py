@@ -14,6 +14,10 @@ from pathlib import Path
 
 from experiments.harness.files import parse
 
+REAL_TEXTS = Path(__file__).with_name("real_texts.jsonl")
+"""Six questions in each of eight groups, written for this project: those of Spec-Bench, and texts
+and code to be written again with a change."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -74,6 +78,16 @@ def part_of(questions: Sequence[Question], split: str) -> list[Question]:
             f"questions: {len(questions)} in the file, none left for {split}; give more, since "
             "half of each category is kept for the other split"
         )
+    return found
+
+
+def grouped(questions: Sequence[Question], each: int) -> dict[str, list[Question]]:
+    """The first `each` questions of every category."""
+    found: dict[str, list[Question]] = {}
+    for question in questions:
+        group = found.setdefault(question.category, [])
+        if len(group) < each:
+            group.append(question)
     return found
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from algorithms.speculative.policies.fixed import Fixed
 from experiments import zoo
 from experiments.harness import pass_costs
 from experiments.harness.timing import interleaved
-from experiments.inputs.questions import part_of, read_questions, spread
+from experiments.inputs.questions import Question, part_of, read_questions, spread
 from experiments.inputs.sources import open_model
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.stdlib import StandardLibrary
@@ -57,7 +57,7 @@ class Field:
     Attributes:
       task: its name.
       target: the model whose text is wanted.
-      draft: a smaller one of the same vocabulary.
+      small: a smaller one of the same vocabulary, if there is one.
       ends: end tokens.
       prompts: token sequences of held-out texts.
       max_tokens: tokens to emit for each.
@@ -65,10 +65,21 @@ class Field:
 
     task: str
     target: Transformer
-    draft: Transformer
+    small: Transformer | None
     ends: tuple[int, ...]
     prompts: tuple[tuple[int, ...], ...]
     max_tokens: int
+
+    @property
+    def draft(self) -> Transformer:
+        """The smaller model.
+
+        Raises:
+          ValueError: where there is none.
+        """
+        if self.small is None:
+            raise ValueError(f"draft=None: {self.task} is decoded without one; name a small model")
+        return self.small
 
     def generator(
         self, sampler: Sampler | None = None, transform: LogitsTransform | None = None
@@ -139,18 +150,42 @@ def questioned(
 ) -> Field:
     """Questions of a Spec-Bench file, for checkpoints by folder or models of the zoo.
 
-    Those of a split where something is tuned on the others, else all.
+    Those of a split where something is tuned on the others, else all. A target by name without
+    a draft is decoded without one.
 
     Raises:
       ValueError: for a bad file, no such model, or a draft of another vocabulary.
     """
-    big, small = open_model(target or "stdlib"), open_model(draft or "stdlib-draft")
-    check_same_tokenizer(big.codec.text, small.codec.text)
     asked = read_questions(questions)
     chosen = spread(asked if split is None else part_of(asked, split), count)
-    prompts = tuple(tuple(big.codec.prompt(question.text)) for question in chosen)
-    ends = tuple(map(int, big.codec.stop().eos))
-    return Field("questions", big.model.unstacked(), small.model, ends, prompts, max_tokens)
+    return asking({"questions": chosen}, max_tokens, target, draft)["questions"]
+
+
+def asking(
+    groups: Mapping[str, Sequence[Question]],
+    max_tokens: int,
+    target: str | None,
+    draft: str | None = None,
+) -> dict[str, Field]:
+    """A field for each group of questions, on one pair of models; see `questioned`.
+
+    A model with a chat template is asked as its user would.
+    """
+    if target is None:
+        target, draft = "stdlib", draft or "stdlib-draft"
+    big = open_model(target)
+    small = None if draft is None else open_model(draft)
+    if small is not None:
+        check_same_tokenizer(big.codec.text, small.codec.text)
+    codec = big.codec
+    if codec.text.template is not None:
+        codec = codec.with_chats([question.text for group in groups.values() for question in group])
+    ends, model = tuple(map(int, codec.stop().eos)), big.model.unstacked()
+    found = {}
+    for name, group in groups.items():
+        prompts = tuple(tuple(codec.prompt(question.text)) for question in group)
+        found[name] = Field(name, model, small and small.model, ends, prompts, max_tokens)
+    return found
 
 
 @dataclass(frozen=True)

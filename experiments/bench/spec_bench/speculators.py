@@ -74,16 +74,25 @@ class Method:
     tasks: tuple[str, ...] | None = None
     careful: bool = False
 
-    def fits(self, field: Field) -> bool:
-        """Whether the method can be had on a field."""
-        ships = self.weights is None or f"{field.task}-{self.weights}" in zoo.names()
-        return ships and (self.tasks is None or field.task in self.tasks)
+    def missing(self, field: Field) -> str | None:
+        """What the method lacks on a field; None where it can be had."""
+        if self.kind == "draft model" and field.small is None:
+            return "it needs a draft model; give --config.draft"
+        if self.weights is not None and f"{field.task}-{self.weights}" not in zoo.names():
+            return f"the zoo has no {self.weights} head for this target"
+        if self.tasks is not None and field.task not in self.tasks:
+            return f"its corpus is that of {', '.join(self.tasks)}"
+        return None
 
-    def decoder(self, field: Field, batch: int = 1) -> Autoregressive:
-        """For batches of so many rows."""
+    def decoder(
+        self, field: Field, batch: int = 1, calibration: Field | None = None
+    ) -> Autoregressive:
+        """For batches of so many rows; what drafts cost and bring is learned from `calibration`,
+        else from the field itself."""
         speculator = self.build(field)
         if self.careful:
-            speculator = replace(speculator, policy=cost_aware(field, speculator, batch))
+            where = calibration or field
+            speculator = replace(speculator, policy=cost_aware(where, speculator, batch))
         return Autoregressive(speculator)
 
     def nodes(self, field: Field) -> int:
