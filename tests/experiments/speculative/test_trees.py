@@ -120,7 +120,7 @@ def test_the_published_settings_trace() -> None:
     """7 B with a draft of 1 B: every shape of every paper."""
     models = abstract(LLAMA_2_7B), abstract(TINYLLAMA_1B)
     prompts = (tuple(range(1, 33)),)
-    paper = replace(FIELD, target=models[0], draft=models[1], prompts=prompts, max_tokens=8)
+    paper = replace(FIELD, target=models[0], small=models[1], prompts=prompts, max_tokens=8)
     pair = Pair(paper, 1.0, 1, 0)
     makers = list(spectr.variants(spectr.PRESETS["paper"], pair).values())[-1:]
     shapes = rsd.PRESETS["paper"].shapes
