@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.core import Tracer
 
@@ -68,11 +68,9 @@ class Prompt:
             raise ValueError(
                 f"ids: {len(ids)} given for {len(sequences)} sequences; pass one for each"
             )
-        return cls(
-            tokens=jnp.asarray(tokens),
-            length=jnp.asarray(lengths, jnp.int32),
-            id=jnp.asarray(integers("ids", ids), jnp.int32),
-        )
+        numbers = (np.array(values, np.int32) for values in (lengths, integers("ids", ids)))
+        # Put there as they are: a conversion would be a program for each shape.
+        return cls(*(jax.device_put(array) for array in (tokens, *numbers)))
 
 
 def bucket(length: int, smallest: int = 16) -> int:

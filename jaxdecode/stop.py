@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,7 +64,7 @@ class Stop:
         padded = np.full((len(sequences), width), -1, np.int32)
         for row, sequence in enumerate(sequences):
             padded[row, width - len(sequence) :] = integers(f"sequences[{row}]", sequence)
-        return cls(eos=jnp.asarray(eos, jnp.int32), sequences=jnp.asarray(padded))
+        return cls(*(jax.device_put(array) for array in (np.array(eos, np.int32), padded)))
 
     def __call__(self, tokens: Int[Array, "R L"], length: Int[Array, "R"]) -> Bool[Array, "R"]:
         """Whether the row ends with its newest token, tokens[length - 1]."""

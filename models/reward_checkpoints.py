@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from models.checkpoints import load_backbone
@@ -172,7 +171,7 @@ def _head(
                 f"{folder}: tensor {name!r} is {tensor.dtype}{tensor.shape}; floats of {rank} "
                 "axes were expected"
             )
-        arrays.append(jnp.asarray(tensor.T, dtype))
+        arrays.append(jax.device_put(np.array(tensor.T, dtype)))
     return MlpHead(*arrays) if layout == DEEP else LinearHead(*arrays)
 
 

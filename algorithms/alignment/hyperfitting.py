@@ -10,6 +10,7 @@ warm-up, clipping or dropout, and it is the last step's weights that count. `NoC
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +45,12 @@ PAPER = Paper(
     losslessness="not-applicable",
 )
 Model = TypeVar("Model", bound=nnx.Module)
+
+
+@functools.lru_cache(maxsize=8)
+def _adam(rate: float) -> optax.GradientTransformation:
+    """Adam without decay; one object a rate, so that runs share a compiled step."""
+    return optax.adam(rate)
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,6 @@ class Hyperfitting:
                     f"model: {jax.tree_util.keystr(path)} is {leaf.dtype}, in which steps of "
                     f"rate={self.rate:g} are lost to rounding; load the weights as float32"
                 )
-        adam = optax.adam(self.rate)  # without decay
-        parts = (next_token, batches, adam, self.updates, checkpoints, watch, watch_every)
+        parts = (next_token, batches, _adam(self.rate), self.updates)
+        parts += (checkpoints, watch, watch_every)
         return fit(model, *parts, visit=visit)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,9 @@ def measure(config: Config, batch: int) -> dict[str, Any]:
     sizes = {}
     for name, transform in transforms(config).items():
         state = jax.jit(lambda transform: transform.init(prompt))(transform)
-        calls[name] = lambda transform=transform, state=state: edit(transform, state, row)
-        sizes[name] = _bytes(edit.lower(transform, state, row).compile().cost_analysis())
+        program = edit.lower(transform, state, row).compile()
+        calls[name] = partial(program, transform, state, row)
+        sizes[name] = _bytes(program.cost_analysis())
     taken = interleaved(calls, config.repeats)
     return {
         name: {"seconds": min(times), "bytes": sizes.get(name)} for name, times in taken.items()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import jax
+
 from experiments import zoo
 from experiments.harness.files import whole_text
 from experiments.inputs.prompts import Messages
@@ -146,6 +148,11 @@ def open_model(name: str, form: Form = "scanned") -> Source:
         codec = Codec(load_tokenizer(path).fitted(rows))
         model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
     return Source(name, formed(model, form), codec, model.config.max_positions)
+
+
+def bound(model: Any) -> Any:
+    """The model bound to its devices, as a trained one is, so that both run by one program."""
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding), model)
 
 
 def open_denoiser(name: str, form: Form = "scanned") -> Source:

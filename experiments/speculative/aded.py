@@ -62,7 +62,7 @@ class Config:
       steps: by how much the table adapts, on the stream.
       iterations: of the search, besides 150.
       keeps: successors that the table keeps of a pair, besides 12.
-      designed: whether to compare the values of a visit.
+      designed: whether to compare the values of a visit, each at several rates of exploration.
     """
 
     prompts: int = 8
@@ -83,7 +83,7 @@ PRESETS = {
         max_tokens=24,
         stream=4,
         corpus=100_000,
-        steps=(0.0, 0.04),
+        steps=(0.04,),
         iterations=(),
         keeps=(),
         designed=False,
@@ -103,7 +103,7 @@ PRESETS = {
 def corpus_of(tokens: int) -> list[list[int]]:
     """Training files of the standard library, as one document."""
     codec = zoo.load("stdlib").tokenizer
-    return [StandardLibrary().tokens(codec, "train")[:tokens].tolist()]
+    return [StandardLibrary().tokens(codec, "train", tokens).tolist()]
 
 
 def records(count: int, seed: int) -> list[str]:
@@ -155,7 +155,8 @@ def run(config: Config) -> Report:
     documents, vocab = corpus_of(config.corpus), field.target.vocab_size
     store, trigrams = Corpus.of(documents, vocab), Trigrams.of(documents, vocab, keep=KEEP)
     generator = field.generator()
-    total = 4 + len(config.steps) + len(RATES) * (1 + config.designed)
+    values = (True, False) if config.designed else ()
+    total = 4 + len(config.steps) + len(RATES) * len(values)
     total += len(config.iterations) + len(config.keeps)
     with Resumption(config) as finished, Progress("aded", total) as progress:
 
@@ -191,7 +192,7 @@ def run(config: Config) -> Report:
                 return {"tokens_per_call": per_call(found), "by prompt": by_prompt(found)}
 
             follow.append(row(name, streamed))
-        for rollout in (True, False)[0 if config.designed else 1 :]:
+        for rollout in values:
             for rate in RATES:
                 name = f"ADED, c1 {rate}" + ("" if rollout else ", every visit counts 1")
                 rows.append(row(name, partial(own, trigrams, c1=rate, rollout=rollout)))

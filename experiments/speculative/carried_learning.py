@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from jaxdecode.decoder import decode
 from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Rows
 from jaxdecode.speculate import Speculator, play
+from jaxdecode.types import Array, Key
 
 Build = Callable[[Any], Speculator]
 """What was learned -> a speculator that starts from it."""
@@ -48,12 +48,10 @@ def relay(
       counts: of each prompt, a batch being one.
       states: the drafter's after each, all of it.
     """
-    jax.block_until_ready(decode(Learning(build(memory)), seed, prompts[0]))
     found, states = [], []
     for prompt in prompts:
-        began = time.perf_counter()
-        result = jax.block_until_ready(decode(Learning(build(memory)), seed, prompt))
-        found.append(counts([result], prompt.batch, time.perf_counter() - began))
+        result = decode(Learning(build(memory)), seed, prompt)
+        found.append(counts([result], prompt.batch))
         states.append(result.trace)
         memory = kept(result.trace)
     return found, states
@@ -73,6 +71,12 @@ def by_prompt(found: Sequence[Counts]) -> dict[str, list[int]]:
 
 
 @jax.jit
+def begin(speculator: Speculator, key: Key[Array, ""], prompt: Prompt) -> Rows:
+    """The prompts, read."""
+    return speculator.start(key, prompt, 1, prompt.tokens.shape[1] + speculator.max_tokens)
+
+
+@jax.jit
 def one_round(speculator: Speculator, rows: Rows) -> Rows:
     """A round on every row that runs."""
     until = jnp.full_like(rows.length, rows.cache.capacity - speculator.drafter.nodes)
@@ -81,9 +85,7 @@ def one_round(speculator: Speculator, rows: Rows) -> Rows:
 
 def by_round(speculator: Speculator, prompt: Prompt, seed: int = 0) -> NDArray[np.float64]:
     """Tokens that each round emits in each row, f64[rounds, rows]; NaN in rows that have ended."""
-    capacity = prompt.tokens.shape[1] + speculator.max_tokens
-    start = jax.jit(lambda own, key, prompt: own.start(key, prompt, 1, capacity))
-    rows = start(speculator, jax.random.key(seed), prompt)
+    rows = begin(speculator, jax.random.key(seed), prompt)
     found = []
     while bool((running := np.asarray(rows.running)).any()):
         after = one_round(speculator, rows)

@@ -47,6 +47,7 @@ from experiments.speculative.trees import (
 )
 from jaxdecode import transport
 from jaxdecode.speculate import Speculator
+from jaxdecode.types import Array, Float
 
 RULES = {
     "optimum": transport.optimum,
@@ -120,14 +121,21 @@ def variants(config: Config, pair: Pair) -> dict[tuple[str, int, int], Speculato
     return found
 
 
+@partial(jax.jit, static_argnames="count")
+def accepting(
+    target: Float[Array, "M V"], draft: Float[Array, "M V"], count: int
+) -> dict[str, Float[Array, "M"]]:
+    """By rule, the probability that one of `count` drafts is accepted."""
+    return {name: rule(target, draft, count=count) for name, rule in RULES.items()}
+
+
 def chances(pair: Pair, counts: tuple[int, ...]) -> list[dict[str, Any]]:
     """The mean over contexts of the probability that one of k drafts is accepted, and the least
     share that K-SEQ has of the optimum."""
     target, draft = laws(pair.field, pair.temperature, pair.temperature)
     rows = []
     for count in counts:
-        each = {name: jax.jit(partial(rule, count=count)) for name, rule in RULES.items()}
-        found = {name: np.asarray(rule(target, draft)) for name, rule in each.items()}
+        found = {name: np.asarray(of) for name, of in accepting(target, draft, count).items()}
         rows.append(
             {"method": f"one level, k = {count}", "drafts": count, "contexts": len(target)}
             | {name: float(values.mean()) for name, values in found.items()}

@@ -14,6 +14,7 @@ tokens takes, relative to a pass over one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -196,7 +197,7 @@ class Counts:
         not counted), draft tokens, and those that were kept before the text was cut.
       draft_passes, draft_tokens: of the drafter's own model.
       histogram: passes that accepted 0, 1, ... draft tokens, f64[H].
-      seconds: of the whole run, compilation not included.
+      seconds: of the whole run, compilation not included; NaN where nobody asked.
       tokens: what was emitted, one array for each prompt.
     """
 
@@ -255,17 +256,25 @@ class Counts:
         return self.per_call / (verify + draft * self.drafts_per_call)
 
 
-def decode_field(field: Field, decoder: Decoder, batch: int = 1, seed: int = 0) -> Counts:
-    """Run a decoder over a field's prompts; it is compiled before the clock starts."""
+def decode_field(
+    field: Field, decoder: Decoder, batch: int = 1, seed: int = 0, timed: bool = False
+) -> Counts:
+    """Run a decoder over a field's prompts.
+
+    Args:
+      timed: whether to take the time. The first batch is then decoded once more before the
+        clock starts, for that compiles.
+    """
     batches = field.batches(batch)
-    jax.block_until_ready(decode(decoder, seed, batches[0]))
+    if timed:
+        jax.block_until_ready(decode(decoder, seed, batches[0]))
     began = time.perf_counter()
     results = [jax.block_until_ready(decode(decoder, seed, prompt)) for prompt in batches]
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began if timed else math.nan
     return counts(results, len(field.prompts), seconds)
 
 
-def counts(results: Sequence[Result], prompts: int, seconds: float) -> Counts:
+def counts(results: Sequence[Result], prompts: int, seconds: float = math.nan) -> Counts:
     """Count the first `prompts` rows of results of one decoder."""
     host = jax.device_get([replace(result, trace=None) for result in results])
     usage = jax.tree.map(lambda *parts: np.concatenate(parts)[:prompts], *[r.usage for r in host])

@@ -134,7 +134,7 @@ def others(field: Field, config: Config) -> dict[str, Callable[[], Speculator]]:
         "lookahead": lambda: lookahead(generator),
     }
     if field.task == TASK and "retrieval" in config.rivals:
-        tokens = StandardLibrary().tokens(codec, "train")[: config.corpus]
+        tokens = StandardLibrary().tokens(codec, "train", config.corpus)
         store = Corpus.of([tokens.tolist()], codec.vocab_size)
         methods["retrieval"] = lambda: rest(generator, store)
         methods["retrieval, equal nodes"] = lambda: rest(generator, store, len(TREE))
@@ -211,9 +211,13 @@ def run(config: Config) -> Report:
         widths = sorted(
             {1, *(int(found["nodes"]) + 1 for found in rows if found["task"] == main.task)}
         )
-        seconds = row(
-            "passes", lambda: {str(n): s for n, s in pass_seconds(main.target, widths).items()}
-        )
+        repeats = min(7, config.prompts)
+
+        def passes() -> dict[str, float]:
+            found = pass_seconds(main.target, widths, repeats=repeats)
+            return {str(n): seconds for n, seconds in found.items()}
+
+        seconds = row("passes", passes)
     for found in rows:
         if found["task"] == main.task:
             found["pass"] = seconds[str(found["nodes"] + 1)] / seconds["1"]

@@ -20,6 +20,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from experiments import zoo
+from experiments.inputs.sources import bound
 from experiments.speculative.speculation import Field, open_field, questioned
 from experiments.tasks.batches import WindowBatches
 from experiments.tasks.stdlib import StandardLibrary
@@ -144,5 +145,5 @@ def field_of(prompts: int, max_tokens: int, target: str | None, questions: Path 
 def head_of(kind: type, name: str, folder: str | None, field: Field) -> Any:
     """The head in a folder, or the zoo's; None where the zoo has none."""
     if folder is not None:
-        return load(kind, folder, field.target)
-    return zoo.load(name).model if name in zoo.names() else None
+        return bound(load(kind, folder, field.target))
+    return bound(zoo.load(name).model) if name in zoo.names() else None

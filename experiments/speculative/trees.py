@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from algorithms.speculative.drafters.ranked import Ranked
@@ -79,7 +79,7 @@ class Pair:
         """Decode the prompts, once."""
         decoder = Autoregressive(speculator)
         results = [decode(decoder, self.seed, prompt) for prompt in self.field.batches(self.batch)]
-        return counts(results, len(self.field.prompts), seconds=0.0)
+        return counts(results, len(self.field.prompts))
 
     def measure(self, speculator: Speculator) -> dict[str, Any]:
         """What decoding the prompts came to."""
@@ -110,19 +110,18 @@ def spread(emitted: np.ndarray, passes: np.ndarray) -> float:
     return float(np.sqrt(np.sum((emitted - ratio * passes) ** 2)) / passes.sum())
 
 
-@jax.jit
-def _read(model: LanguageModel, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+@partial(jax.jit, static_argnames="skip")
+def _read(model: LanguageModel, tokens: Int[Array, "B T"], skip: int) -> Float[Array, "M V"]:
     cache = model.init_cache(*tokens.shape)
-    return extend(model, tokens, cache, fresh=True).logits
+    found = extend(model, tokens, cache, fresh=True).logits[:, skip:]
+    return found.reshape(-1, found.shape[2])
 
 
 def logits(field: Field, skip: int = 8) -> tuple[Float[Array, "M V"], Float[Array, "M V"]]:
     """What target and draft say at every place of the prompts, but the first `skip` of each."""
     width = min(map(len, field.prompts))
-    tokens = jnp.asarray([prompt[:width] for prompt in field.prompts])
-    found = [_read(model, tokens)[:, skip:] for model in (field.target, field.draft)]
-    target, draft = (x.reshape(-1, x.shape[2]) for x in found)
-    return target, draft
+    tokens = np.array([prompt[:width] for prompt in field.prompts], np.int32)
+    return _read(field.target, tokens, skip), _read(field.draft, tokens, skip)
 
 
 def laws(field: Field, target: float, draft: float) -> tuple[Array, Array]:

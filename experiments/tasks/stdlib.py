@@ -77,7 +77,18 @@ class StandardLibrary:
         """A byte-level BPE learned from the train files."""
         return byte_pairs(self.texts("train"), vocab_size)
 
-    def tokens(self, codec: TaskTokenizer, split: Split) -> NDArray[np.int32]:
-        """Every file of a split as one array of ids, each file closed by an end token."""
-        rows = [np.array([*codec.encode(t), codec.eos_id], np.int32) for t in self.texts(split)]
-        return np.concatenate(rows) if rows else np.zeros(0, np.int32)
+    def tokens(
+        self, codec: TaskTokenizer, split: Split, most: int | None = None
+    ) -> NDArray[np.int32]:
+        """The files of a split as one array of ids, each file closed by an end token.
+
+        Args:
+          most: ids to return at the most; no file is read that does not add to them.
+        """
+        rows, count = [np.zeros(0, np.int32)], 0
+        for text in self.texts(split):
+            rows.append(np.array([*codec.encode(text), codec.eos_id], np.int32))
+            count += len(rows[-1])
+            if most is not None and count >= most:
+                break
+        return np.concatenate(rows)[:most]

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -128,7 +127,8 @@ def _means(seen: list[dict[str, Array]], done: int, store: Store) -> dict[str, f
     Raises:
       FloatingPointError: naming the first step that is not sound.
     """
-    found = {name: np.asarray(jnp.stack([m[name] for m in seen])) for name in seen[0]}
+    seen = jax.device_get(seen)
+    found = {name: np.asarray([metrics[name] for metrics in seen]) for name in seen[0]}
     for index, values in enumerate(zip(*(found[name] for name in GUARDED), strict=True)):
         for name, value in zip(GUARDED, values, strict=True):
             if not math.isfinite(value):

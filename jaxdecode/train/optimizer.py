@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,8 +63,12 @@ class Optimizer:
         return optax.join_schedules([rise, after], [self.warmup])
 
     def build(self) -> optax.GradientTransformation:
-        """The optax transformation of these settings."""
-        adam = optax.adamw(self.rates, self.b1, self.b2, weight_decay=self.decay)
-        return (
-            adam if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), adam)
-        )
+        """The optax transformation of these settings; the same object for equal ones, so that
+        runs with them share one compiled step."""
+        return _built(self)
+
+
+@functools.lru_cache(maxsize=32)
+def _built(how: Optimizer) -> optax.GradientTransformation:
+    adam = optax.adamw(how.rates, how.b1, how.b2, weight_decay=how.decay)
+    return adam if how.clip is None else optax.chain(optax.clip_by_global_norm(how.clip), adam)

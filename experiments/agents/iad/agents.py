@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 
@@ -99,6 +99,27 @@ def _draw(
     rows = generator.start(key, prompt, samples, size, first)
     rows = generator.advance(rows, jnp.full_like(rows.length, size))
     return rows.tokens, rows.length
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An agent that is not asked twice for the same draws, which several arms begin with.
+
+    What it says to a review depends on the review, its id and the numbers of the samples alone.
+    """
+
+    agent: Agent
+    known: dict[tuple[Review, int, int, int], Sequence[Reply]] = field(default_factory=dict)
+
+    def __call__(
+        self, reviews: Sequence[Review], ids: Sequence[int], samples: int, first: int
+    ) -> list[Sequence[Reply]]:
+        keys = [(review, id, samples, first) for review, id in zip(reviews, ids, strict=True)]
+        new = {key: place for place, key in enumerate(keys) if key not in self.known}
+        if new:
+            asked, names = zip(*((reviews[at], ids[at]) for at in new.values()), strict=True)
+            self.known.update(zip(new, self.agent(asked, names, samples, first), strict=True))
+        return [self.known[key] for key in keys]
 
 
 @dataclass(frozen=True)

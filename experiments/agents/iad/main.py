@@ -52,7 +52,7 @@ PROGRAMS = "programs: "  # before the names of arms on the second task
 ON_PROGRAMS = ("best-of-N", "IAD", "IAD, another's feedback")
 
 PRESETS = {
-    "smoke": Config(questions=60, rounds=3, sigmas=(0.4,), batch=60, problems=60),
+    "smoke": Config(questions=40, rounds=3, sigmas=(0.4,), batch=40, problems=40),
     "cpu": Config(),
     # The published range of rounds and samples, on programs.
     "paper": Config(
@@ -104,7 +104,7 @@ def arms(config: Config) -> dict[str, Arm]:
 
 def measure(setting: Setting, examples: Sequence[Example], arm: Arm) -> dict[str, Any]:
     """True scores of the incumbent, after every round or every sample of a single round."""
-    agent, verify = arm.agent(setting.agent), setting.verify
+    agent, verify = arm.agent(setting.remembered), setting.verify
     loop = IAD(agent, arm.verify(verify), arm.rounds, arm.samples, **arm.options)
     outcomes = loop([example.prompt for example in examples])
     spent = [outcome.spent for outcome in outcomes]

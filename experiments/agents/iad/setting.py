@@ -8,13 +8,14 @@ sandbox.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from algorithms.agents.agent import Attempt, Review, Verdict, Verifier
-from experiments.agents.iad.agents import ModelAgent
+from experiments.agents.iad.agents import ModelAgent, Remembered
 from experiments.harness.report import Out, Seed
 from experiments.inputs.sources import Codec, open_model
 from experiments.tasks import refinement
@@ -134,6 +135,11 @@ class Setting:
             width = bucket(config.longest)
             agent = replace(agent, write=write_plain, read=task.extract, width=width)
         return agent
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """The agent, for all arms."""
+        return Remembered(self.agent)
 
     @property
     def verify(self) -> Verifier:

@@ -23,7 +23,7 @@ from experiments.alignment.hyperfitting.repetition import (
 )
 from experiments.harness.files import parse
 from experiments.harness.report import Out, Seed
-from experiments.inputs.sources import Codec, open_model
+from experiments.inputs.sources import Codec, bound, open_model
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.task import Split
 from experiments.zoo.making import cast
@@ -120,7 +120,7 @@ class Setting:
                 if not (config.data / f"{split}.jsonl").is_file():
                     raise ValueError(f"data={config.data}: there is no {split}.jsonl in it")
         source = open_model(config.generator)
-        return cls(config, cast(source.model, "float32"), source.codec)
+        return cls(config, bound(cast(source.model, "float32")), source.codec)
 
     @cached_property
     def begin(self) -> list[int]:

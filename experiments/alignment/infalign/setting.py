@@ -59,7 +59,8 @@ class World:
 
     @cached_property
     def source(self) -> sources.Source:
-        return sources.open_model(self.config.generator)
+        source = sources.open_model(self.config.generator)
+        return replace(source, model=sources.bound(source.model))
 
     @cached_property
     def generator(self) -> Generator:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from algorithms.alignment.adversary import Negated
@@ -90,9 +89,7 @@ def open_given(options: Options) -> Given:
     every: list[str | Messages] = [r.prompt for r in asked or ()] or [p.prompt for p in read]
     chats = [prompt for prompt in every if o.chat or not isinstance(prompt, str)]
     codec = source.codec.with_chats(chats) if chats else source.codec
-    # Bound to its devices, as a trained policy is: so both run by one compiled program.
-    model = jax.tree.map(lambda x: jax.device_put(x, x.sharding), cast(source.model, "float32"))
-    source = replace(source, model=model, codec=codec)
+    source = replace(source, model=sources.bound(cast(source.model, "float32")), codec=codec)
     lesson = Lesson(o.reward_steps, o.longest, o.leave_out_long, o.seed, frozen=o.lora > 0)
     if o.lora:
         adapters(o.lora).adapt(source.model)  # refuses a rank that is none

@@ -40,7 +40,7 @@ PRESETS = {
     "cpu": Config(Course(), Shipped()),
     "smoke": Config(
         None,
-        Shipped(questions=1, sizes=(1, 4), width=8, memory=2, max_tokens=48, sums=4, samples=4),
+        Shipped(questions=1, sizes=(1, 4), width=8, memory=4, max_tokens=48, sums=4, samples=4),
     ),
 }
 

@@ -92,6 +92,9 @@ class Run:
     result: Result
 
 
+by_majority, by_ranks = jax.jit(jax.vmap(majority)), jax.jit(jax.vmap(borda, (0, 0, None)))
+
+
 @jax.jit
 def _counted(decoder: Decoder, key: jax.Array, prompt: Prompt) -> Result:
     return decoder(key, prompt)
@@ -170,10 +173,8 @@ class Tour:
         answers = jnp.asarray([[-1 if n is None else n for n in some] for some in found])
         chosen = {
             "one sample": np.zeros(len(texts), int),
-            f"majority of {self.course.samples}": jax.vmap(majority)(answers, pool.score),
-            f"Borda vote of {self.course.samples}": jax.vmap(
-                lambda answer, score: borda(answer, score, power=0.5)
-            )(answers, pool.score),
+            f"majority of {self.course.samples}": by_majority(answers, pool.score),
+            f"Borda vote of {self.course.samples}": by_ranks(answers, pool.score, 0.5),
         }
         share = {"one sample": 1 / self.course.samples}
         return [

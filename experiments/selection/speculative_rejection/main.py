@@ -52,7 +52,7 @@ PRESETS = {
         wave=8,
         alphas=(0.5,),
         width=16,
-        memory=4,
+        memory=8,
         max_tokens=60,
         cache_growth=1,
     ),

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.selection.speculative_rejection.setting import Setting
 from jaxdecode.decoder import decode
+from jaxdecode.types import Array, Float, Int
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -54,9 +55,7 @@ def correlations(
     asked = int(prompt.length[0])
     rows = tokens[: setting.config.wave]
     ids = np.concatenate([np.repeat(prompt.tokens[:, :asked], len(rows), 0), rows], axis=1)
-    model = setting.scorer.model
-    outputs = jax.jit(lambda model, ids: model.reward(model.forward(ids)[0]))(model, ids)
-    prefix = np.asarray(outputs)[:, asked - 1 :]
+    prefix = np.asarray(along(setting.scorer.model, ids))[:, asked - 1 :]
     found: dict[str, list[float]] = {"tokens": [], "pearson": [], "kendall": []}
     for count in (4, 8, 16, 32, 64, 128, 256, 384):
         if count < setting.config.max_tokens:
@@ -66,6 +65,12 @@ def correlations(
             found["pearson"].append(float(np.corrcoef(partial_score, final[: len(rows)])[0, 1]))
             found["kendall"].append(kendall(partial_score, final[: len(rows)]))
     return found
+
+
+@jax.jit
+def along(model: Any, tokens: Int[Array, "N T"]) -> Float[Array, "N T"]:
+    """The reward of every prefix of texts."""
+    return model.reward(model.forward(tokens)[0])
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:

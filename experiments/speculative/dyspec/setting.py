@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from experiments.speculative.trees import Pair, laws, logits, summary
 from jaxdecode.logits import Temperature
 from jaxdecode.sampling import Categorical
 from jaxdecode.speculate import Speculator
+from jaxdecode.types import Array, Float
 
 METHODS = ("chain", "SpecInfer", "Sequoia", "DySpec", "DySpec, threshold")
 RATIOS = (5, 20, 200, 2000)
@@ -56,10 +58,13 @@ class Config:
     out: Out = None
 
 
+accepted_by_rank = jax.jit(positional, static_argnums=3)
+
+
 def chances(pair: Pair) -> tuple[float, ...]:
     """Sequoia's positional acceptance at the places of a field's prompts."""
     target, draft = laws(pair.field, pair.temperature or COLD, DRAFT_TEMPERATURE)
-    found = positional(jax.random.key(pair.seed), target, draft, CHILDREN)
+    found = accepted_by_rank(jax.random.key(pair.seed), target, draft, CHILDREN)
     return tuple(np.asarray(found, float).tolist())
 
 
@@ -96,24 +101,26 @@ def measure(pair: Pair, speculator: Speculator) -> dict[str, Any]:
     }
 
 
+@partial(jax.jit, static_argnames="prompts")
+def binned(
+    target: Float[Array, "M V"], draft: Float[Array, "M V"], temperature: Any, prompts: int
+) -> tuple[Float[Array, "P bins"], Float[Array, "P bins"], Float[Array, "P bins"]]:
+    """By prompt and draft probability q, of the logits of both: sums of q, min(p, q) and p q."""
+    p, q = jax.nn.softmax(target / temperature), jax.nn.softmax(draft / DRAFT_TEMPERATURE)
+    place = jnp.digitize(q, EDGES[1:-1]).reshape(prompts, -1)
+    count = jax.vmap(lambda at, x: jnp.bincount(at, x, length=len(EDGES) - 1))
+    first, second, third = (
+        count(place, x.reshape(prompts, -1)) for x in (q, jnp.minimum(p, q), p * q)
+    )
+    return first, second, third
+
+
 def estimate(pair: Pair) -> list[dict[str, Any]]:
     """Acceptance, and the target's probability, of tokens drawn by the draft, by draft
     probability; expectations over the draw and not samples."""
-    target, draft = logits(pair.field)
-    p, q = (
-        jax.nn.softmax(target / (pair.temperature or COLD)),
-        jax.nn.softmax(draft / DRAFT_TEMPERATURE),
-    )
-    prompts = len(pair.field.prompts)
-    place = jnp.digitize(q, EDGES[1:-1]).reshape(prompts, -1)
-
-    def sums(values) -> np.ndarray:
-        """[prompts, bins]."""
-        count = jax.vmap(lambda at, x: jnp.bincount(at, x, length=len(EDGES) - 1))
-        return np.asarray(count(place, values.reshape(prompts, -1)))
-
-    each = sums(q), sums(jnp.minimum(p, q))
-    (weight, accepted), wanted = (x.sum(axis=0) for x in each), sums(p * q).sum(axis=0)
+    found = binned(*logits(pair.field), pair.temperature or COLD, len(pair.field.prompts))
+    *each, last = map(np.asarray, found)
+    (weight, accepted), wanted = (x.sum(axis=0) for x in each), last.sum(axis=0)
     return [
         {
             "method": "one draft",

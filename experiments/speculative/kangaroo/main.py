@@ -100,7 +100,7 @@ def run(config: Config) -> Report:
         heads = train(field.target, heads, lesson, config.training, folder)
         shipped = heads.pop("shipped", shipped)
         progress.advance(note="adapters trained")
-        plain = decode_field(field, field.plain(), config.batch, config.seed)
+        plain = decode_field(field, field.plain(), config.batch, config.seed, timed=True)
         length = config.lengths[0]
 
         def add(key: dict[str, Any], head: Kangaroo, length: int, threshold: float) -> None:

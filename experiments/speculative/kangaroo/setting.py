@@ -80,7 +80,7 @@ def measure(
 ) -> dict[str, Any]:
     """Decode the prompts."""
     decoder = Autoregressive(kangaroo(field.generator(), head, length, threshold))
-    found = decode_field(field, decoder, config.batch, config.seed)
+    found = decode_field(field, decoder, config.batch, config.seed, timed=True)
     _, tails = rates(found.histogram)
     return {
         "CR": found.per_call,

@@ -72,7 +72,7 @@ def pairs(config: Config) -> dict[str, Pair]:
     field = replace(field, target=target)
     drafts = {"draft model": field.draft}
     drafts |= {f"target with {x:g} noise": noisy(target, x, c.seed) for x in c.noise}
-    return {name: Pair(replace(field, draft=d), 1.0, c.batch, c.seed) for name, d in drafts.items()}
+    return {name: Pair(replace(field, small=d), 1.0, c.batch, c.seed) for name, d in drafts.items()}
 
 
 def in_turn(pair: Pair, longest: int, length: int) -> Speculator:

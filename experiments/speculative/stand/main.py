@@ -15,7 +15,7 @@ draws all solutions at once, sharing one table. About 3 minutes on two cores.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,16 @@ def run(config: Config) -> Report:
                 stand(sampled(field, config.temperature), tuple(tree), capacity=config.capacity),
             ),
         )
+
+        @cache  # a tree whose nodes are all kept is the guessed one
+        def drawing(nodes: tuple[int, ...]) -> list[Counts]:
+            return averaging(config, field, nodes)[0]
+
         methods: dict[str, Callable[[], list[Counts]]] = {
             "token recycling": lambda: recycling(config, field),
             "STAND, likeliest tokens": lambda: averaging(config, field, guessed, False)[0],
-            "STAND, drawn tokens": lambda: averaging(config, field, guessed)[0],
-            "STAND, drawn tokens, fitted tree": lambda: averaging(config, field, tree)[0],
+            "STAND, drawn tokens": lambda: drawing(guessed),
+            "STAND, drawn tokens, fitted tree": lambda: drawing(tuple(tree)),
         }
         if config.chain:
             name = "STAND, chain of likeliest tokens"

@@ -21,11 +21,14 @@ from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.lm import extend, prefill
 from jaxdecode.logits import Identity
+from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, Greedy
 from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stop import Stop
+from jaxdecode.types import Array, Float
 
 Row = dict[str, Any]
+stood, turned = jax.jit(attraction), jax.jit(movement)
 
 
 def precisions(right: ArrayLike) -> NDArray[np.float64]:
@@ -153,10 +156,9 @@ def moved(lists: Lists, config: Config) -> Row:
     """Of each category, run by run of one item: the query's cosine with the first one, and how far
     the first token explored stands above the vocabulary."""
     result = jax.device_get(decode(navigator(lists, config, config.items), 0, lists.prompt))
-    query, keys = jnp.asarray(result.trace.query), keys_of(lists.model)
-    first = jnp.asarray(result.trace.tokens[:, :, :1])
-    stands = [attraction(keys, q, f) for q, f in zip(query, first, strict=True)]
-    return {"cosine": np.asarray(movement(query)), "stands": np.asarray(stands)}
+    keys, query, first = keys_of(lists.model), result.trace.query, result.trace.tokens[:, :, :1]
+    stands = [stood(keys, q, f) for q, f in zip(query, first, strict=True)]
+    return {"cosine": np.asarray(turned(query)), "stands": np.asarray(stands)}
 
 
 def voted(sums: Sums) -> Row:
@@ -195,6 +197,14 @@ def voted(sums: Sums) -> Row:
     return row
 
 
+@jax.jit
+def read_next(model: Any, prompt: Prompt) -> tuple[Float[Array, "B D"], Float[Array, "B V"]]:
+    """The hidden state behind each prompt, and the law of what comes next in logs."""
+    before = prefill(model, prompt, prompt.tokens.shape[1] + 1)
+    output = extend(model, before.root[:, None], before.cache)
+    return output.hidden[:, 0], jax.nn.log_softmax(output.logits[:, 0])
+
+
 def answer_of(text: str) -> str:
     """The digits of a text that closed; "" for none."""
     return "".join(c for c in text if c.isdigit()) if text.endswith(END) else ""
@@ -210,16 +220,10 @@ def taught(lists: Lists, config: Config, model: Any, new: dict[int, int]) -> Row
     """What lessons moved: the keys, the queries of all categories' empty lists, and of each
     category that had one the mean gain, in nats, of names that belong there as little as before,
     inside and outside of the new member's cluster."""
-    world, prompt = lists.world, lists.prompt
+    world = lists.world
 
     def state(model: Any) -> tuple[np.ndarray, np.ndarray]:
-        @jax.jit
-        def read(model: Any) -> tuple[Any, Any]:
-            before = prefill(model, prompt, prompt.tokens.shape[1] + 1)
-            output = extend(model, before.root[:, None], before.cache)
-            return output.hidden[:, 0], jax.nn.log_softmax(output.logits[:, 0])
-
-        hidden, logp = (np.asarray(x, np.float64) for x in read(model))
+        hidden, logp = (np.asarray(x, np.float64) for x in read_next(model, lists.prompt))
         return hidden, logp
 
     keys, after = (np.asarray(keys_of(m), np.float64) for m in (lists.model, model))

@@ -168,6 +168,7 @@ class School:
     def lists(self) -> Lists:
         """The model of lists."""
         config, strict = self.config, self.config.world.tokenizer()
+        longest = 8 + 5 * config.world.most
         model = self.train(
             "lists",
             self.fresh(strict.vocab_size, config.hidden),
@@ -175,7 +176,8 @@ class School:
             strict,
             steps=config.steps,
             rows=config.rows,
-            widths=(8, 32, 8 + 5 * config.world.most),
+            # Where all are short, shorter ones are not worth programs of their own.
+            widths=(8, 32, longest) if longest > 48 else (longest,),
         )
         return Lists(config.world, model, codec_of(strict), tuple(range(config.world.count)))
 

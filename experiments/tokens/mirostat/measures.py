@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK, exponent
@@ -14,6 +15,7 @@ from experiments.harness.report import Out, Seed
 from experiments.tokens.open_texts import OpenTexts, repeated
 from jaxdecode.lm import extend
 from jaxdecode.logits import Identity, LogitsTransform, TopK, TopP
+from jaxdecode.types import Array, Float, Int
 
 GRAMS = (1, 2, 4, 6, 8, 10)
 EIGHTHS = 8  # parts of a text
@@ -90,8 +92,11 @@ def measure(texts: OpenTexts, transform: LogitsTransform, sampled: bool = True) 
 
 def head_exponent(texts: OpenTexts) -> float:
     """The Zipf exponent of the model's laws, the median over held-out positions."""
-    rows = texts.windows[:16]
-    cache = texts.model.init_cache(len(rows), rows.shape[1])
-    logits = extend(texts.model, jnp.asarray(rows), cache, fresh=True).logits
-    flat = logits[:, texts.context :].reshape(-1, logits.shape[2])
-    return float(np.median(np.asarray(exponent(flat, 100))))
+    return float(np.median(np.asarray(exponents(texts.model, texts.windows[:16], texts.context))))
+
+
+@partial(jax.jit, static_argnames="context")
+def exponents(model: Any, tokens: Int[Array, "R T"], context: int) -> Float[Array, "P"]:
+    """Of the laws at every place of some texts but their first `context`."""
+    logits = extend(model, tokens, model.init_cache(*tokens.shape), fresh=True).logits
+    return exponent(logits[:, context:].reshape(-1, logits.shape[2]), 100)

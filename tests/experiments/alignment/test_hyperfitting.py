@@ -14,7 +14,7 @@ from experiments import zoo
 from experiments.alignment.hyperfitting.findings import Findings, claims
 from experiments.alignment.hyperfitting.main import PRESETS, run, study
 from experiments.alignment.hyperfitting.setting import Config, Setting
-from experiments.inputs.sources import Codec
+from experiments.inputs.sources import Codec, bound
 from jaxdecode.train.losses import next_token
 from models.presets import TINYLLAMA_1B, small
 from models.tokenizer_files import load_tokenizer
@@ -59,7 +59,7 @@ def test_smoke(tmp_path) -> None:
 @pytest.mark.slow
 def test_stopped_anywhere_it_goes_on_to_the_same(tmp_path, codec, monkeypatch) -> None:
     """Stopped before every one of its measurements in turn."""
-    model = Transformer(small(1024, hidden=32, layers=1, heads=1), rngs=nnx.Rngs(0))
+    model = bound(Transformer(small(1024, hidden=32, layers=1, heads=1), rngs=nnx.Rngs(0)))
     whole = study(Setting(TINY, model, codec))
     measure, done = Setting.measure, 0
 

@@ -46,6 +46,12 @@ def base(folders) -> list[str]:
     return ["--model", str(folders["generator"]), "--max-tokens", "8", "--batch", "2"]
 
 
+@pytest.fixture
+def together(folders) -> list[str]:
+    """The same with room for all of `TEXTS` in one batch: one program, and none to refill it."""
+    return ["--model", str(folders["generator"]), "--max-tokens", "8", "--batch", "4"]
+
+
 def answers(base: list[str], output: Path, *options: str) -> list[dict]:
     generate.main([*base, "--output", str(output), *options])
     return [json.loads(line) for line in output.read_text().splitlines()]
@@ -268,16 +274,16 @@ def test_decoders_are_raced_side_by_side(base, capsys) -> None:
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam-search", "diverse-beam-search", "sample"])
-def test_constraints_are_kept(base, tmp_path: Path, decoder) -> None:
+def test_constraints_are_kept(together, tmp_path: Path, decoder) -> None:
     """What a response may not spell, must begin with, or is chosen from."""
     asked = ["--prompts", *TEXTS, "--decoder", decoder]
     blocked = ["--no-repeat-ngram-size", "1", "--bad-words", "the", "plus"]
-    for record in answers(base, tmp_path / "a.jsonl", *asked, *blocked, "--begin-with", "two"):
+    for record in answers(together, tmp_path / "a.jsonl", *asked, *blocked, "--begin-with", "two"):
         assert record["text"].startswith("two")
         assert len(set(record["tokens"])) == len(record["tokens"])
         assert "the" not in record["text"] and "plus" not in record["text"]
         assert record["settings"]["bad_words"] == ["the", "plus"]
-    chosen = answers(base, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
+    chosen = answers(together, tmp_path / "b.jsonl", *asked, "--choices", "mat", "two", "one is")
     assert {record["text"] for record in chosen} <= {"mat", "two", "one is"}
     assert all(record["status"] == "eos" for record in chosen)
 
@@ -290,14 +296,14 @@ def test_a_beginning_longer_than_the_budget_is_cut(base, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("options", [["sample", "--draft", "prompt-lookup"], ["beam-search"]])
-def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, base, tmp_path, options) -> None:
+def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, together, tmp_path, options) -> None:
     """A model of noise would write one of these letters in every twelve tokens or so, and spell
     it by several tokens."""
     given = ["--prompts", *TEXTS, "--decoder", *options, "--max-tokens", "24"]
     bad, stops = ["t", "n ", "wo"], ["e", " ", "o"]
     given += ["--bad-words", *bad, "--stop", *stops, "--min-tokens", "20"]
     text = sources.load_tokenizer(folders["generator"])
-    for record in answers(base, tmp_path / "a.jsonl", *given):
+    for record in answers(together, tmp_path / "a.jsonl", *given):
         assert len(record["tokens"]) > 20
         assert not any(word in text.decode(record["tokens"]) for word in bad)
         early = text.decode(record["tokens"][:20])
@@ -305,9 +311,9 @@ def test_no_spelling_of_a_bad_word_and_no_early_stop(folders, base, tmp_path, op
         assert record["text"].startswith(early.rstrip(BROKEN))
 
 
-def test_allowed_tokens_are_all_that_is_written(base, tmp_path: Path) -> None:
+def test_allowed_tokens_are_all_that_is_written(together, tmp_path: Path) -> None:
     allowed = ["--allowed-token-ids", "2", "40", "41", "--decoder", "beam-search"]
-    found = answers(base, tmp_path / "a.jsonl", "--prompts", *TEXTS, *allowed)
+    found = answers(together, tmp_path / "a.jsonl", "--prompts", *TEXTS, *allowed)
     assert {token for record in found for token in record["tokens"]} <= {2, 40, 41}
 
 
@@ -484,17 +490,18 @@ def test_options_that_cannot_be_meant_are_refused(base, options, complaint) -> N
     ],
     ids=lambda draft: draft[0],
 )
-def test_drafts_change_no_text(folders, base, tmp_path: Path, draft) -> None:
+def test_drafts_change_no_text(folders, base, together, tmp_path: Path, draft) -> None:
     """Greedy answers are those of plain decoding, and the drafts are counted."""
+    given = base if draft[0] == "prompt-lookup" else together  # one in a batch that is refilled
     greedy = ["--decoder", "greedy", "--prompts", *TEXTS]
-    plain = by_id(answers(base, tmp_path / "plain.jsonl", *greedy))
+    plain = by_id(answers(together, tmp_path / "plain.jsonl", *greedy))
     (tmp_path / "corpus.txt").write_text("one plus one is two\nthe cat sat on the mat\n" * 3)
     if "HEAD" in draft:
         target = sources.open_model(str(folders["generator"])).model
         files.save(Medusa.of(target, count=2), tmp_path / "head", target)
     paths = {"CORPUS": tmp_path / "corpus.txt", "HEAD": tmp_path / "head"} | folders
     draft = [str(paths.get(option, option)) for option in draft]
-    found = by_id(answers(base, tmp_path / "drafted.jsonl", *greedy, "--draft", *draft))
+    found = by_id(answers(given, tmp_path / "drafted.jsonl", *greedy, "--draft", *draft))
     assert {key: row["text"] for key, row in found.items()} == {
         key: row["text"] for key, row in plain.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.commands.demo import main, story
 from experiments.commands.demo.tour import Course, number, twelve_words
 from experiments.inputs import sources
 from experiments.zoo import real
+from jaxdecode.testing.enumerable import EnumerableLM
 from tests.experiments.folders import build
 
 SMALL = Course(
@@ -47,6 +49,7 @@ def test_a_claim_of_more_holds_where_its_interval_does():
 def test_every_method_is_told(tmp_path: Path, monkeypatch, capsys):
     folders = build(tmp_path / "models")
     opened = sources.open_model(str(folders["generator"]))
+    opened = replace(opened, model=EnumerableLM.random(0, opened.model.vocab_size))
     long = [{"role": "user", "content": "a"}]
     monkeypatch.setattr(story, "open_model", lambda name: opened)
     monkeypatch.setattr(

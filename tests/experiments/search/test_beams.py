@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from algorithms.search.superposed_decoding import SuperposedDecoding
@@ -26,9 +25,10 @@ from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
-from models.presets import LLAMA_3_1_8B, small
+from jaxdecode.testing.enumerable import EnumerableLM
+from models.presets import LLAMA_3_1_8B
 from models.text import Tokenizer
-from models.transformer import Transformer, abstract
+from models.transformer import abstract
 
 
 def edits(one: list[int], other: list[int]) -> int:
@@ -122,7 +122,7 @@ def test_verdicts_on_superposed_drafts_follow_the_numbers(better, tmp_path: Path
 def test_lists_of_an_untrained_model_are_measured() -> None:
     strict = Arithmetic().tokenizer()
     text = Tokenizer(strict.inner, strict.bos_id, (strict.eos_id,), strict.pad_id)
-    model = Transformer(small(strict.vocab_size, hidden=16, layers=1), rngs=nnx.Rngs(0))
+    model = EnumerableLM.random(0, strict.vocab_size)
     config = diverse.Config(
         test=3, validation=2, beams=4, groups=(4,), strengths=(0.5,), max_tokens=3, batch=2
     )
@@ -144,7 +144,7 @@ def test_facts_are_completed_and_judged() -> None:
         assert all(check_steps(question + "=", solution + answer))
     strict = Arithmetic().tokenizer()
     text = Tokenizer(strict.inner, strict.bos_id, (strict.eos_id,), strict.pad_id)
-    model = Transformer(small(strict.vocab_size, hidden=16, layers=1), rngs=nnx.Rngs(0))
+    model = EnumerableLM.random(0, strict.vocab_size)
     knower = Knower(Source("none", model, Codec(text, strict), 64), facts, 3, 2, 0)
     decoder = knower.superposed(0.3)
     said = [

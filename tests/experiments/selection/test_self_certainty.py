@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from experiments.harness.files import compact
 from experiments.harness.report import Report
@@ -21,11 +20,13 @@ from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.gsm8k import Gsm8k
 from jaxdecode.certainty import MEASURES, CertaintyMeter, score_certainty
 from jaxdecode.prompt import Prompt
-from models.presets import LLAMA_3_1_8B, small
+from jaxdecode.testing.enumerable import EnumerableLM
+from models.presets import LLAMA_3_1_8B
 from models.text import Tokenizer
-from models.transformer import Transformer, abstract
+from models.transformer import abstract
 
 TASK = Arithmetic(operations=(2, 4))
+MODEL = EnumerableLM.random(0, TASK.tokenizer().vocab_size)
 
 
 def codec() -> Codec:
@@ -35,8 +36,7 @@ def codec() -> Codec:
 
 def setting(config: Config) -> Setting:
     """An untrained model: what it writes is noise, which is what the plumbing must survive."""
-    shape = small(TASK.tokenizer().vocab_size, hidden=32, layers=1)
-    return Setting(config, Transformer(shape, rngs=nnx.Rngs(0)), codec(), TASK)
+    return Setting(config, MODEL, codec(), TASK)
 
 
 CONFIG = Config(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.inputs.sources import bound
 from experiments.speculative import trained_heads
 from experiments.speculative.clover import main as clover
 from experiments.speculative.kangaroo import main as kangaroo
@@ -105,7 +106,7 @@ def test_clover_runs_whole(tmp_path):
 
 
 def test_rasd_runs_whole(tmp_path, monkeypatch):
-    head = Eagle.of(TARGET, rngs=nnx.Rngs(0))
+    head = bound(Eagle.of(TARGET, rngs=nnx.Rngs(0)))
     monkeypatch.setattr(rasd, "head_of", lambda *arguments: head)
     config = rasd.Config(
         batch=2,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from algorithms.speculative.dyspec import dyspec_threshold
 from experiments.harness.judging.claim import Claim, above
@@ -21,20 +21,18 @@ from experiments.speculative.speculation import Field
 from experiments.speculative.trees import Pair, field_of, laws, rises, speed_up, spread
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
-from models.presets import LLAMA_2_7B, TINYLLAMA_1B, small
-from models.transformer import Transformer, abstract
+from jaxdecode.testing.enumerable import EnumerableLM
+from models.presets import LLAMA_2_7B, TINYLLAMA_1B
+from models.transformer import abstract
 
 VOCAB = 20
 
 
 def field() -> Field:
     """A target and a draft that know nothing, and differ."""
-    target, draft = (
-        Transformer(small(VOCAB, hidden=16, layers=layers), rngs=nnx.Rngs(layers))
-        for layers in (2, 1)
-    )
+    target: Any = EnumerableLM.random(0, VOCAB)
     prompts = tuple(tuple((7 * i + j) % VOCAB for j in range(12)) for i in range(6))
-    return Field("noise", target, draft, (VOCAB + 1,), prompts, 5)
+    return Field("noise", target, target.perturbed(1, 0.6), (VOCAB + 1,), prompts, 5)
 
 
 FIELD = field()
@@ -122,7 +120,7 @@ def test_the_published_settings_trace() -> None:
     """7 B with a draft of 1 B: every shape of every paper."""
     models = abstract(LLAMA_2_7B), abstract(TINYLLAMA_1B)
     prompts = (tuple(range(1, 33)),)
-    paper = replace(FIELD, target=models[0], draft=models[1], prompts=prompts, max_tokens=8)
+    paper = replace(FIELD, target=models[0], small=models[1], prompts=prompts, max_tokens=8)
     pair = Pair(paper, 1.0, 1, 0)
     makers = list(spectr.variants(spectr.PRESETS["paper"], pair).values())[-1:]
     shapes = rsd.PRESETS["paper"].shapes
