@@ -17,6 +17,7 @@ from models.stream import trim
 
 # Decoders whose trace lists scored responses.
 LISTING = (
+    "icn",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",
