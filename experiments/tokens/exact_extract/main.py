@@ -99,4 +99,4 @@ def report(found: Findings, seconds: float) -> Report:
     """Claims, table and figure."""
     if found.config.out is not None:
         draw(Path(found.config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=seconds)
+    return Report.of(claims, found.config, found.evidence, found.table(), seconds)
