@@ -67,7 +67,8 @@ class Listed:
 
 @struct.dataclass
 class Finished:
-    """The W best finished hypotheses of G groups for each of B prompts, best first.
+    """The W best finished hypotheses of G groups for each of B prompts, best first;
+    [B, W] of beams without groups.
 
     Attributes:
       rank: f32[B, G, W], the normalised score that they are ordered by; -inf on empty places.
@@ -79,13 +80,13 @@ class Finished:
       status: i8[B, G, W], EOS or LENGTH.
     """
 
-    rank: Float[Array, "B G W"]
-    score: Float[Array, "B G W"]
-    total: Float[Array, "B G W"]
-    logprob: Float[Array, "B G W"]
-    tokens: Int[Array, "B G W L"]
-    length: Int[Array, "B G W"]
-    status: Int[Array, "B G W"]
+    rank: Float[Array, "*batch W"]
+    score: Float[Array, "*batch W"]
+    total: Float[Array, "*batch W"]
+    logprob: Float[Array, "*batch W"]
+    tokens: Int[Array, "*batch W L"]
+    length: Int[Array, "*batch W"]
+    status: Int[Array, "*batch W"]
 
     @classmethod
     def none(cls, batch: int, groups: int, width: int, room: int) -> Finished:

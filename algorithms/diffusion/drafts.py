@@ -25,7 +25,7 @@ from jaxdecode.unmask import Unmasker
 
 @struct.dataclass
 class Plan:
-    """What R rows would decide next in their block of B places.
+    """What rows, [R] or drafts of each [R, C], would decide next in their block of B places.
 
     Attributes:
       accept: bool[R, B], the next step.
@@ -35,11 +35,11 @@ class Plan:
       made: bool[R], the row has a plan.
     """
 
-    accept: Bool[Array, "R B"]
-    token: Int[Array, "R B"]
-    score: Float[Array, "R B"]
-    logprob: Float[Array, "R B"]
-    made: Bool[Array, "R"]
+    accept: Bool[Array, "*rows B"]
+    token: Int[Array, "*rows B"]
+    score: Float[Array, "*rows B"]
+    logprob: Float[Array, "*rows B"]
+    made: Bool[Array, "*rows"]
 
     @classmethod
     def none(cls, rows: int, block: int) -> Plan:

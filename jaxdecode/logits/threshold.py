@@ -18,6 +18,8 @@ from jaxdecode.kernels.threshold import threshold
 from jaxdecode.target import ROWS, Target, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 
+BLOCK, BLOCKS = 128, 64  # tokens of a block, and how many of a long row's hold its best few
+
 
 def ordered(x: Float[Array, "..."]) -> Int[Array, "..."]:
     """int32 that compare as the float32 do; the two zeros are equal, NaN is an extreme."""
@@ -36,14 +38,50 @@ def mass_threshold(
     wanted = mass * jnp.sum(weight, axis=1)
     if (target := target_of(score, weight)).has_kernels:
         return _by_kernel(target, score, weight, wanted)
-    return _smallest(score, lambda kept: jnp.sum(jnp.where(kept, weight, 0.0), axis=1) >= wanted)
+    key = ordered(score)
+    found = _bisected(key, lambda kept: jnp.sum(jnp.where(kept, weight, 0.0), axis=1) >= wanted)
+    return key >= found[:, None]
 
 
-def rank_threshold(score: Float[Array, "R V"], k: Int[Array, ""] | int) -> Bool[Array, "R V"]:
-    """The k highest scores, and whatever ties with the k-th."""
+def rank_threshold(
+    score: Float[Array, "R V"], k: Int[Array, ""] | Int[Array, "R"] | int
+) -> Bool[Array, "R V"]:
+    """The k highest scores, and whatever ties with the k-th.
+
+    Few of many are sought in a few blocks of the row, which gives the same set.
+    """
     if (target := target_of(score)).has_kernels:
         return _by_kernel(target, score, None, jnp.full(score.shape[:1], k, jnp.float32))
-    return _smallest(score, lambda kept: jnp.sum(kept, axis=1, dtype=jnp.int32) >= k)
+    key = ordered(score)
+
+    def sought(among: Int[Array, "R N"]) -> Int[Array, "R"]:
+        return _bisected(among, lambda kept: jnp.sum(kept, axis=1, dtype=jnp.int32) >= k)
+
+    if score.shape[1] < 4 * BLOCK * BLOCKS:
+        return key >= sought(key)[:, None]
+    near = _near(key)
+    found = jax.lax.cond(
+        jnp.all(jnp.asarray(k) <= BLOCKS),
+        lambda near, _: sought(near),
+        lambda _, key: sought(key),
+        near,
+        key,
+    )
+    return key >= found[:, None]
+
+
+def _near(key: Int[Array, "R V"]) -> Int[Array, "R N"]:
+    """The blocks of a row with the highest bests, side by side.
+
+    Fewer than k blocks have a key above the k-th highest. So, for a k of at most as many blocks,
+    all keys above it are there, and k keys that are no lower: it is the k-th highest there too.
+    """
+    rows, size = key.shape
+    count = -(-size // BLOCK)
+    whole = jnp.pad(key, ((0, 0), (0, count * BLOCK - size)), constant_values=-(2**31))
+    blocks = whole.reshape(rows, count, BLOCK)
+    _, best = jax.lax.top_k(jnp.max(blocks, axis=2), BLOCKS)
+    return jnp.take_along_axis(blocks, best[..., None], axis=1).reshape(rows, -1)
 
 
 def _by_kernel(
@@ -59,11 +97,11 @@ def _by_kernel(
     return key >= run(key, weight, wanted)[:, None]
 
 
-def _smallest(
-    score: Float[Array, "R V"], enough: Callable[[Bool[Array, "R V"]], Bool[Array, "R"]]
-) -> Bool[Array, "R V"]:
-    """The smallest set {score >= threshold} that is enough; everything where none is."""
-    key = ordered(score)
+def _bisected(
+    key: Int[Array, "R V"], enough: Callable[[Bool[Array, "R V"]], Bool[Array, "R"]]
+) -> Int[Array, "R"]:
+    """The threshold of the smallest set {key >= threshold} that is enough; the lowest key where
+    none is."""
 
     def halve(_, bounds):
         low, high = bounds
@@ -74,4 +112,4 @@ def _smallest(
     # Kept sets at `low` are enough (or everything), those at `high` are not.
     bounds = jnp.min(key, axis=1), jnp.max(key, axis=1) + 1
     threshold, _ = jax.lax.fori_loop(0, 32, halve, bounds)
-    return key >= threshold[:, None]
+    return threshold

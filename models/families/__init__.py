@@ -17,6 +17,7 @@ from models.families.opt import GPT2, OPT
 from models.families.variations import GRANITE, OLMO2, SMOLLM3
 from models.safetensors import brief
 
+ENCODER_DECODER = "t5"
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
@@ -53,6 +54,11 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
         raise ValueError(
             f"{where}: model_type={kind!r} is a denoiser with a mixture of experts, which is "
             "not built; a dense one (LLaDA 8B, Dream 7B, SDAR up to 8B, Fast-dLLM v2) is"
+        )
+    if kind == ENCODER_DECODER:
+        raise ValueError(
+            f"{where}: model_type={kind!r} is an encoder-decoder, which answers a source; a causal "
+            "model is needed here, and models.encoder_decoder.files opens this one"
         )
     known = ", ".join(family.model_type for family in FAMILIES)
     raise ValueError(f"{where}: model_type={brief(kind)} is not supported; known are {known}")

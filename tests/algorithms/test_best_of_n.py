@@ -77,8 +77,8 @@ def test_the_first_of_the_best_is_returned() -> None:
 
 def assert_pools_equal(a: Any, b: Any) -> None:
     for name in ("tokens", "length", "status", "score"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
-    np.testing.assert_allclose(a.logprob, b.logprob, rtol=1e-5)
+        np.testing.assert_array_equal(a[name], b[name], name)
+    np.testing.assert_allclose(a["logprob"], b["logprob"], rtol=1e-5)
 
 
 def test_the_first_of_many_samples_are_those_of_a_run_with_fewer() -> None:

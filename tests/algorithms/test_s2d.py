@@ -207,7 +207,7 @@ def test_higher_thresholds_go_deeper() -> None:
     @jax.jit
     def exits(first, second):
         drafter = Nested(DRAFT, EXITS, jnp.stack([first, second, 0.0]), 4)
-        state = drafter.init(DRAFT, prompt, jnp.zeros(()), 8, 8)
+        state = drafter.init(DRAFT, prompt, jnp.zeros((32, 5, 1)), 8, 8)
         depth = Depth(state.levels, jnp.zeros((32, 16)), Spent.nothing(32))
         return drafter.law(state.text, depth, (), jnp.ones((32,), bool))[1]
 

@@ -30,6 +30,7 @@ from jaxdecode.logits import (
     Typical,
     chain,
     ordered,
+    rank_threshold,
 )
 from jaxdecode.prompt import Prompt
 from jaxdecode.sampling import Categorical, row_keys, usable
@@ -118,6 +119,17 @@ def test_worked_cases(transform, kept) -> None:
     assert np.flatnonzero(edited > -INF).tolist() == kept
     p = np.array([0.40, 0.25, 0.15, 0.10, 0.07, 0.03])[kept]
     np.testing.assert_allclose(softmax(edited)[kept], p / p.sum(), 1e-5)
+
+
+def test_few_of_a_long_row_are_those_of_the_whole_row() -> None:
+    """They are sought in blocks: with ties in and across them, and where hardly any are left."""
+    score = np.random.default_rng(0).normal(size=(3, 33_001)).astype(np.float32).round(2)
+    score[1, 5:] = -np.inf
+    score[2, ::512] = 9.0  # one in each of 65 blocks
+    descending, find = -np.sort(-score, axis=1), jax.jit(rank_threshold)
+    for k in ([1, 3, 64], [2, 64, 63], [64, 64, 65], [900, 1, 1]):
+        least = np.take_along_axis(descending, np.array(k)[:, None] - 1, axis=1)
+        np.testing.assert_array_equal(find(score, np.array(k)), score >= least)
 
 
 def test_temperature_before_or_after_a_filter() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from functools import partial
 from pathlib import Path
@@ -46,8 +47,9 @@ def test_the_ten_lines_run_as_printed(path: Path, monkeypatch, capsys):
     assert "experiments" not in code
     monkeypatch.chdir(path.parent)
     # The tiny model has 64 positions.
-    defaults = tuple(12 if d == 256 else d for d in Session.__init__.__defaults__ or ())
-    monkeypatch.setattr(Session.__init__, "__defaults__", defaults)
+    start = inspect.unwrap(Session.__init__)
+    defaults = tuple(12 if d == 256 else d for d in start.__defaults__ or ())
+    monkeypatch.setattr(start, "__defaults__", defaults)
     found: dict = {}
     exec(code, found)
     shown = capsys.readouterr().out

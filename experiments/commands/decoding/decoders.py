@@ -29,6 +29,7 @@ from algorithms.tokens.momentum_decoding import Momentum
 from algorithms.tokens.rules.acceptance import Confident
 from algorithms.tokens.rules.stutter import Same, Stutter
 from algorithms.tokens.rules.triggers import Uncertain
+from experiments.commands.decoding import lists
 from experiments.commands.decoding.drafting import MODELLESS, Means, check_means, drafted
 from experiments.commands.decoding.rules import Rules, cache_growth
 from experiments.commands.decoding.uses import (
@@ -90,6 +91,7 @@ class Made:
       step_end: tokens that end a step.
       threshold: in nats, what `rules.threshold` names.
       stutter: of the model's tokens; None tells them by their ids alone.
+      between: tokens behind each item of a list but the last.
     """
 
     plain: Generator
@@ -101,6 +103,7 @@ class Made:
     step_end: tuple[int, ...] = ()
     threshold: float | None = None
     stutter: Stutter | None = None
+    between: Sequence[Sequence[int]] = ()
 
     def samples(self, default: int) -> int:
         return default if self.rules.samples is None else self.rules.samples
@@ -212,6 +215,7 @@ MAKERS: dict[Name, Callable[[Made], Decoder]] = {
     "momentum": lambda made: Autoregressive(made.drawn),
     "contrastive-search": _contrastive,
     "adadec": _adadec,
+    "icn": lambda made: lists.navigator(made.plain, made.rules, made.between),
     "lud": _lud,
     "beam-search": _beam,
     "diverse-beam-search": _diverse,
@@ -335,5 +339,6 @@ def build(
             threshold=threshold,
             stutter=stutter,
             step_end=tuple(piece(ends)) if piece is not None and name in STEPWISE else (),
+            between=lists.between(rules, piece, stops) if piece and name == "icn" else (),
         )
     )

@@ -31,7 +31,7 @@ class Rules:
     """How tokens are drawn and responses chosen."""
 
     max_tokens: int = 128
-    """The most tokens of a response."""
+    """The most tokens of a response; ICN: of an item, and of the list."""
     temperature: float | None = None
     """Divides the logits (1 if not given); for 0 use --decoder greedy."""
     top_k: int | None = None
@@ -111,9 +111,10 @@ class Rules:
     """How strongly they differ (0.5 if not given)."""
     samples: int | None = None
     """Responses, particles, steps or rollouts that are drawn (16 if not given; 4 a step or
-    token)."""
+    token). ICN: items of the list (10 if not given)."""
     wave: int | None = None
-    """Draw so many of them at a time."""
+    """Draw so many of them at a time. ICN: items found before the list is read again, a divisor
+    of --samples (1 if not given)."""
     reward: str | None = None
     """What chooses: a reward model's folder or zoo name, FILE.py:FUNCTION of prompt and
     response as texts, or "likelihood", the model's own."""
@@ -134,7 +135,8 @@ class Rules:
     given)."""
     candidates: int | None = None
     """Tokens to choose from after each: 10 for transfer Q*, 3 for planning and AdaDec, 5 for
-    momentum and contrastive search if not given."""
+    momentum and contrastive search if not given. ICN: likeliest tokens that items may begin with
+    (all if not given)."""
     penalty: float | None = None
     """Momentum and contrastive search: alpha (0.2 and 0.6 if not given)."""
     threshold: float | str | None = None
@@ -144,6 +146,10 @@ class Rules:
     filter of learn2pd (0.96)."""
     ahead: int | None = None
     """AdaDec: tokens that a candidate is continued by (5 if not given)."""
+    between: str | None = None
+    """ICN: what stands between two items of the list, from what closes one to what opens the
+    next, whose number stands for {}; a quotation mark, a line break, the number and a quotation
+    mark if not given."""
     process_reward: str | None = None
     """What scores steps: a process reward model's folder or zoo name."""
     step_end: str | None = None

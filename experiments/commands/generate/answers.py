@@ -18,6 +18,7 @@ from models.stream import trim
 # Decoders whose trace lists scored responses; "sample" is drawn as often as asked for.
 LISTING = (
     "sample",
+    "icn",
     "beam-search",
     "diverse-beam-search",
     "stochastic-beam-search",

@@ -23,7 +23,7 @@ from experiments.harness.report import Claim, Report, markdown
 README = ROOT / "README.md"
 LEDGER = STORED / "README.md"
 BEGIN, END = "<!-- papers:begin -->", "<!-- papers:end -->"
-LONGEST = 40  # characters of a cell of the short table
+LONGEST = 37  # characters of a cell of the short table
 AGE = re.compile(r" <!-- age -->.*?<!-- /age -->", re.DOTALL)
 
 

@@ -81,4 +81,5 @@ def study(config: Config, subjects: list[Subject]) -> Report:
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
     table = [line for one in found for line in one.table()]
-    return Report(claims(found), table, seconds=finished.seconds)
+    evidence = {one.name: one.evidence for one in found}
+    return Report.of(claims, config, evidence, table, finished.seconds)

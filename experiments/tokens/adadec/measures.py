@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from algorithms.search.beam_search import BeamSearch
@@ -22,13 +23,14 @@ from jaxdecode.stop import Stop
 Row = dict[str, Any]
 EDGES = (0.0, 0.05, 0.2, 0.4, 0.7, 1.0, 1.3, 1.6, 2.0, 3.0, np.inf)  # of the published table
 NEAR = 0.25  # nats about a threshold
+TOLD = 128  # solutions whose tokens a record keeps one by one
 
 
 def read(subject: Subject) -> Row:
     """The solutions of its lessons; see `reading.read`."""
     pairs = [(example.prompt, example.target) for example in subject.lessons]
-    h, rank = reading.read(subject.source, pairs)
-    return {"entropy": h.round(5), "rank": rank}
+    h, rank, text = reading.read_by_text(subject.source, pairs)
+    return {"entropy": h.round(5), "rank": rank, "text": text}
 
 
 def learned(found: Row, seed: int) -> Threshold:
@@ -53,9 +55,29 @@ def about(found: Row, value: float) -> Row:
     return {
         "near": int(near.sum()),
         "first": int((rank[near] == 1).sum()),
-        "spearman": correlation(rankdata(rank), rankdata(h)),
+        "spearman": spearman(h, rank),
         "covered": float(np.mean(rank[above] <= 3)) if above.any() else float("nan"),
     }
+
+
+def by_solution(found: Row, value: float) -> Row:
+    """Solution by solution: tokens whose entropy is near a threshold, and how many of them were
+    first choices; of the first `TOLD` solutions the entropies and ranks of all tokens."""
+    h, rank, text = (np.asarray(found[name]) for name in ("entropy", "rank", "text"))
+    near, count = np.abs(h - value) < NEAR, int(text.max()) + 1
+    ends = np.searchsorted(text, np.arange(1, min(TOLD, count)))
+    told = text < TOLD
+    return {
+        "near": np.bincount(text[near], minlength=count),
+        "first": np.bincount(text[near & (rank == 1)], minlength=count),
+        "entropy": [part.round(3) for part in np.split(h[told], ends)],
+        "rank": np.split(rank[told], ends),
+    }
+
+
+def spearman(entropy: NDArray[np.float64], rank: NDArray[np.int64]) -> float:
+    """The rank correlation of both."""
+    return correlation(rankdata(rank), rankdata(entropy))
 
 
 def sat(subject: Subject, decoder: Decoder) -> Row:

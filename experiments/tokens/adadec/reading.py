@@ -24,6 +24,14 @@ def read(
     Args:
       pairs: prompts and their solutions, the end of a text included in what is read.
     """
+    entropy, rank, _ = read_by_text(source, pairs)
+    return entropy, rank
+
+
+def read_by_text(
+    source: Source, pairs: Sequence[tuple[str, str]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """The same, and of every token the number of the pair that it is of."""
     codec, texts = source.codec, []
     for prompt, solution in pairs:
         start = codec.prompt(prompt)
@@ -32,7 +40,7 @@ def read(
         whole = whole or [*start, *codec.piece(solution)]
         texts.append(([*whole, codec.text.eos[0]], len(start)))
     width = bucket(max(len(tokens) for tokens, _ in texts))
-    entropies, ranks = [], []
+    entropies, ranks, owners = [], [], []
     for first in range(0, len(texts), READ):
         tokens, said = np.zeros((READ, width), np.int32), np.zeros((READ, width), bool)
         length = np.ones(READ, np.int32)
@@ -42,7 +50,12 @@ def read(
         h, rank = (np.asarray(x) for x in threshold.read(source.model, tokens, said, length))
         entropies.append(h[said[:, 1:]])
         ranks.append(rank[said[:, 1:]])
-    return np.concatenate(entropies).astype(np.float64), np.concatenate(ranks).astype(np.int64)
+        owners.append(first + np.nonzero(said[:, 1:])[0])
+    return (
+        np.concatenate(entropies).astype(np.float64),
+        np.concatenate(ranks).astype(np.int64),
+        np.concatenate(owners).astype(np.int64),
+    )
 
 
 def weights_of(folder: Path) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.harness.report import Claim
-from experiments.harness.statistics import paired
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.statistics import Estimate, bootstrap, points
 from experiments.tokens.ead.setting import Config, Row
 
 # Of the large model's score, and of its cost saved by the count of parameters, as published.
-PUBLISHED = ((0.967, 0.415, "LLaMA 3B and 11B"), (0.929, 0.67, "Qwen2.5 1.5B and 14B"))
-WORK = 0.05  # of the large model's FLOPs, that reading to catch up may take
+PUBLISHED = ((0.967, 41.5, "LLaMA 3B and 11B"), (0.929, 67.0, "Qwen2.5 1.5B and 14B"))
+WORK = 5  # points of the large model's FLOPs, that reading to catch up may take
 Floats = NDArray[np.float64]
 
 
@@ -63,11 +63,23 @@ class Findings:
         small, large = np.asarray(self.small["right"]), np.asarray(self.large["right"])
         return np.asarray(row["right"]) - small - row["share"] * (large - small)
 
-    def thrifty(self, saved: float) -> int | None:
-        """Of the thresholds that save as much on validation questions, the one that keeps most of
-        the score there."""
-        cheap = [i for i, row in enumerate(self.tried) if 1 - self.cost(row) >= saved]
-        return max(cheap, key=lambda i: float(np.mean(self.tried[i]["right"])), default=None)
+    @property
+    def evidence(self) -> Row:
+        """What the claims are judged by."""
+
+        def kept(row: Row, *more: str) -> Row:
+            return {name: row[name] for name in ("right", "written", "length", *more)}
+
+        return {
+            "ratio": self.ratio,
+            "chosen": self.chosen,
+            "large": {name: self.large[name] for name in ("right", "flops")},
+            "small": {"right": self.small["right"]},
+            "tried": [kept(row) for row in self.tried],
+            "curve": [kept(row, "flops") for row in self.curve],
+            "chance": kept(self.chance[self.chosen]),
+            "anew": kept(self.anew[self.chosen], "flops"),
+        }
 
     def table(self) -> list[Row]:
         """Every decoder, in percent and relative to the large model."""
@@ -114,95 +126,115 @@ def choose(rows: list[Row], small: Row, large: Row) -> int:
     return int(np.argmax([np.mean(row["right"]) - s - row["share"] * (b - s) for row in rows]))
 
 
-def claims(found: Findings) -> list[Claim]:
+def of_tokens(row: Row) -> float:
+    """The large model's share."""
+    return float(np.sum(row["written"]) / np.sum(row["length"]))
+
+
+def thrifty(evidence: Row, saved: float) -> int | None:
+    """Of the thresholds that save so many percent on validation questions, the one that keeps
+    most of the score there."""
+    rows, ratio = evidence["tried"], evidence["ratio"]
+    cheap = [i for i, row in enumerate(rows) if 100 * _spared(of_tokens(row), ratio) >= saved]
+    return max(cheap, key=lambda i: float(np.mean(rows[i]["right"])), default=None)
+
+
+def _spared(share: float, ratio: float) -> float:
+    """Of the large model's cost, by parameters."""
+    return (1 - share) * (1 - ratio)
+
+
+def claims(config: Config, evidence: Row) -> list[Claim]:
     """The paper's, by rules fixed before measuring, and ours on tokens written anew, which came
     after: intervals of 95 % over questions, thresholds chosen on validation questions."""
-    row, tau = found.curve[found.chosen], found.config.thresholds[found.chosen]
-    large = np.asarray(found.large["right"])
-    stated = []
-    for kept, saved, pair in PUBLISHED:
-        place = found.thrifty(saved)
-        if place is None:
-            measured, holds, span = f"no threshold saves {100 * saved:g} %", False, None
-        else:
-            best, spared = found.curve[place], 1 - found.cost(found.curve[place])
-            gap, low, high = paired(np.asarray(best["right"]), kept * large)
-            share = float(np.mean(best["right"]) / max(large.mean(), 1e-9))
-            measured = (
-                f"{100 * share:.1f} % kept at {100 * spared:.1f} % saved by parameters "
-                f"({100 * (1 - found.flops(best)):.0f} % of counted FLOPs), "
-                f"tau={found.config.thresholds[place]:g}; {gap:+.1f} points over {100 * kept:g} % "
-                f"of it ({low:+.1f}..{high:+.1f})"
-            )
-            holds, span = low >= 0 and spared >= saved, (low, high)
-        stated.append(
-            Claim(
-                f"{100 * kept:g} % of the large model's score are kept while {100 * saved:g} % of "
-                "its cost are saved",
-                f"{100 * kept:g} % at {100 * saved:g} % ({pair}, MATH)",
-                measured,
-                bool(holds),
-                span,
-                0.0,
-            )
-        )
-    gap, low, high = paired(found.over_chord(row), np.zeros(len(large)))
-    stated.append(
-        Claim(
+    e, tau = evidence, config.thresholds[evidence["chosen"]]
+    row, chance, anew = e["curve"][e["chosen"]], e["chance"], e["anew"]
+
+    def told(row: Row) -> str:
+        return f"{100 * np.mean(row['right']):.1f} % at a share of {100 * of_tokens(row):.0f} %"
+
+    return [
+        *(_kept(config, e, *published) for published in PUBLISHED),
+        Claim.tested(
             "at the threshold chosen on validation questions the score lies above the straight "
             "line between the two models",
             "score rises fastest at low shares (figure)",
-            f"{gap:+.1f} points above it ({low:+.1f}..{high:+.1f}) at tau={tau:g}, "
-            f"{100 * row['share']:.0f} % of tokens by the large model",
-            low > 0,
-            (low, high),
-            0.0,
-        )
-    )
-    # Heights above the line, since a coin gives a share only on average.
-    other = found.chance[found.chosen]
-    gap, low, high = paired(found.over_chord(row), found.over_chord(other))
-    stated.append(
-        Claim(
+            above(_height(e, row), "0 points"),
+            measured=f"{told(row)}, tau={tau:g}",
+        ),
+        Claim.tested(
             "entropy switches better than chance in runs as long: its score lies higher above the "
             "line",
             "not measured",
-            f"{100 * np.mean(row['right']):.1f} against {100 * np.mean(other['right']):.1f} % at "
-            f"shares of {100 * row['share']:.0f} and {100 * other['share']:.0f} %: {gap:+.1f} "
-            f"points higher ({low:+.1f}..{high:+.1f})",
-            low > 0,
-            (low, high),
-            0.0,
-        )
-    )
-    if found.anew:
-        stated.append(_anew(found))
-    stated.append(
-        Claim(
-            f"what is saved by parameters is saved in counted FLOPs too, to {100 * WORK:g} points, "
+            above(_height(e, row, chance), "0 points"),
+            measured=f"{told(row)} against {told(chance)}",
+        ),
+        Claim.tested(
+            "ours, not published: with a window of one, and the large model writing the small "
+            "one's uncertain tokens anew, the score lies above the line",
+            "not measured; whether a token is written anew is left open",
+            above(_height(e, anew), "0 points"),
+            measured=f"{told(anew)}, tau={tau:g}",
+        ),
+        Claim.tested(
+            f"what is saved by parameters is saved in counted FLOPs too, to {WORK} points, "
             "catching up included",
             "parameters alone are counted",
-            f"{100 * (1 - found.flops(row)):.0f} % of FLOPs against "
-            f"{100 * (1 - found.cost(row)):.0f} % by parameters",
-            found.flops(row) <= found.cost(row) + WORK,
-        )
-    )
-    return stated
+            above(_honest(e, row), f"-{WORK} points"),
+            measured="FLOPs saved less parameters saved",
+        ),
+    ]
 
 
-def _anew(found: Findings) -> Claim:
-    """Ours, an open point read otherwise, at the threshold chosen for the published reading."""
-    row = found.anew[found.chosen]
-    gap, low, high = paired(found.over_chord(row), np.zeros(len(row["right"])))
-    tau, right = found.config.thresholds[found.chosen], 100 * float(np.mean(row["right"]))
-    return Claim(
-        "ours, not published: with a window of one, and the large model writing the small one's "
-        "uncertain tokens anew, the score lies above the line",
-        "not measured; whether a token is written anew is left open",
-        f"{right:.1f} %, {gap:+.1f} points above it ({low:+.1f}..{high:+.1f}) at tau={tau:g}, "
-        f"{100 * row['share']:.0f} % of tokens by the large model, "
-        f"{100 * (1 - found.flops(row)):.0f} % of FLOPs saved",
-        low > 0,
-        (low, high),
-        0.0,
+def _kept(config: Config, e: Row, kept: float, saved: float, pair: str) -> Claim:
+    claim = (
+        f"{100 * kept:g} % of the large model's score are kept while {saved:g} % of its cost are "
+        "saved"
     )
+    paper = f"{100 * kept:g} % at {saved:g} % ({pair}, MATH)"
+    place = thrifty(e, saved)
+    if place is None:
+        return Claim(claim, paper, f"no threshold saves {saved:g} %", False)
+    best, large = e["curve"][place], np.asarray(e["large"]["right"], float)
+    spared = bootstrap(
+        lambda w, n: 100 * _spared(w.sum() / n.sum(), e["ratio"]),
+        best["written"], best["length"], unit="%",
+    )  # fmt: skip
+    share = 100 * float(np.mean(best["right"])) / max(100 * float(large.mean()), 1e-9)
+    return Claim.tested(
+        claim,
+        paper,
+        above(points(best["right"], kept * large), "0 points"),
+        above(spared, f"{saved:g} %"),
+        measured=f"{100 * share:.1f} % kept, tau={config.thresholds[place]:g}; points over "
+        f"{100 * kept:g} % of the score, and cost saved",
+    )
+
+
+def _height(e: Row, row: Row, other: Row | None = None) -> Estimate:
+    """Points above the line between the two models, more than another's if it is given: heights,
+    since a coin gives a share only on average."""
+    rows = [row] if other is None else [row, other]
+
+    def height(small: Floats, large: Floats, right: Floats, wrote: Floats, n: Floats) -> float:
+        share = wrote.sum() / n.sum()
+        return 100 * float(np.mean(right - small - share * (large - small)))
+
+    def above_line(small: Floats, large: Floats, *parts: Floats) -> float:
+        heights = [height(small, large, *parts[i : i + 3]) for i in range(0, len(parts), 3)]
+        return heights[0] - sum(heights[1:])
+
+    parts = [r[name] for r in rows for name in ("right", "written", "length")]
+    models = (e["small"]["right"], e["large"]["right"])
+    return bootstrap(above_line, *models, *parts, unit="points")
+
+
+def _honest(e: Row, row: Row) -> Estimate:
+    """Points of FLOPs saved, less those that parameters say."""
+
+    def gap(flops: Floats, all_flops: Floats, wrote: Floats, n: Floats) -> float:
+        spared = _spared(wrote.sum() / n.sum(), e["ratio"])
+        return 100 * float(1 - flops.sum() / all_flops.sum() - spared)
+
+    parts = (row["flops"], e["large"]["flops"], row["written"], row["length"])
+    return bootstrap(gap, *parts, unit="points")

@@ -118,4 +118,4 @@ def study(setting: Setting) -> Report:
     )
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=finished.seconds)
+    return Report.of(claims, config, found.evidence, found.table(), finished.seconds)

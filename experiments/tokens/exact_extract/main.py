@@ -12,7 +12,8 @@ labelled questions. Greedy decoding, beams, greedy decoding within the passage a
 answer the same held-out questions; claims are judged by 95 % bootstrap intervals over questions.
 Naive scoring of every part is timed beside the search. About 4 minutes on two cores, most of it
 training. The preset `paper` takes a published decoder-only checkpoint and a SQuAD file by path, and
-measures it as it is, long passages in windows; the published encoder-decoder (T5) cannot be opened.
+measures it as it is, long passages in windows. It does not take the published encoder-decoder, T5,
+which `models.encoder_decoder` opens and the search answers from, tokens in and tokens out.
 """
 
 from __future__ import annotations
@@ -99,4 +100,4 @@ def report(found: Findings, seconds: float) -> Report:
     """Claims, table and figure."""
     if found.config.out is not None:
         draw(Path(found.config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=seconds)
+    return Report.of(claims, found.config, found.evidence, found.table(), seconds)

@@ -50,15 +50,15 @@ def _precision(axes: Axes, found: Findings) -> None:
 
 
 def _ranks(axes: Axes, found: Findings) -> None:
-    inside, outside, _ = found.apart("right")
-    near, far, _ = found.apart("ranks")
+    inside, outside, _ = found.apart("right", "points", 100.0)
+    near, far, _ = found.apart("ranks", "ranks")
     top = float(np.mean([one["top"] for one in found.ranks["groups"]]))
     names = [
         f"first {found.config.top}",
         f"same clusters\n(mean rank {near:.0f})",
         f"other clusters\n(mean rank {far:.0f})",
     ]
-    axes.bar(names, [100 * top, 100 * inside, 100 * outside], color=list(PALETTE[:3]))
+    axes.bar(names, [100 * top, inside, outside], color=list(PALETTE[:3]))
     axes.set(ylabel="right, %")
     axes.set_title(f"ranks {found.config.top + 1} to {found.config.ranks} by clusters of keys")
 

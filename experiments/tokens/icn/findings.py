@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.harness.report import Claim
-from experiments.harness.statistics import paired
+from experiments.harness.judging.claim import Claim, above
+from experiments.harness.statistics import Estimate, bootstrap, difference, points
 from experiments.tokens.icn.measures import Row, mean_precision, precisions, reranked
 from experiments.tokens.icn.setting import Config
 
 Floats = NDArray[np.float64]
-Span = tuple[float, float, float]
 WALK = "down the ranks"
-DRAWS = 2000
+FAR = 10  # times what keys change that queries change, which is far more
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Findings:
 
     @classmethod
     def of(cls, config: Config, ranks: Row, methods: dict[str, Row], **measured: Row) -> Findings:
-        """With what reranking the one law explores; `measured` are the other fields."""
+        """With what reranking the one law explores; `measured` are the other fields. All of it is
+        the evidence of a record."""
         every = {WALK: reranked(ranks, 0.0, config.items)} | methods
         for penalty in config.penalties:
             every[f"down the ranks, {penalty:g} a cluster"] = reranked(ranks, penalty, config.items)
@@ -101,36 +101,24 @@ class Findings:
             np.array([group["count"] for group in groups], float),
         )
 
-    def apart(self, what: str) -> tuple[float, float, Span]:
-        """(inside, outside, outside less inside with its interval over categories) of a mean over
-        middle ranks: "right" for accuracy, "ranks" for the rank."""
+    def apart(self, what: str, unit: str, scale: float = 1.0) -> tuple[float, float, Estimate]:
+        """(inside, outside, outside less inside over categories) of a mean over middle ranks:
+        "right" for accuracy, "ranks" for the rank."""
         (a, m), (b, n) = self.ratio("inside", what), self.ratio("outside", what)
-        pick = np.random.default_rng(0).integers(len(a), size=(DRAWS, len(a)))
 
-        def mean(total: Floats, count: Floats, rows: NDArray[np.integer]) -> Floats:
-            return total[rows].sum(-1) / np.maximum(count[rows].sum(-1), 1)
+        def mean(total: Floats, count: Floats) -> float:
+            return scale * float(total.sum()) / max(float(count.sum()), 1.0)
 
-        whole = np.arange(len(a))
-        inside, outside = float(mean(a, m, whole)), float(mean(b, n, whole))
-        low, high = np.percentile(mean(b, n, pick) - mean(a, m, pick), [2.5, 97.5])
-        return inside, outside, (outside - inside, float(low), float(high))
+        def gap(a: Floats, m: Floats, b: Floats, n: Floats) -> float:
+            return mean(b, n) - mean(a, m)
 
-
-def over(values: Floats) -> Span:
-    """A mean and its 95 % bootstrap interval over independent units."""
-    values = np.asarray(values, float)
-    rows = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.percentile(values[rows].mean(axis=1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
+        return mean(a, m), mean(b, n), bootstrap(gap, a, m, b, n, unit=unit)
 
 
-def told(span: Span, form: str = "+.2f") -> str:
-    mean, low, high = (format(value, form) for value in span)
-    return f"{mean} ({low}..{high})"
-
-
-def claims(found: Findings) -> list[Claim]:
-    """The paper's, by rules fixed before measuring; its numbers are not at hand."""
+def claims(config: Config, evidence: dict[str, Row]) -> list[Claim]:
+    """The paper's, by rules fixed before measuring: 95 % intervals over categories or questions.
+    Its numbers are not at hand."""
+    found = Findings.of(config, **evidence)
     return [*_explores(found), *_keys(found), *_moves(found), *_votes(found), *_lessons(found)]
 
 
@@ -150,95 +138,80 @@ def _explores(found: Findings) -> list[Claim]:
         if name not in found.methods:
             continue
         own, other = found.distinct(found.best), found.distinct(name)
-        span = over(own - other)
         stated.append(
-            Claim(
+            Claim.tested(
                 f"ICN finds more of the right answers in {count} items than {shown}",
                 paper,
-                f"{own.mean():.2f} against {other.mean():.2f}: {told(span)}",
-                span[1] > 0,
-                span[1:],
-                0.0,
+                above(difference(own, other, "items"), "0 items"),
+                measured=f"{own.mean():.2f} against {other.mean():.2f}",
                 headline=name == WALK,
             )
         )
-    own, other = found.right(found.best), found.right(WALK)
-    span = over((precisions(own) - precisions(other)).mean(axis=1))
+    own, other = (precisions(found.right(name)).mean(axis=1) for name in (found.best, WALK))
     stated.append(
-        Claim(
+        Claim.tested(
             f"its mean precision over the first 1 to {count} items is higher than down the ranks",
             "a higher precision as more is explored (tables not at hand)",
-            told(span, "+.3f"),
-            span[1] > 0,
-            span[1:],
-            0.0,
+            above(points(own, other), "0 points"),
+            measured=f"{100 * own.mean():.1f} against {100 * other.mean():.1f} %",
         )
     )
     return stated
 
 
 def _keys(found: Findings) -> list[Claim]:
-    inside, outside, span = found.apart("right")
-    near, far, ranks = found.apart("ranks")
+    inside, outside, gap = found.apart("right", "points", 100.0)
+    near, far, ranks = found.apart("ranks", "ranks")
     c = found.config
     return [
-        Claim(
+        Claim.tested(
             f"of ranks {c.top + 1} to {c.ranks} those outside of the first {c.top} tokens' "
             "clusters are right more often than those inside",
             "out of cluster above in cluster, on two models (tables not at hand)",
-            f"{100 * outside:.1f} against {100 * inside:.1f} %: {told(span, '+.3f')}",
-            span[1] > 0,
-            span[1:],
-            0.0,
+            above(gap, "0 points"),
+            measured=f"{outside:.1f} against {inside:.1f} %",
         ),
-        Claim(
+        Claim.tested(
             "though they are ranked no higher",
             "mean ranks equal or lower (control)",
-            f"mean rank {far:.1f} against {near:.1f}: {told(ranks, '+.1f')}",
-            ranks[1] >= 0,
-            ranks[1:],
-            0.0,
+            above(ranks, "0 ranks"),
+            measured=f"mean rank {far:.1f} against {near:.1f}",
         ),
     ]
 
 
 def _moves(found: Findings) -> list[Claim]:
-    cosine, stands = (np.asarray(found.moved[name]) for name in ("cosine", "stands"))
-    turned, fell = over(1 - cosine[:, -1]), over(stands[:, 0] - stands[:, 1:].mean(axis=1))
+    """The first token that is explored, by how far it stands above the vocabulary."""
+    cosine, stands = (np.asarray(found.moved[name], float) for name in ("cosine", "stands"))
+    first, after = stands[:, 0], stands[:, 1:].mean(axis=1)
     return [
-        Claim(
+        Claim.tested(
             "what was explored moves the query away from its key",
             "the context moves the query (figure)",
-            f"the first token explored stands {stands[:, 0].mean():.1f} standard deviations above "
-            f"the vocabulary before and {stands[:, 1:].mean():.1f} after: lower by "
-            f"{told(fell)}; cosine of the last query with the first {cosine[:, -1].mean():.2f}",
-            fell[1] > 0 and turned[1] > 0,
-            fell[1:],
-            0.0,
+            above(difference(first, after, "deviations"), "0 deviations"),
+            measured=f"the first token explored stands {first.mean():.1f} standard deviations "
+            f"above the vocabulary before and {after.mean():.1f} after; cosine of the last query "
+            f"with the first {cosine[:, -1].mean():.2f}",
         )
     ]
 
 
 def _votes(found: Findings) -> list[Claim]:
     stated = []
-    for other, paper in (
-        ("first tokens of one law", "ICN above them (tables not at hand)"),
-        ("greedy", "ICN above it (tables not at hand)"),
-        ("sampling", "not measured"),
-    ):
-        own, base = (np.asarray(found.votes[name]["vote"]) for name in ("ICN", other))
-        mean, low, high = paired(own, base)
-        shown = {"greedy": "the answer of greedy decoding", "sampling": "that of as many draws"}
+    for other, shown, paper in (
+        ("first tokens of one law", "that of the first tokens of one law",
+         "ICN above them (tables not at hand)"),
+        ("greedy", "the answer of greedy decoding", "ICN above it (tables not at hand)"),
+        ("sampling", "that of as many draws", "not measured"),
+    ):  # fmt: skip
+        own, base = (np.asarray(found.votes[name]["vote"], float) for name in ("ICN", other))
         stated.append(
-            Claim(
+            Claim.tested(
                 "sums in ways (made for it): the vote of ICN's ways is right more often than "
-                f"{shown.get(other, 'that of the first tokens of one law')}",
+                + shown,
                 paper,
-                f"{100 * own.mean():.1f} against {100 * base.mean():.1f} %: {mean:+.1f} points "
-                f"({low:+.1f}..{high:+.1f})",
-                low > 0,
-                (low, high),
-                0.0,
+                above(points(own, base), "0 points"),
+                measured=f"{100 * own.mean():.1f} against {100 * base.mean():.1f} %",
             )
         )
     return stated
@@ -246,24 +219,23 @@ def _votes(found: Findings) -> list[Claim]:
 
 def _lessons(found: Findings) -> list[Claim]:
     taught = found.taught
-    queries, gain = over(taught["queries"]), np.asarray(taught["inside"])
-    span = over(gain - np.asarray(taught["outside"]))
+    times = bootstrap(
+        lambda queries: float(queries.mean()) / taught["keys"], taught["queries"], unit="x"
+    )
+    inside, outside = (np.asarray(taught[name], float) for name in ("inside", "outside"))
     return [
-        Claim(
-            "fine-tuning changes queries far more than keys (ten times, relative to their norms)",
+        Claim.tested(
+            f"fine-tuning changes queries far more than keys ({FAR} times, relative to their "
+            "norms)",
             "queries far more than keys (figure)",
-            f"{told(queries, '.3f')} against {taught['keys']:.4f}",
-            queries[1] > 10 * taught["keys"],
-            queries[1:],
-            10 * taught["keys"],
+            above(times, f"{FAR}x"),
+            measured=f"{np.mean(taught['queries']):.3f} against {taught['keys']:.4f}",
         ),
-        Claim(
+        Claim.tested(
             "a new member raises wrong names of its cluster more than others",
             "wrong tokens of the cluster rise too (figure)",
-            f"{gain.mean():+.2f} against {np.mean(taught['outside']):+.2f} nats: {told(span)}; the "
-            f"member itself {np.mean(taught['member']):+.2f}",
-            span[1] > 0,
-            span[1:],
-            0.0,
+            above(difference(inside, outside, "nats"), "0 nats"),
+            measured=f"{inside.mean():+.2f} against {outside.mean():+.2f}; the member itself "
+            f"{np.mean(taught['member']):+.2f}",
         ),
     ]

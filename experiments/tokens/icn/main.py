@@ -66,15 +66,15 @@ def study(config: Config, school: School, lists: Lists, sums: Sums) -> Report:
             progress.advance(note=key)
             return made
 
-        found = Findings.of(
-            config,
-            ranks=row("ranks", partial(measures.ranked, lists, config)),
-            methods={name: row(name, measure) for name, measure in every.items()},
-            moved=row("queries", partial(measures.moved, lists, config)),
-            votes=row("votes", partial(measures.voted, sums)),
-            taught=row("lessons", lambda: measures.taught(lists, config, *school.taught(lists))),
-        )
+        evidence = {
+            "ranks": row("ranks", partial(measures.ranked, lists, config)),
+            "methods": {name: row(name, measure) for name, measure in every.items()},
+            "moved": row("queries", partial(measures.moved, lists, config)),
+            "votes": row("votes", partial(measures.voted, sums)),
+            "taught": row("lessons", lambda: measures.taught(lists, config, *school.taught(lists))),
+        }
+    found = Findings.of(config, **evidence)
     if config.out is not None:
         shutil.rmtree(Path(config.out) / "trained", ignore_errors=True)
         draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=finished.seconds)
+    return Report.of(claims, config, evidence, found.table(), finished.seconds)

@@ -18,7 +18,7 @@ def draw(path: Path, found: list[Findings]) -> None:
             _curve(axes[place], one)
         width = 0.8 / len(found)
         for index, one in enumerate(found):
-            spans = np.asarray(one.best["spans"], float)
+            spans = np.sum(one.best["spans"], axis=0)
             places = np.arange(1, len(spans) + 1) + width * (index - (len(found) - 1) / 2)
             axes[-2].bar(places, 100 * spans / spans.sum(), width, label=one.name)
             alphas = [float(alpha) for alpha in one.shares]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from experiments.harness.report import Claim
-from experiments.harness.statistics import paired
+from experiments.harness.judging.claim import Claim, above, below
+from experiments.harness.statistics import Estimate, bootstrap, difference, points
 from experiments.tokens.lud.measures import overlap, rate
 from experiments.tokens.lud.setting import Config, Row
 
@@ -16,8 +16,8 @@ NO_LOSS = 0.02  # nats a token, under the fine-tuned model, that count as no los
 LIKE = 1.05  # times the speed, that count as the same
 KEPT = 0.97  # of the score of queries
 FASTER = {"text": 1.33, "code": 1.30}  # as published
-SINGLE = (0.67, 0.75)  # of the spans, as reviewed
-Floats = NDArray[np.float64]
+IDLE = "1.05x"  # a token a pass, or hardly more
+SINGLE = ("67 %", "75 %")  # of the spans, as reviewed
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,20 @@ class Findings:
     def best(self) -> Row:
         return self.curve[self.chosen]
 
+    @property
+    def evidence(self) -> Row:
+        """What the claims are judged by."""
+        exact = self.others["exact form"]
+        pairs = zip(exact["tokens"], self.own["tokens"], strict=True)
+        names = ("untrained placeholder", "accepted at random", "exact form")
+        return {
+            "base": kept(self.base),
+            "curve": [kept(row) | {"spans": row["spans"]} for row in self.curve],
+            "chosen": self.chosen,
+            **{name: kept(self.others[name]) for name in names},
+            "equal": [int(list(a) == list(b)) for a, b in pairs],
+        }
+
     def table(self) -> list[Row]:
         found: list[Row] = []
 
@@ -66,7 +80,7 @@ class Findings:
             }
             if "score" in row:
                 made["score, %"] = 100 * float(np.mean(row["score"]))
-            spans = np.asarray(row["spans"], float)
+            spans = np.sum(row["spans"], axis=0)
             if len(spans) > 1:
                 shares = 100 * spans / spans.sum()
                 made |= {f"spans of {i + 1}, %": float(s) for i, s in enumerate(shares)}
@@ -97,124 +111,133 @@ def choose(rows: list[Row], base: Row) -> int:
     return fit
 
 
-def rates(row: Row, draws: int = 2000) -> tuple[float, float, float]:
-    """Tokens of a pass and its 95 % bootstrap interval over prompts."""
-    length, passes = np.asarray(row["length"], float), np.asarray(row["passes"], float)
-    some = np.random.default_rng(0).integers(len(length), size=(draws, len(length)))
-    found = length[some].sum(axis=1) / passes[some].sum(axis=1)
-    low, high = np.percentile(found, [2.5, 97.5])
-    return rate(row), float(low), float(high)
+def kept(row: Row) -> Row:
+    """What is told of each prompt."""
+    return {name: row[name] for name in ("length", "passes", "nll", "score") if name in row}
 
 
-def loss(row: Row, base: Row) -> tuple[float, float, float]:
-    """Nats a token more than another's text, under the fine-tuned model, with its interval."""
-    mean, low, high = paired(np.asarray(row["nll"]), np.asarray(base["nll"]))
-    return mean / 100, low / 100, high / 100
+def speed(row: Row) -> Estimate:
+    """Tokens of a pass, which plain decoding has one of."""
+    return bootstrap(lambda n, passes: n.sum() / passes.sum(), row["length"], row["passes"],
+                     unit="x")  # fmt: skip
 
 
-def claims(found: list[Findings]) -> list[Claim]:
+def faster(row: Row, other: Row) -> Estimate:
+    """Times the tokens of a pass of another."""
+    parts = (row["length"], row["passes"], other["length"], other["passes"])
+    return bootstrap(lambda n, p, m, q: (n.sum() / p.sum()) / (m.sum() / q.sum()), *parts, unit="x")
+
+
+def claims(config: Config, evidence: dict[str, Row]) -> list[Claim]:
     """The paper's, by rules fixed before measuring; intervals of 95 % over prompts."""
     stated: list[Claim] = []
-    for one in found:
-        stated += [_faster(one), _learned(one), _chance(one), _exact(one)]
-    return [*stated, _parallel(found), _singles(found)]
+    for name, one in evidence.items():
+        stated += [_faster(config, name, one), _learned(name, one), _chance(name, one)]
+        stated += _exact(name, one)
+    return [*stated, _parallel(config, evidence), _singles(evidence)]
 
 
-def _faster(one: Findings) -> Claim:
+def _best(one: Row) -> Row:
+    return one["curve"][one["chosen"]]
+
+
+def _faster(config: Config, name: str, one: Row) -> Claim:
     """At the beta chosen on validation prompts."""
-    best, wanted = one.best, FASTER[one.name]
-    mean, low, high = rates(best)
-    speed = (
-        f"{mean:.2f} tokens a pass ({low:.2f}..{high:.2f}) at beta={one.config.betas[one.chosen]}"
-    )
+    best, base, wanted = _best(one), one["base"], FASTER[name]
+    told = f"beta={config.betas[one['chosen']]:g}; tokens a pass, "
+    quick = above(speed(best), f"{wanted:g}x")
     if "score" in best:
-        base = np.asarray(one.base["score"])
-        gap, least, most = paired(np.asarray(best["score"]), KEPT * base)
-        kept = 100 * np.mean(best["score"]) / np.mean(base)
-        measured = f"{speed}; {kept:.1f} % of the score, {gap:+.1f} points over {100 * KEPT:g} % "
-        return Claim(
-            f"{one.name}: {100 * (wanted - 1):.0f} % faster with {100 * KEPT:g} % of the score",
+        scores = np.asarray(best["score"], float), np.asarray(base["score"], float)
+        share = 100 * scores[0].mean() / max(scores[1].mean(), 1e-9)
+        return Claim.tested(
+            f"{name}: {100 * (wanted - 1):.0f} % faster with {100 * KEPT:g} % of the score",
             "30 % faster, about 3 % lost",
-            f"{measured}of it ({least:+.1f}..{most:+.1f})",
-            low >= wanted and least >= 0,
-            (low, high),
-            wanted,
+            quick,
+            above(points(scores[0], KEPT * scores[1]), "0 points"),
+            measured=f"{told}and points over {100 * KEPT:g} % of the score ({share:.1f} % kept)",
         )
-    gap, least, most = loss(best, one.base)
-    return Claim(
-        f"{one.name}: {100 * (wanted - 1):.0f} % faster without loss (at most {NO_LOSS} nats a "
-        "token)",
+    return Claim.tested(
+        f"{name}: {100 * (wanted - 1):.0f} % faster without loss (at most {NO_LOSS} nats a token)",
         "33 % faster, no loss",
-        f"{speed}; {gap:+.3f} nats a token ({least:+.3f}..{most:+.3f})",
-        low >= wanted and most <= NO_LOSS,
-        (low, high),
-        wanted,
+        quick,
+        below(difference(best["nll"], base["nll"], "nats"), f"{NO_LOSS} nats"),
+        measured=f"{told}and what a token costs more",
     )
 
 
-def _learned(one: Findings) -> Claim:
+def _learned(name: str, one: Row) -> Claim:
     """Without training the placeholder says nothing."""
-    raw, best = one.others["untrained placeholder"], one.best
-    return Claim(
-        f"{one.name}: the fine-tuned model without training on units says a token a pass",
+    raw = one["untrained placeholder"]
+    return Claim.tested(
+        f"{name}: the fine-tuned model without training on units says a token a pass, and less "
+        "than the trained one",
         "training is what makes units parallel",
-        f"{rate(raw):.2f} tokens a pass against {rate(best):.2f}",
-        rate(raw) <= 1.05 and rates(best)[1] > rate(raw),
+        below(speed(raw), IDLE),
+        above(faster(_best(one), raw), "1x"),
+        measured="tokens a pass, and times as many with training",
     )
 
 
-def _chance(one: Findings) -> Claim:
-    other, best = one.others["accepted at random"], one.best
-    mean, low, high = loss(other, best)
-    fair = rate(other) <= LIKE * rate(best)
-    return Claim(
-        f"{one.name}: confidence chooses better than chance at the same speed (which is no more "
-        f"than {100 * (LIKE - 1):.0f} % faster)",
+def _chance(name: str, one: Row) -> Claim:
+    """A faster control is none of the same speed, and shows nothing."""
+    other, best = one["accepted at random"], _best(one)
+    claim = (
+        f"{name}: confidence chooses better than chance at the same speed (which is no more than "
+        f"{100 * (LIKE - 1):.0f} % faster)"
+    )
+    told = f"{rate(other):.2f} and {rate(best):.2f} tokens a pass"
+    if rate(other) > LIKE * rate(best):
+        return Claim(claim, "not measured", told, None)
+    gap = difference(other["nll"], best["nll"], "nats")
+    return Claim.tested(
+        claim,
         "not measured",
-        f"{rate(other):.2f} and {rate(best):.2f} tokens a pass; text by chance costs {mean:+.3f} "
-        f"nats a token more ({low:+.3f}..{high:+.3f})",
-        low > 0 if fair else None,
-        (low, high),
-        0.0,
+        above(gap, "0 nats"),
+        measured=f"{told}; what a token costs more by chance",
     )
 
 
-def _exact(one: Findings) -> Claim:
-    exact = one.others["exact form"]
-    pairs = zip(exact["tokens"], one.own["tokens"], strict=True)
-    same = float(np.mean([a == b for a, b in pairs]))
-    mean, low, high = rates(exact)
-    return Claim(
-        f"{one.name}: verified by the model's own pass the text is plain decoding's, and still "
-        "more than a token a pass",
-        "not published",
-        f"{100 * same:.1f} % of the texts are equal; {mean:.2f} tokens a pass "
-        f"({low:.2f}..{high:.2f})",
-        same == 1.0 and low > 1.0,
-    )
+def _exact(name: str, one: Row) -> list[Claim]:
+    same = float(np.mean(one["equal"]))
+    return [
+        Claim(
+            f"{name}: verified by the model's own pass the text is plain decoding's",
+            "by construction",
+            f"{100 * same:.1f} % of the texts are equal",
+            same == 1.0,
+            sanity=True,
+        ),
+        Claim.tested(
+            f"{name}: and still has more than a token a pass",
+            "not published",
+            above(speed(one["exact form"]), "1x"),
+        ),
+    ]
 
 
-def _parallel(found: list[Findings]) -> Claim:
-    """At one beta, whatever was chosen."""
-    by = {one.name: one for one in found}
-    at = by["text"].config.betas.index(0.9) if 0.9 in by["text"].config.betas else 0
-    text, code = (rates(by[name].curve[at]) for name in ("text", "code"))
-    return Claim(
+def _parallel(config: Config, evidence: dict[str, Row]) -> Claim:
+    """At one beta, whatever was chosen; there are as many prompts of both."""
+    at = config.betas.index(0.9) if 0.9 in config.betas else 0
+    text, code = (evidence[name]["curve"][at] for name in ("text", "code"))
+    return Claim.tested(
         "code is written more in parallel than text",
         "by the curves",
-        f"{code[0]:.2f} ({code[1]:.2f}..{code[2]:.2f}) against {text[0]:.2f} "
-        f"({text[1]:.2f}..{text[2]:.2f}) tokens a pass at beta={by['text'].config.betas[at]}",
-        code[1] > text[2],
+        above(faster(code, text), "1x"),
+        measured=f"{rate(code):.2f} against {rate(text):.2f} tokens a pass at "
+        f"beta={config.betas[at]:g}",
     )
 
 
-def _singles(found: list[Findings]) -> Claim:
-    shares = {one.name: np.asarray(one.best["spans"], float) for one in found}
-    single = {name: float(s[0] / s.sum()) for name, s in shares.items()}
-    shown = ", ".join(f"{name} {100 * share:.0f} %" for name, share in single.items())
-    return Claim(
-        f"{100 * SINGLE[0]:g} to {100 * SINGLE[1]:g} % of the spans are single tokens",
+def _singles(evidence: dict[str, Row]) -> Claim:
+    def share(one: Row) -> Estimate:
+        spans = np.asarray(_best(one)["spans"], float)
+        return bootstrap(lambda s: 100 * s[:, 0].sum() / s.sum(), spans, unit="%")
+
+    shares = [share(one) for one in evidence.values()]
+    bars: list[Any] = [above(x, SINGLE[0]) for x in shares] + [below(x, SINGLE[1]) for x in shares]
+    return Claim.tested(
+        f"{SINGLE[0]} to {SINGLE[1]} of the spans are single tokens",
         "67 to 75 %, the rest mostly 2 and 3",
-        shown,
-        all(SINGLE[0] <= share <= SINGLE[1] for share in single.values()),
+        *bars,
+        measured=" and ".join(f"{name} {x}" for name, x in zip(evidence, shares, strict=True)),
     )

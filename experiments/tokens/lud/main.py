@@ -65,7 +65,8 @@ def study(config: Config, every: list[Subject]) -> Report:
         shutil.rmtree(Path(config.out) / "trained", ignore_errors=True)
         draw(Path(config.out) / "figure.png", found)
     table = [line for one in found for line in one.table()]
-    return Report(claims(found), table, seconds=finished.seconds)
+    evidence = {one.name: one.evidence for one in found}
+    return Report.of(claims, config, evidence, table, finished.seconds)
 
 
 def examined(config: Config, subject: Subject, row: Named) -> Findings:

@@ -83,7 +83,7 @@ def written(subject: Subject, decoder: Decoder, split: Split) -> Row:
         "length": result.length,
         "passes": passes,
         "nll": np.concatenate(surprise)[: prompt.batch],
-        "spans": result.usage.histogram.sum(axis=0),
+        "spans": result.usage.histogram,
     }
     if subject.verify is not None:
         texts = [subject.source.codec.decode(tokens) for tokens in row["tokens"]]

@@ -1,4 +1,4 @@
-"""AdaDec and lexical units from the command line: their numbers, files and refusals."""
+"""AdaDec, lists and lexical units from the command line: their numbers, files and refusals."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def test_adadec_looks_ahead_from_its_threshold_on(folders, tmp_path: Path) -> No
     assert always[0]["settings"]["threshold"] == str(file) and always[0]["settings"]["ahead"] == 2
 
 
+def test_lists_are_explored(folders, tmp_path: Path) -> None:
+    """The first item is the greedy text; every item begins with a token of its own."""
+    model, list_of = folders["generator"], ["--decoder", "icn", "--samples", "3", "--stop", "e"]
+    plain = answers(model, tmp_path / "plain", "--decoder", "greedy", "--stop", "e")
+    found = answers(model, tmp_path / "icn", *list_of, "--return", "3", "--between", " and {}: ")
+    assert texts(found) == texts(plain)
+    for one, other in zip(found, plain, strict=True):
+        assert one["text"] == one["texts"][0] == other["text"]
+        assert one["settings"]["samples"] == 3 and len(set(one["texts"])) == len(one["texts"]) > 1
+    waves = answers(model, tmp_path / "waves", *list_of, "--wave", "3", "--candidates", "3")
+    assert texts(waves) == texts(plain)
+
+
 def test_units_are_said_by_a_model_that_has_a_placeholder(folders, tmp_path: Path) -> None:
     model = folders["longer"]
     pad = str(sources.open_model(str(model)).model.vocab_size)
@@ -82,6 +95,10 @@ def test_refusals(folders, tmp_path: Path) -> None:
         (["adadec", "--threshold", "nowhere"], "neither nats nor a file"),
         (["adadec", "--threshold", "-1"], "threshold=-1"),
         (["adadec", "--threshold", "1", "--candidates", "0"], "branch=0"),
+        (["icn"], "--decoder icn needs --stop"),
+        (["icn", "--stop", "e", "--wave", "3"], "--wave 3 does not divide --samples 10"),
+        (["icn", "--stop", "e", "--samples", "0"], "--samples 0: a list has"),
+        (["icn", "--stop", "e", "--candidates", "0"], "among=0"),
         (["lud", "--placeholder", "3"], "placeholder=3: a placeholder is a row"),
         (["lud", "--placeholder", "280"], "none in this model"),
         (["greedy", "--draft", "placeholders", "--placeholder", "280"], "none in this model"),

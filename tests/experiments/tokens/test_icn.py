@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from experiments.harness.files import compact
 from experiments.tasks.task import split_of
 from experiments.tokens.icn.categories import Categories
 from experiments.tokens.icn.findings import WALK, Findings, claims
@@ -89,7 +91,7 @@ def test_reranking_spends_a_cluster() -> None:
     assert reranked(row, 9.0, 3) == {"items": [["a", "c", "d"]], "right": [[True, True, False]]}
 
 
-def findings(**faults: float) -> Findings:
+def evidence(**faults: float) -> dict[str, Any]:
     """The paper's world; each fault breaks one thing."""
     rng = np.random.default_rng(0)
 
@@ -126,12 +128,14 @@ def findings(**faults: float) -> Findings:
         "inside": 1 + 0.1 * rng.random(15), "outside": faults.get("outside", 0.2) + np.zeros(15),
         "member": np.full(15, 3.0),
     }  # fmt: skip
-    return Findings.of(CONFIG, ranks, methods, moved=moved, votes=votes, taught=taught)
+    return compact(
+        {"ranks": ranks, "methods": methods, "moved": moved, "votes": votes, "taught": taught}
+    )
 
 
 def test_claims_hold_in_the_papers_world() -> None:
-    found = findings()
-    stated = claims(found)
+    kept = evidence()
+    found, stated = Findings.of(CONFIG, **kept), claims(CONFIG, kept)
     assert [claim.verdict for claim in stated] == ["holds"] * len(stated) and len(stated) == 13
     assert [claim.headline for claim in stated].index(True) == 0 and WALK in found.methods
     assert len(found.table()) == 3 + 3 + 4
@@ -150,7 +154,7 @@ def test_claims_hold_in_the_papers_world() -> None:
     ],
 )
 def test_claims_fail_where_the_world_is_another(fault, places) -> None:
-    stated = claims(findings(**fault))
+    stated = claims(CONFIG, evidence(**fault))
     assert [i for i, claim in enumerate(stated) if claim.verdict != "holds"] == places
 
 

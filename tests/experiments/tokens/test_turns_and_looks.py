@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from algorithms.tokens.threshold import Threshold
+from experiments.harness.files import compact
+from experiments.harness.judging.claim import Claim
 from experiments.tasks.task import Example, split_of
 from experiments.tokens.adadec import findings as looks
 from experiments.tokens.adadec import measures
@@ -37,10 +39,6 @@ RNG = np.random.default_rng(0)
 def share(p: float) -> np.ndarray:
     """N questions of which a share p is right, the same ones first."""
     return (np.arange(N) < p * N).astype(float)
-
-
-def verdicts(claims) -> list[bool]:
-    return [claim.holds for claim in claims]
 
 
 def test_solutions_in_styles() -> None:
@@ -101,6 +99,7 @@ def test_a_chat_is_told_how_to_answer_by_its_task_alone() -> None:
 def turn(right: float, of_large: float, flops: float = 0.5) -> dict:
     return {
         "right": share(right), "share": of_large, "flops": np.full(N, flops), "changes": 2.0,
+        "written": np.full(N, 100 * of_large), "length": np.full(N, 100),
         "read": of_large, "small read": 1.0,
     }  # fmt: skip
 
@@ -122,20 +121,24 @@ def test_claims_on_turns_hold_and_fail() -> None:
             config, 0.1, large, small, curves, others, others, 0, strip, tried, others
         )
 
-    good = turns.claims(found(0.8, 0.4))
-    assert verdicts(good) == [True] * 6
+    def judged(it: turns.Findings) -> list[Claim]:
+        return turns.claims(config, compact(it.evidence))
+
+    good = judged(found(0.8, 0.4))
+    assert [claim.verdict for claim in good] == ["holds"] * 6
     ours = [claim for claim in good if claim.claim.startswith("ours")]
     assert ours == [good[4]] and ours[0].paper.startswith("not measured")
     assert not any(claim.headline for claim in good[1:])  # the first one stands for the paper
-    assert verdicts(turns.claims(found(0.25, 0.25)))[:4] == [False, False, False, False]
+    assert not any(claim.holds for claim in judged(found(0.25, 0.25))[:4])
     # What saves enough on validation questions alone does not count,
-    assert verdicts(turns.claims(found(0.8, 0.4, share=0.6)))[:2] == [False, False]
+    assert not any(claim.holds for claim in judged(found(0.8, 0.4, share=0.6))[:2])
     # nor does the threshold that is the best on test questions only.
-    assert found(0.8, 0.4, before=0.3).thrifty(0.3) == 1
-    assert found(0.8, 0.4).thrifty(0.3) == 0 and found(0.8, 0.4).thrifty(0.9) is None
+    assert turns.thrifty(found(0.8, 0.4, before=0.3).evidence, 30) == 1
+    kept = found(0.8, 0.4).evidence
+    assert turns.thrifty(kept, 30) == 0 and turns.thrifty(kept, 90) is None
     # Of equal scores, the one that took more of the large model is the worse.
     dear = replace(found(0.6, 0.6), chance=[turn(0.6, 0.3), turn(0.5, 0.6)])
-    assert turns.claims(dear)[3].holds and not turns.claims(found(0.6, 0.6))[3].holds
+    assert judged(dear)[3].holds and not judged(found(0.6, 0.6))[3].holds
     rows = [turn(0.4, 0.2), turn(0.6, 0.3), turn(0.8, 0.95)]
     assert turns.choose(rows, small, large) == 1
     assert len(found(0.8, 0.4).table()) == 10
@@ -144,7 +147,8 @@ def test_claims_on_turns_hold_and_fail() -> None:
 def test_claims_on_looks_hold_and_fail() -> None:
     h = RNG.exponential(0.6, 20_000)
     first = RNG.random(len(h)) < 1 / (1 + np.exp(-(3 - 3 * h)))
-    reading = {"entropy": h, "rank": np.where(first, 1, 2 + (5 * h).astype(int))}
+    rank = np.where(first, 1, 2 + (5 * h).astype(int))
+    reading = {"entropy": h, "rank": rank, "text": np.arange(len(h)) // 50}
     learned = measures.learned(reading, 0)
     assert abs(learned.value - 1.0) < 0.25
     shares = [row[1] for row in measures.calibration(reading)]
@@ -164,12 +168,18 @@ def test_claims_on_looks_hold_and_fail() -> None:
         }  # fmt: skip
         return looks.Findings.of("programs", reading, near, rows)
 
-    assert all(verdicts(looks.claims([found(0.7)])))
-    assert verdicts(looks.claims([found(0.5)]))[:3] == [False] * 3
-    off = replace(learned, value=0.1)
-    assert not verdicts(looks.claims([found(0.7, off)]))[4]
+    def judged(own: float, near: Threshold = learned) -> list[Claim]:
+        evidence = compact({"programs": found(own, near).evidence})
+        return looks.claims(LOOKING["cpu"], evidence)
+
+    assert [claim.verdict for claim in judged(0.7)] == ["holds"] * 6
+    assert [claim.verdict for claim in judged(0.5)[:3]] == ["not resolved"] * 2 + ["fails"]
+    assert judged(0.7, replace(learned, value=0.1))[4].verdict == "fails"
     none = replace(learned, value=50.0)  # where no token is, nothing is shown
-    assert looks.claims([found(0.7, none)])[4].verdict == "not resolved"
+    assert judged(0.7, none)[4].verdict == "not measurable here"
+    told = measures.by_solution(reading, learned.value)
+    assert sum(told["near"]) == measures.about(reading, learned.value)["near"]
+    assert len(told["rank"]) == measures.TOLD and {*map(len, told["rank"])} == {50}
 
 
 def test_claims_on_spans_hold_and_fail() -> None:
@@ -180,7 +190,7 @@ def test_claims_on_spans_hold_and_fail() -> None:
         rest = (1 - singles) / 3
         made = {
             "tokens": [[1, 2, 3]] * N, "length": np.full(N, 12), "passes": np.full(N, passes),
-            "nll": np.full(N, nll), "spans": 100 * np.array([singles, rest, rest, rest]),
+            "nll": np.full(N, nll), "spans": np.tile([100 * singles, *[100 * rest] * 3], (N, 1)),
         }  # fmt: skip
         return made if score is None else made | {"score": share(score)}
 
@@ -197,12 +207,17 @@ def test_claims_on_spans_hold_and_fail() -> None:
         )
 
     good = [found("text", 8, 1.0, None), found("code", 6, 1.0, 0.8)]
-    assert all(verdicts(spans.claims(good)))
+
+    def judged(several: list[spans.Findings]) -> list[Claim]:
+        return spans.claims(config, compact({one.name: one.evidence for one in several}))
+
+    words = [claim.verdict for claim in judged(good)]
+    assert words == (["holds"] * 3 + ["sanity", "holds"]) * 2 + ["holds"] * 2
     bad = [found("text", 11, 1.0, None), found("code", 11, 1.0, 0.5)]
-    held = verdicts(spans.claims(bad))
-    assert not held[0] and not held[4] and not held[8]
+    held = [claim.verdict for claim in judged(bad)]
+    assert [held[place] for place in (0, 5)] == ["fails"] * 2 and held[10] != "holds"
     good[0].others["accepted at random"] = row(6, 2.0)  # faster: no control of the same speed
-    assert spans.claims(good)[2].verdict == "not measurable here"
+    assert judged(good)[2].verdict == "not measurable here"
     assert good[0].chosen == 0 and len(good[0].table()) == 2 + 4 + 3
 
 
@@ -225,7 +240,7 @@ def test_claims_on_parts_hold_and_fail() -> None:
 
     costs = {
         "rows, exact": 10, "rows, naive": 50, "tokens, exact": 1, "tokens, naive": 9,
-        "seconds, exact": 1.0, "seconds, naive": 3.0, "apart": 1e-6,
+        "seconds": {"exact": [1.0, 1.1, 1.0], "naive": [3.0, 3.0, 3.1]}, "apart": 1e-6,
     }  # fmt: skip
 
     def found(zero: float, tuned: float, recurring: float) -> parts.Findings:
@@ -235,9 +250,12 @@ def test_claims_on_parts_hold_and_fail() -> None:
         }  # fmt: skip
         return parts.Findings(EXTRACTING["smoke"], rows, costs)
 
-    assert all(verdicts(parts.claims(found(0.1, 0.6, 0.6))))
-    held = verdicts(parts.claims(found(0.5, 0.3, 0.5)))
-    assert held == [False, False, False, False, False, True, True]
+    def judged(*shares: float) -> list[str]:
+        kept = compact(found(*shares).evidence)
+        return [claim.verdict for claim in parts.claims(EXTRACTING["smoke"], kept)]
+
+    assert judged(0.1, 0.6, 0.6) == ["holds"] * 5 + ["sanity"] * 2 + ["holds"]
+    assert "holds" not in judged(0.5, 0.3, 0.5)[:5]
     assert len(found(0.1, 0.6, 0.6).table()) == 5
 
 

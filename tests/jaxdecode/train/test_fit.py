@@ -30,6 +30,7 @@ from tests.jaxdecode.train.problem import (
 )
 
 ROOT = Path(__file__).resolve().parents[3]
+PROBLEM = "tests.jaxdecode.train.problem"
 
 
 def saved(folder: Path) -> list[int]:
@@ -84,7 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(whole, tmp_path: Path) -> None:
     """Twice, while a checkpoint may be half written; metrics have no gaps or repeats."""
     for step in (13, 38):
         run = subprocess.run(
-            [sys.executable, "-m", "tests.jaxdecode.train.problem", str(tmp_path), str(step)],
+            [sys.executable, "-m", "tests.annotations", PROBLEM, str(tmp_path), str(step)],
             cwd=ROOT,
             env=os.environ | {"JAX_PLATFORMS": "cpu"},
         )
@@ -159,7 +160,7 @@ def test_checkpoints_have_a_default_distance(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_checkpoints_before_it(whole, tmp_path: Path) -> None:
     """The error says which one is kept, and with room again the run goes on to the same bits."""
     run = subprocess.run(
-        [sys.executable, "-m", "tests.jaxdecode.train.problem", str(tmp_path), "22", "full"],
+        [sys.executable, "-m", "tests.annotations", PROBLEM, str(tmp_path), "22", "full"],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
         stderr=subprocess.PIPE,
