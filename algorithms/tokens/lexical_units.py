@@ -143,7 +143,7 @@ class Loss:
         start: Int[Array, "B P"],
         label: Int[Array, "B P"],
         group: Int[Array, "B P"],
-        pad: Int[Array, ""],
+        pad: Int[Array, ""] | int,
     ) -> tuple[Float[Array, ""], Mapping[str, Array]]:
         width = tokens.shape[1]
         logits = packed(model, tokens, length, place, start, group, pad)
@@ -173,7 +173,7 @@ def packed(
     place: Int[Array, "B P"],
     start: Int[Array, "B P"],
     group: Int[Array, "B P"],
-    pad: Int[Array, ""],
+    pad: Int[Array, ""] | int,
 ) -> Float[Array, "B T+P V"]:
     """Logits at the tokens of the texts and at the placeholders behind them.
 
