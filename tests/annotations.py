@@ -32,10 +32,15 @@ def check(function: Any) -> Any:
     if isinstance(function, type):
         return function
     for name, said in function.__annotations__.items():
-        if name != "return" and not of_arrays(said):
+        if not (holds_arrays if name == "return" else of_arrays)(said):
             function.__annotations__[name] = Any
     checked = typed(function)
     return unless_rebuilding(checked, function) if function.__name__ == "__init__" else checked
+
+
+def holds_arrays(said: Any) -> bool:
+    """Whether arrays stand somewhere in an annotation."""
+    return of_arrays(said) or any(map(holds_arrays, typing.get_args(said)))
 
 
 def of_arrays(said: Any) -> bool:
