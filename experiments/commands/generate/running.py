@@ -17,7 +17,8 @@ from experiments.commands.decoding import decoders, opening
 from experiments.commands.decoding.rules import Rules
 from experiments.commands.decoding.uses import UNMASKING, USES, Name
 from experiments.commands.generate import canvases, racing, watching
-from experiments.commands.generate.answers import FIRST, LISTING, Job, invalid
+from experiments.commands.generate.answers import FIRST, Job, invalid
+from experiments.commands.generate.checks import check, check_listed
 from experiments.commands.generate.options import Options
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
@@ -34,8 +35,6 @@ from jaxdecode.scoring import FunctionScorer
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
-STREAMED = ("sample", "greedy", *UNMASKING)
-
 
 def prepare(options: Options, name: Name) -> Job:
     """Open, encode and check everything that can be refused before compute.
@@ -44,29 +43,7 @@ def prepare(options: Options, name: Name) -> Job:
       ValueError: saying what is wrong with which option, file and line.
     """
     rules = options.rules
-    decoders.check(name, rules)
-    if options.stream and (options.output or name not in STREAMED):
-        raise ValueError(f"--stream is for the terminal and for --decoder {' or '.join(STREAMED)}")
-    if options.listed < 1:
-        raise ValueError(f"--return {options.listed}: give at least 1")
-    if options.listed > 1 and name not in LISTING:
-        raise ValueError(
-            f"--return {options.listed}: --decoder {name} gives one response; several are given "
-            f"by {', '.join(LISTING)}"
-        )
-    if options.stream and options.listed > 1:
-        raise ValueError(f"--stream prints one response; --return {options.listed} asks for more")
-    if bool(options.prompts) == bool(options.input):
-        raise ValueError("give either --prompts or --input")
-    if any(not stop for stop in options.stop):
-        raise ValueError("--stop: an empty text would end every response at once")
-    for stop in options.stop:
-        prompts.check_text(stop, "--stop")
-    if (rules.draft_tokens or 0) > rules.max_tokens:
-        raise ValueError(
-            f"--draft-tokens {rules.draft_tokens} guesses past the end of every response; give at "
-            f"most --max-tokens, {rules.max_tokens}"
-        )
+    check(name, options)
     requests = prompts.read(options.input) if options.input else prompts.of_texts(options.prompts)
     if options.stream and len(requests) != 1:
         raise ValueError(f"--stream prints one response; {len(requests)} prompts were given")
@@ -94,6 +71,8 @@ def prepare(options: Options, name: Name) -> Job:
     for request, ids in zip(requests, tokens, strict=True):
         with _naming(request):
             decoder.check(Prompt.of([ids]))
+    if options.listed > 1 and tokens:
+        check_listed(name, options, decoder, tokens[0])
     return Job(
         codec=source.codec,
         decoder=decoder,

@@ -440,6 +440,11 @@ def test_requests_are_numbered_by_their_ids(tmp_path: Path) -> None:
         (["--prompts", "a", "--stop", ""], "--stop"),
         (["--prompts", "a", "--stop", "a\udc80"], "--stop: character 1"),
         (["--prompts", "a", "--return", "0"], "--return 0: give at least 1"),
+        (
+            ["--prompts", "a", "--decoder", "beam-search", "--beams", "2", "--return", "3"],
+            "--return 3: --decoder beam-search holds 2 responses",
+        ),
+        (["--prompts", "a", "--min-tokens", "9"], "--min-tokens 9: no response is longer than"),
         (["--prompts", "a", "--decoder", "greedy", "--top-k", "3"], "--top-k does nothing"),
         (["--prompts", "a", "--beams", "3"], "--beams does nothing for --decoder sample"),
         (["--prompts", "a", "--decoder", "beam-search", "--beams", "0"], "beams=0"),
