@@ -33,7 +33,7 @@ def run(entry: Entry, arguments: list[str]) -> None:
         module.main(arguments)
         return
     # Deferred: listing names should not wait for JAX.
-    from experiments.harness.report import run_main
+    from experiments.harness.running import run_main
 
     run_main(module.run, module.PRESETS, arguments)
 

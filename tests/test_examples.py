@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.harness.report import Report, run_main
+from experiments.harness.report import Report
+from experiments.harness.running import run_main
 from jaxdecode.decoder import decode
 from jaxdecode.plain import Autoregressive
 from jaxdecode.process_reward import StepFunction

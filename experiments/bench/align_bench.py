@@ -32,8 +32,8 @@ import optax
 from algorithms.alignment.calibration import RawReward
 from algorithms.alignment.infalign import Plan, optimise
 from experiments.bench import trl_peer
-from experiments.harness import timing
 from experiments.harness.environment import usable_cpus
+from experiments.harness.measuring import timing
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Seed, figure
 from experiments.inputs import sources

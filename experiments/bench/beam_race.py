@@ -13,8 +13,8 @@ from algorithms.search.beam_search import BeamSearch
 from algorithms.search.diverse_beam_search import DiverseBeamSearch
 from experiments.bench import peers
 from experiments.bench.race import Course, build, counted, generator, prompts
-from experiments.harness import timing
 from experiments.harness.environment import usable_cpus
+from experiments.harness.measuring import timing
 from jaxdecode.sampling import Greedy
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from experiments.bench import compilation, peers
 from experiments.bench.beam_race import beam_race
 from experiments.bench.race import Course, build, race
-from experiments.harness import pass_costs, timing
+from experiments.harness.measuring import pass_costs, timing
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
 from models.transformer import Transformer

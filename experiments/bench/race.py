@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from experiments.bench import peers
-from experiments.harness import pass_costs, timing
 from experiments.harness.environment import usable_cpus
+from experiments.harness.measuring import pass_costs, timing
 from experiments.inputs import sources
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder

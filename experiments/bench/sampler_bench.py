@@ -23,9 +23,9 @@ import numpy as np
 
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK
 from algorithms.tokens.momentum_decoding import Momentum
+from experiments.harness.measuring.timing import arithmetic_rate, interleaved, load, read_rate
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
-from experiments.harness.timing import arithmetic_rate, interleaved, load, read_rate
 from jaxdecode import logits
 from jaxdecode.logits import LogitsTransform, noted
 from jaxdecode.prompt import Prompt

@@ -26,9 +26,9 @@ import numpy as np
 from experiments.bench import torch_denoiser
 from experiments.bench.bench import BUSY
 from experiments.bench.race import paired
-from experiments.harness import timing
-from experiments.harness.compiles import Compiles
 from experiments.harness.environment import usable_cpus
+from experiments.harness.measuring import timing
+from experiments.harness.measuring.compiles import Compiles
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
 from experiments.inputs import sources

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from experiments.harness.environment import keep_compiled
-from experiments.harness.report import stopping
+from experiments.harness.running import stopping
 from experiments.zoo import WEIGHTS, load, names, real
 from experiments.zoo.making import make
 from experiments.zoo.recipes import RECIPES

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from experiments import zoo
-from experiments.harness.timing import interleaved, medians
+from experiments.harness.measuring.timing import interleaved, medians
 from experiments.tasks.canvas.mixture import Mixture
 from experiments.tasks.gsm8k import Gsm8k
 from experiments.tasks.task import Example, Split, Task

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.harness.files import write_atomically
-from experiments.harness.report import Report, cell, shown
+from experiments.harness.report import Report
+from experiments.harness.tables import cell, shown
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #008661; --bad: #c43d00; }

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from experiments.harness.compiles import Compiles
+from experiments.harness.measuring.compiles import Compiles
 
 NOTICE = 1.0  # seconds in the compiler that are worth a word
 SILENCE = 10.0  # seconds between lines where there is no terminal

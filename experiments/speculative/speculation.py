@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from algorithms.speculative.policies.cost_aware import CostAware
 from algorithms.speculative.policies.fixed import Fixed
 from experiments import zoo
-from experiments.harness import pass_costs
-from experiments.harness.timing import interleaved
+from experiments.harness.measuring import pass_costs
+from experiments.harness.measuring.timing import interleaved
 from experiments.inputs.questions import Question, part_of, read_questions, spread
 from experiments.inputs.sources import open_model
 from experiments.tasks.arithmetic import Arithmetic

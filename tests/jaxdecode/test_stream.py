@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.harness.compiles import Compiles
+from experiments.harness.measuring.compiles import Compiles
 from jaxdecode import autoregress
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Temperature

@@ -13,8 +13,8 @@ import numpy as np
 
 from experiments.bench import peers
 from experiments.bench.spec_bench.speculators import PLAIN, Method
-from experiments.harness import timing
 from experiments.harness.environment import usable_cpus
+from experiments.harness.measuring import timing
 from experiments.speculative.speculation import Field, counts, pass_seconds
 from jaxdecode.decoder import decode
 from jaxdecode.plain import Autoregressive

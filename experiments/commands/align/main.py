@@ -32,7 +32,7 @@ def run(options: Options) -> None:
     from experiments.commands.align.result import report
     from experiments.commands.align.rewards import rewards
     from experiments.commands.align.stages import Stages, claim
-    from experiments.harness.report import stopping
+    from experiments.harness.running import stopping
     from experiments.inputs.publishing import publish
 
     check(options)

@@ -23,7 +23,7 @@ from experiments.commands.generate.options import Options
 from experiments.commands.terminal import INVALID, visible
 from experiments.harness.files import Lines
 from experiments.harness.progress import Progress
-from experiments.harness.report import stopping
+from experiments.harness.running import stopping
 from experiments.inputs import prompts, sources
 from experiments.inputs.prompts import Request
 from experiments.inputs.sources import Source

@@ -16,7 +16,7 @@ from experiments.commands.plan.plan import Plan
 from experiments.commands.terminal import visible
 from experiments.harness import page
 from experiments.harness.files import plain, write_atomically
-from experiments.harness.report import cell
+from experiments.harness.tables import cell
 from models.parameters import count
 
 

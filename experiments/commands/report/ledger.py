@@ -18,7 +18,8 @@ from experiments.harness.environment import ROOT
 from experiments.harness.files import write_atomically
 from experiments.harness.judging.code_age import age
 from experiments.harness.judging.rejudging import refuse_unfit
-from experiments.harness.report import Claim, Report, markdown
+from experiments.harness.report import Claim, Report
+from experiments.harness.tables import markdown
 
 README = ROOT / "README.md"
 LEDGER = STORED / "README.md"

@@ -10,7 +10,8 @@ from typing import Any
 
 from experiments.harness.entries import Entry, entries
 from experiments.harness.judging.claim import Claim
-from experiments.harness.report import Report, settings
+from experiments.harness.report import Report
+from experiments.harness.running import settings
 
 
 def judges(module: Any) -> Callable[[Any, Any], Sequence[Claim]] | None:

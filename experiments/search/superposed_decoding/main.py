@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import WEIGHTS
+from experiments.harness.measuring.timing import load
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
-from experiments.harness.timing import load
 from experiments.inputs.sources import open_model
 from experiments.search.superposed_decoding import facts
 from experiments.search.superposed_decoding.facts import Facts, Knower

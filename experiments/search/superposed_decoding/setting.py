@@ -15,8 +15,8 @@ from algorithms.search.beam_search import BeamSearch
 from algorithms.search.superposed_decoding import WEIGHTS, SuperposedDecoding
 from algorithms.selection.best_of_n import BestOfN
 from experiments.harness.likelihood import continuations
+from experiments.harness.measuring.timing import interleaved, medians
 from experiments.harness.report import Out, Seed
-from experiments.harness.timing import interleaved, medians
 from experiments.inputs.sources import Source, open_model
 from experiments.search.passages import Passages
 from experiments.tasks.stdlib import StandardLibrary

@@ -13,7 +13,7 @@ import numpy as np
 from algorithms.search.beam_search import BeamSearch
 from algorithms.tokens.exact_extract import ExactExtract
 from experiments.harness.likelihood import continuations
-from experiments.harness.timing import interleaved
+from experiments.harness.measuring.timing import interleaved
 from experiments.inputs.squad import exact, f1
 from experiments.tokens.exact_extract.setting import Config, Item, World
 from jaxdecode.autoregress import Generator

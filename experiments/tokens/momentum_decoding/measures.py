@@ -18,8 +18,8 @@ from algorithms.tokens.momentum_decoding import (
     REVISED,
     Momentum,
 )
+from experiments.harness.measuring.timing import interleaved
 from experiments.harness.report import Out, Seed
-from experiments.harness.timing import interleaved
 from experiments.inputs.sources import Source, open_model
 from experiments.tokens.open_texts import OpenTexts, Tokens, diversity, pooled_diversity, repeated
 from jaxdecode.decoder import decode

@@ -17,8 +17,8 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.bench import bench, peers, race
-from experiments.harness import pass_costs, timing
-from experiments.harness.compiles import Compiles
+from experiments.harness.measuring import pass_costs, timing
+from experiments.harness.measuring.compiles import Compiles
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report
 from jaxdecode.lm import extend

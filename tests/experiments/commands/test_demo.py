@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.commands.demo.main import PRESETS, run
-from experiments.harness.report import Report, run_main
+from experiments.harness.report import Report
+from experiments.harness.running import run_main
 
 
 @pytest.fixture(scope="module")

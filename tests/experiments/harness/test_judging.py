@@ -19,7 +19,8 @@ from experiments.harness.environment import ROOT
 from experiments.harness.judging import code_age, rejudging
 from experiments.harness.judging.claim import Claim, above, below
 from experiments.harness.judging.rejudging import differences, rejudged
-from experiments.harness.report import Out, Report, Seed, settings
+from experiments.harness.report import Out, Report, Seed
+from experiments.harness.running import settings
 from experiments.harness.statistics import bootstrap, difference, points
 
 CLEAN = {"commit": "0123456789ab"}

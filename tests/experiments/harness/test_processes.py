@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.harness import resumption
 from experiments.harness.files import Lines, read_json
-from experiments.harness.report import Report, Resumption, figure, run_main
+from experiments.harness.report import Report, Resumption, figure
+from experiments.harness.running import run_main
 from tests.experiments.forking import SECONDS, start
 from tests.experiments.harness.test_report import Config
 

@@ -17,17 +17,9 @@ from matplotlib.image import imread
 from experiments.harness import resumption
 from experiments.harness.environment import environment
 from experiments.harness.files import Lines, plain, read_json, write_atomically
-from experiments.harness.report import (
-    Claim,
-    Out,
-    Report,
-    Resumption,
-    Seed,
-    cell,
-    figure,
-    markdown,
-    run_main,
-)
+from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
+from experiments.harness.running import run_main
+from experiments.harness.tables import cell, markdown
 from tests.experiments.forking import finished, start, wait
 
 

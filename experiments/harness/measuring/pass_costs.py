@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.harness.timing import interleaved, medians
+from experiments.harness.measuring.timing import interleaved, medians
 from jaxdecode.cache import truncate
 from jaxdecode.lm import LanguageModel, extend
 from jaxdecode.prompt import Prompt
