@@ -207,7 +207,9 @@ def _numbers(text: str) -> Numbers:
 
 
 def _steps(program: str) -> list[tuple[str, int | None]] | None:
-    """None where the text is no program: a name or number is wrong, or a space too many."""
+    """None where the text is no program: a name or number is wrong, or a space too many. The one
+    that parts it from its prompt may stand before it."""
+    program = program.removeprefix(" ")
     found = [(m[1], None if m[2] is None else int(m[2])) for m in _STEP.finditer(program)]
     words = [name if number is None else f"{name} {number}" for name, number in found]
     sound = " ".join(words) == program and all(

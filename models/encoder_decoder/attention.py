@@ -37,7 +37,7 @@ def bias_of(
     key: Int[Array, "B S"],
     farthest: int,
     both_ways: bool,
-) -> Float[Array, "B H T S"]:
+) -> Float[Array, "#B H T S"]:
     """What is added to the scores, by the positions of queries and keys."""
     distance = key[:, None, :] - query[:, :, None]
     place = bucket(distance, weights.shape[0], farthest, both_ways)
@@ -49,7 +49,7 @@ def attend(
     k: Float[Array, "B H hd S"],
     v: Float[Array, "B H S hd"],
     mask: Bool[Array, "B T S"],
-    bias: Float[Array, "B H T S"] | None = None,
+    bias: Float[Array, "#B H T S"] | None = None,
 ) -> Float[Array, "B T H hd"]:
     """softmax(q k + bias) v over what is seen; scores are not scaled."""
     scores = jnp.matmul(q.transpose(0, 2, 1, 3), k, preferred_element_type=jnp.float32)

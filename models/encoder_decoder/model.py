@@ -48,7 +48,7 @@ class _Call(NamedTuple):
     encoded: Hidden | None
     own: Bool[Array, "B T S"]
     other: Bool[Array, "B T S"]
-    bias: Float[Array, "B H T S"]
+    bias: Float[Array, "#B H T S"]
 
 
 class EncoderDecoder(nnx.Module):

@@ -60,6 +60,9 @@ def test_examples_are_right_and_need_every_operation():
             assert show(pairs) == example.prompt and len(pairs) == TASK.public
             assert TASK.verify(example.prompt, example.target) == 1.0
             assert passed(example.target, example.meta["hidden"]) == 1.0
+            # After its prompt a program has a space before it; two are one too many.
+            assert passed(f" {example.target}", example.meta["hidden"]) == 1.0
+            assert passed(f"  {example.target}", example.meta["hidden"]) == 0.0
             steps = split_steps(example.target)
             assert len(steps) == example.meta["operations"]
             for i in range(len(steps)):
