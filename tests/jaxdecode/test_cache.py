@@ -39,12 +39,7 @@ def numpy(cache: Cache) -> dict[str, np.ndarray]:
 
 def flat(cache: Cache) -> Cache:
     """The same cache seen through a reshape that the compiler may fuse with what precedes."""
-    return Cache(
-        cache.k[None].reshape(-1),
-        cache.v[None].reshape(-1),
-        cache.position[None].reshape(-1),
-        cache.length[None].reshape(-1),
-    )
+    return jax.tree.map(lambda array: array[None].reshape(-1), cache)
 
 
 def check(compiled: Cache, expected: dict[str, np.ndarray]) -> None:
