@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from jaxdecode.ngram.trie import Tree
 from jaxdecode.prompt import bucket
 from tests.annotations import fields_of_any_kind
 
-KEPT, LOGITS = np.ones((2, 3), bool), np.zeros((2, 3), np.float32)
-PLACES = np.zeros((2, 4), np.int32)
+KEPT: Any = np.ones((2, 3), bool)
+LOGITS: Any = np.zeros((2, 3), np.float32)
+PLACES: Any = np.zeros((2, 4), np.int32)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +26,7 @@ PLACES = np.zeros((2, 4), np.int32)
         (KEPT[:, :2], LOGITS),  # V stands for one length
     ],
 )
-def test_arguments_are_what_they_say(kept: np.ndarray, logits: np.ndarray) -> None:
+def test_arguments_are_what_they_say(kept: Any, logits: Any) -> None:
     keep(KEPT, LOGITS)
     with pytest.raises(TypeError, match=r"jaxdecode\.logits\.masking\.keep"):
         keep(kept, logits)
@@ -42,4 +45,5 @@ def test_fields_are_what_they_say_where_a_tree_is_built_and_anything_where_it_is
 
 
 def test_what_is_no_array_is_left_to_the_function() -> None:
-    assert bucket(np.int64(3)) == bucket(3)
+    three: Any = np.int64(3)
+    assert bucket(three) == bucket(3)
