@@ -68,13 +68,13 @@ def one_of(pairs: Sequence[tuple[int, int]], tour: Tour, run: Run) -> np.ndarray
 
 
 def gained(what: str, better: np.ndarray, worse: np.ndarray) -> Claim:
-    """A claim of more, over the questions they share: it holds if its interval is above 0."""
+    """A claim of more, over the questions they share; an interval with 0 in it resolves nothing."""
     gap, low, high = paired(better, worse)
     measured = (
         f"{100 * better.mean():.0f} against {100 * worse.mean():.0f}, {gap:+.0f} "
         f"({low:+.0f}..{high:+.0f}) of 100"
     )
-    return Claim(what, "more", measured, low > 0)
+    return Claim(what, "more", measured, gap > 0, (low, high), 0.0)
 
 
 def run(course: Course, seed: int, out: Path | None) -> Report:

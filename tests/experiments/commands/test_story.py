@@ -40,10 +40,11 @@ def test_the_judge_wants_one_sentence_of_twelve_words(text: str, worth: float):
     assert twelve_words("", text) == pytest.approx(worth)
 
 
-def test_a_claim_of_more_holds_where_its_interval_does():
-    assert story.gained("x", np.ones(20), np.zeros(20)).holds
-    rng = np.random.default_rng(0)
-    assert not story.gained("x", rng.integers(0, 2, 6).astype(float), np.full(6, 0.5)).holds
+def test_a_claim_of_more_is_resolved_where_its_interval_is():
+    assert story.gained("x", np.ones(20), np.zeros(20)).verdict == "holds"
+    assert story.gained("x", np.zeros(20), np.ones(20)).verdict == "fails"
+    tosses = np.random.default_rng(0).integers(0, 2, 6).astype(float)
+    assert story.gained("x", tosses, np.full(6, 0.5)).verdict == "not resolved"
 
 
 def test_every_method_is_told(tmp_path: Path, monkeypatch, capsys):
