@@ -44,6 +44,7 @@ def table(path: Path | None, rows: Sequence[dict[str, Any]], panels: list[tuple[
     with figure(
         path, columns=1, width=1.6 + 0.95 * len(panels), height=1.2 + 0.4 * len(methods)
     ) as (axis,):
+        axis.grid(False)
         axis.imshow(np.log2(gains), cmap="RdYlGn", vmin=-1.5, vmax=1.5, aspect="auto")
         axis.set_xticks(range(len(panels)), [task for task, _ in panels], rotation=30, ha="right")
         axis.set_yticks(range(len(methods)), methods)

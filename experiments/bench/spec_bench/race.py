@@ -19,6 +19,7 @@ from experiments.speculative.speculation import Field, counts, pass_seconds
 from jaxdecode.decoder import decode
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
+from jaxdecode.result import Result
 
 Call = tuple[str, int]  # a method, and which of the field's batches
 
@@ -96,7 +97,7 @@ class Race:
         calls = {(name, unit): partial(ours, name, unit) for name in decoders for unit in units}
         with contextlib.ExitStack() as stack:
             if self.peers:
-                calls |= self._peer_calls(stack)
+                calls |= self._peer_calls(stack, lambda unit: found[PLAIN, unit])
             taken = timing.medians(timing.interleaved(calls, repeats, patience, told))
         seconds = {
             name: np.array([taken[name, unit] for unit in units])
@@ -144,7 +145,10 @@ class Race:
         draft = pass_seconds(small, (1,), self.batch)[1] / cost[1] if small is not None else 0.0
         return {name: (width, cost[width] / cost[1], draft) for name, width in widths.items()}
 
-    def _peer_calls(self, stack: contextlib.ExitStack) -> dict[Call, Callable[[], Any]]:
+    def _peer_calls(
+        self, stack: contextlib.ExitStack, plain: Callable[[int], Result]
+    ) -> dict[Call, Callable[[], Any]]:
+        """The peer knows no end token: it writes as many tokens as plain decoding wrote."""
         threads = usable_cpus()
         target = stack.enter_context(peers.peer_of(self.field.target, threads))
         options: dict[str, dict[str, Any]] = {name: {} for name in self.peers}
@@ -157,7 +161,8 @@ class Race:
         groups = [texts[i : i + self.batch] for i in range(0, len(texts), self.batch)]
 
         def theirs(name: str, unit: int) -> Any:
-            return target.greedy(np.stack(groups[unit]), self.field.max_tokens, **options[name])
+            new = int(plain(unit).length.max())
+            return target.greedy(np.stack(groups[unit]), new, **options[name])
 
         return {
             (name, unit): partial(theirs, name, unit)
