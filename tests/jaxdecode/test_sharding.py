@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # A third of the usual time to compile; the programs are the same.
@@ -50,6 +51,7 @@ def agree(found: dict[str, Any], expected: dict[str, Any]) -> None:
     np.testing.assert_allclose(found["logprob"], expected["logprob"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_mesh_decodes_as_one_device(tmp_path) -> None:
     found, ragged = run(tmp_path, "decoding", "ragged")
     assert found.keys() == {"greedy", "sampling", "best of n", "rejection"}
@@ -112,12 +114,14 @@ def check_aligning(found: dict[str, Any]) -> None:
     assert found["alone"][-1]["kl"] > 1e-3, "the policy is to have moved"
 
 
+@pytest.mark.slow
 def test_training_on_a_mesh_is_training_and_resumes(tmp_path) -> None:
     training, aligning = run(tmp_path, "training", "aligning")
     check_training(training)
     check_aligning(aligning)
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(tmp_path) -> None:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
