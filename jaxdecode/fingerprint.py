@@ -151,8 +151,6 @@ class _Reader:
         return _sha("array", value.dtype, value.shape, data)
 
     def function(self, function: types.FunctionType) -> str:
-        if hasattr(function, "__wrapped__") and "-packages" in function.__code__.co_filename:
-            return self.of(function.__wrapped__)  # what a library looks at on the way
         cells = []
         for cell in function.__closure__ or ():
             with contextlib.suppress(ValueError):  # one that is empty as yet

@@ -14,6 +14,7 @@ from experiments.harness.report import Report
 from jaxdecode.paper import Paper
 
 STORED = HOUSE / "results"
+REAL = "real"  # the preset of a published chat model that two cores serve
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ def results(folder: Path) -> dict[Path, Report]:
 
 
 def stored(slug: str, folder: Path = STORED) -> Report | None:
-    """The result of record of an experiment, where there is one."""
-    path = folder / f"{slug}.json"
-    return Report.read(path) if path.is_file() else None
+    """The result of record of an experiment, where there is one: a real model's before others."""
+    found = (folder / f"{slug}{preset}.json" for preset in (f"-{REAL}", ""))
+    return next((Report.read(path) for path in found if path.is_file()), None)
+
+
+def place(report: Report) -> str:
+    """The name of its record: one made with a real model lies beside the other."""
+    return f"{report.experiment}-{REAL}" if report.preset == REAL else report.experiment

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.harness.catalog import STORED, Known, papers, stored
+from experiments.harness.catalog import REAL, STORED, Known, papers, place, stored
 from experiments.harness.entries import Entry, entries
 from experiments.harness.environment import ROOT
 from experiments.harness.files import write_atomically
@@ -45,7 +45,7 @@ def headlines(known: dict[str, Known], folder: Path = STORED) -> str:
                 "headline claim": brief(claim.claim),
                 "paper": brief(claim.paper),
                 "here": brief(claim.measured),
-                "verdict": over_units(claim),
+                "verdict": over_units(claim) + (", real model" if report.preset == REAL else ""),
             }
         )
     columns = ("method", "headline claim", "paper", "here", "verdict")
@@ -94,7 +94,7 @@ def ledger(known: dict[str, Known], folder: Path = STORED, ages: bool = True) ->
     for path in sorted(folder.glob("*.json")):
         report = Report.read(path)
         paper, module = known.get(report.experiment, (None, None))
-        sections.append(f"## {report.experiment}")
+        sections.append(f"## {path.stem}")
         if paper is not None:
             title = f"[{paper.title}]({paper.url})" if paper.url else paper.title
             sections.append(
@@ -116,7 +116,7 @@ def ledger(known: dict[str, Known], folder: Path = STORED, ages: bool = True) ->
             )
         )
         if path.with_suffix(".png").is_file():
-            sections.append(f"![{report.experiment}]({path.stem}.png)")
+            sections.append(f"![{path.stem}]({path.stem}.png)")
     return "\n\n".join(sections) + "\n"
 
 
@@ -206,10 +206,10 @@ def store(report: Report, found: Path, folder: Path = STORED) -> None:
     write(report, folder)
     drawn = found.with_name("figure.png")
     if drawn.is_file():
-        write_atomically(folder / f"{report.experiment}.png", drawn.read_bytes())
+        write_atomically(folder / f"{place(report)}.png", drawn.read_bytes())
 
 
 def write(report: Report, folder: Path = STORED) -> None:
     """The file of a record."""
     text = replace(report, rows=[]).stored()
-    write_atomically(folder / f"{report.experiment}.json", text)
+    write_atomically(folder / f"{place(report)}.json", text)

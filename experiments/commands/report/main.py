@@ -5,8 +5,8 @@ python -m experiments report [FOLDER] [--html FILE] [--store] [--check]
 
 FOLDER (default `out`) is searched for `result.json`; the newest of each experiment and preset
 goes on one HTML page with its figures inside. --store makes the best run of each experiment
-(preset paper before cpu; smoke never) the result of record and rewrites the
-README's table and the ledger; a run from a tree with changes is refused.
+(preset paper before cpu; smoke never) the result of record, beside it that of preset real, and
+rewrites the README's table and the ledger; a run from a tree with changes is refused.
 --check changes nothing and exits 1 if a generated page is stale. --rejudge gives every verdict
 again from the records alone and exits 1 where a stored one differs; with --store it is corrected.
 --stale lists the records whose experiment has changed since, with the commands that record them
@@ -24,10 +24,10 @@ import tyro
 
 from experiments.commands.report import ledger, renewal
 from experiments.harness import page
-from experiments.harness.catalog import experiments, results
+from experiments.harness.catalog import REAL, experiments, place, results
 from experiments.harness.report import Report
 
-RANK = ("cpu", "paper")  # presets fit for the record, the better later
+RANK = ("cpu", "paper", REAL)  # presets fit for the record, the better later
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ def overview(newest: dict[Path, Report]) -> str:
 
 
 def record(found: dict[Path, Report], slugs: set[str]) -> dict[Path, Report]:
-    """The run fit for the record of each experiment: best preset, then newest."""
+    """The run fit for each record: best preset, then newest."""
     best: dict[str, Path] = {}
     for path, report in found.items():
         if report.experiment in slugs and report.preset in RANK:
-            other = best.get(report.experiment)
+            other = best.get(place(report))
             if other is None or RANK.index(report.preset) >= RANK.index(found[other].preset):
-                best[report.experiment] = path
+                best[place(report)] = path
     return {path: found[path] for path in best.values()}
 
 

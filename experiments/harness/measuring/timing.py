@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -21,14 +21,16 @@ def interleaved(
     repeats: int,
     seconds: float = float("inf"),
     told: Callable[[K], None] = lambda name: None,
+    warm: Iterable[K] | None = None,
 ) -> dict[K, list[float]]:
     """Wall times of every call, taken in rotation so that a slow spell hits them all.
 
-    Each is called once before, unmeasured. The rotation stops after `repeats`, or after the
-    first round that ends past `seconds`. `told` is called with its name after every call.
+    Each is called once before, unmeasured; of calls that share programs only those of `warm`
+    need be. The rotation stops after `repeats`, or after the first round that ends past
+    `seconds`. `told` is called with its name after every call.
     """
-    for name, call in calls.items():
-        jax.block_until_ready(call())
+    for name in calls if warm is None else warm:
+        jax.block_until_ready(calls[name]())
         told(name)
     taken: dict[K, list[float]] = {name: [] for name in calls}
     began = time.perf_counter()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -44,6 +45,13 @@ def test_calls_take_turns_and_the_first_is_free() -> None:
     slow = {"s": lambda: time.sleep(0.02)}
     assert len(timing.interleaved(slow, repeats=50, seconds=0.01)["s"]) == 1
     assert timing.medians({"x": [5.0, 1.0, 2.0]}) == {"x": 2.0}
+
+
+def test_calls_that_share_a_program_are_warmed_once() -> None:
+    called: list[str] = []
+    calls = {name: partial(called.append, name) for name in "ab"}
+    taken = timing.interleaved(calls, repeats=2, warm=["a"])
+    assert called == [*"aabab"] and set(map(len, taken.values())) == {2}
 
 
 def test_the_machine_has_a_speed() -> None:

@@ -117,6 +117,21 @@ def test_smoke_is_never_the_record_and_paper_beats_cpu() -> None:
     assert summary.record(again, {"thing"}) == {a: again[a]}
 
 
+def test_a_real_model_has_a_record_beside_the_other_and_is_shown_first(tmp_path: Path) -> None:
+    a, b = map(Path, "ab")
+    found = {a: report("real", "on a real model"), b: report("cpu")}
+    assert list(summary.record(found, {"thing"})) == [a, b]
+    for kept in found.values():
+        ledger.write(kept, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thing-real.json", "thing.json"]
+    known = {"thing": Known(PAPER, "algorithms/search/thing.py")}
+    line = ledger.headlines(known, tmp_path)
+    assert "on a real model" in line and "real model" in line.rsplit("|", 2)[1]
+    assert all(
+        title in ledger.ledger(known, tmp_path) for title in ("## thing\n", "## thing-real\n")
+    )
+
+
 def test_generated_pages_are_stale_until_they_are_written(tmp_path: Path, monkeypatch) -> None:
     path, folder = tmp_path / "README.md", tmp_path / "results"
     path.write_text(f"# Top\n{ledger.BEGIN}\nold\n{ledger.END}\nbelow\n")
