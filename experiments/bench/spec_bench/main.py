@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed
 from experiments.inputs.questions import REAL_TEXTS, grouped, part_of, read_questions
 from experiments.speculative.speculation import Field, asking, open_field, questioned
+from jaxdecode.drafter import Policy
 
 CALIBRATION = 6  # questions that a policy is told the costs by: none that is raced
 
@@ -147,11 +149,21 @@ def run(config: Config) -> Report:
         print(f"no peer to race: {reason}")
     where, calibration = fields(config)
     chosen = {name: METHODS[name] for name in config.methods or METHODS}
+
+    @cache
+    def policies(batch: int) -> dict[str, Policy | None]:
+        """Learned once for all groups; a field of its own learns from itself."""
+        if calibration is None:
+            return {}
+        print("learning from other questions what passes cost here and drafts bring", flush=True)
+        some = {name: m for name, m in chosen.items() if m.missing(calibration) is None}
+        return {name: method.policy(calibration, batch) for name, method in some.items()}
+
     races = {}
     for name, field in where.items():
         for batch in config.batches if field is next(iter(where.values())) else config.batches[:1]:
             races[f"{name}, batch {batch}"] = Race(
-                name, field, batch, chosen, config.seed, calibration, config.modelled
+                name, field, batch, chosen, config.seed, policies(batch), config.modelled
             )
     for name, why in next(iter(races.values())).left_out.items():
         print(f"{name} is left out: {why}")

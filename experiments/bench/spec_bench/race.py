@@ -17,6 +17,7 @@ from experiments.harness.environment import usable_cpus
 from experiments.harness.measuring import timing
 from experiments.speculative.speculation import Field, counts, pass_seconds
 from jaxdecode.decoder import decode
+from jaxdecode.drafter import Policy
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
@@ -33,8 +34,8 @@ class Race:
       field, batch: prompts and models; rows decoded together.
       methods: by name.
       seed: of all draws.
-      calibration: other prompts, by which careful methods learn what drafts cost and bring; the
-        field's own if None.
+      policies: of careful methods, learned from other prompts; from the field's own where there
+        is none.
       modelled: whether passes are timed by their width.
     """
 
@@ -43,7 +44,7 @@ class Race:
     batch: int
     methods: Mapping[str, Method]
     seed: int
-    calibration: Field | None
+    policies: Mapping[str, Policy | None]
     modelled: bool
 
     @cached_property
@@ -80,11 +81,10 @@ class Race:
         self, repeats: int, patience: float, told: Callable[[Call], None]
     ) -> list[dict[str, Any]]:
         """A row for every method; `told` hears of each batch that was decoded."""
-        where = self.calibration or self.field
-        decoders: dict[str, Autoregressive] = {PLAIN: self.field.plain()} | {
-            name: method.decoder(self.field, self.batch, where)
-            for name, method in self.chosen.items()
-        }
+        decoders: dict[str, Autoregressive] = {PLAIN: self.field.plain()}
+        for name, method in self.chosen.items():
+            policy = self.policies.get(name) or method.policy(self.field, self.batch)
+            decoders[name] = method.decoder(self.field, policy)
         found: dict[Call, Any] = {}
 
         def ours(name: str, unit: int) -> Any:

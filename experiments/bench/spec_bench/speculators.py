@@ -40,6 +40,7 @@ from experiments.speculative.s2d.setting import Setting
 from experiments.speculative.speculation import Field, cost_aware
 from experiments.speculative.trees import PAIRS, SMALL
 from experiments.tasks.stdlib import StandardLibrary
+from jaxdecode.drafter import Policy
 from jaxdecode.follower import CHUNK
 from jaxdecode.logits import Temperature
 from jaxdecode.ngram.corpus import Corpus
@@ -84,16 +85,14 @@ class Method:
             return f"its corpus is that of {', '.join(self.tasks)}"
         return None
 
-    def decoder(
-        self, field: Field, batch: int = 1, calibration: Field | None = None
-    ) -> Autoregressive:
-        """For batches of so many rows; what drafts cost and bring is learned from `calibration`,
-        else from the field itself."""
+    def policy(self, field: Field, batch: int = 1) -> Policy | None:
+        """What drafts cost and bring on a field, in batches of so many rows, where that counts."""
+        return cost_aware(field, self.build(field), batch) if self.careful else None
+
+    def decoder(self, field: Field, policy: Policy | None = None) -> Autoregressive:
+        """Drafting as deep as `policy` says, else as the method does."""
         speculator = self.build(field)
-        if self.careful:
-            where = calibration or field
-            speculator = replace(speculator, policy=cost_aware(where, speculator, batch))
-        return Autoregressive(speculator)
+        return Autoregressive(replace(speculator, policy=policy) if policy else speculator)
 
     def nodes(self, field: Field) -> int:
         """Draft tokens of a verifying pass."""
