@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,35 @@ def open_tensors(folder: Path) -> dict[str, safetensors.Reader]:
         if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,256}", name) or ".." in name:
             raise ValueError(f"{folder}: {safetensors.brief(name)} is no tensor name")
     return readers
+
+
+def check_tensor(
+    readers: Mapping[str, safetensors.Reader],
+    name: str,
+    shape: tuple[int, ...],
+    holds: str,
+    folder: Path,
+    config: str,
+) -> None:
+    """That a stored tensor is there, of a shape and of floats.
+
+    Args:
+      holds: what it is, for the message; config: the file that asks for the shape.
+    Raises:
+      ValueError: naming the folder and the tensor.
+    """
+    if name not in readers:
+        raise ValueError(f"{folder}: tensor {name!r} is missing; it holds {holds}")
+    entry = readers[name].entries[name]
+    if entry.shape != shape:
+        raise ValueError(
+            f"{folder}: tensor {name!r} has shape {entry.shape}, but {config} asks for {shape}"
+        )
+    if entry.dtype.kind not in "fV":  # bfloat16 counts as V
+        raise ValueError(
+            f"{folder}: tensor {name!r} holds {entry.dtype}, not floats; quantised checkpoints "
+            "are not supported"
+        )
 
 
 def _index(path: Path) -> dict[str, set[str]]:

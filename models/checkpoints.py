@@ -23,7 +23,7 @@ import numpy as np
 
 from models import gguf
 from models.advice import advice
-from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, open_tensors, read_json
+from models.checkpoint_files import CONFIG, INDEX, WEIGHTS, check_tensor, open_tensors, read_json
 from models.config import TransformerConfig
 from models.families import Family, Source, architecture_of, family_of
 from models.families.fields import Fields
@@ -98,22 +98,8 @@ class Checkpoint:
         for path, source in self.sources.items():
             want = source.shape(table[path].shape)
             for name in self._names(path):
-                if name not in self.readers:
-                    raise ValueError(
-                        f"{self.folder}: tensor {name!r} is missing; it holds {path} of a "
-                        f"{self.family.model_type} model"
-                    )
-                entry = self.readers[name].entries[name]
-                if entry.shape != want:
-                    raise ValueError(
-                        f"{self.folder}: tensor {name!r} has shape {entry.shape}, but "
-                        f"{self.where.name} asks for {want}"
-                    )
-                if entry.dtype.kind not in "fV":  # bfloat16 counts as V
-                    raise ValueError(
-                        f"{self.folder}: tensor {name!r} holds {entry.dtype}, not floats; "
-                        "quantised checkpoints are not supported"
-                    )
+                holds = f"{path} of a {self.family.model_type} model"
+                check_tensor(self.readers, name, want, holds, self.folder, self.where.name)
 
     def tensor(self, name: str) -> np.ndarray:
         """A read-only view of a stored tensor."""

@@ -7,8 +7,9 @@ sharding, loading, export and cost are all derived from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from models.config import TransformerConfig
 
@@ -88,6 +89,18 @@ def parameters(config: TransformerConfig) -> dict[str, Parameter]:
     if not c.tied:
         table["head"] = Parameter((c.embed_width, c.rows), ("embed", "vocab"), spread)
     return table
+
+
+def check_arrays(arrays: Mapping[str, Any], table: Mapping[str, Parameter]) -> None:
+    """Raise ValueError unless there is an array for every path of `table`, and of its shape."""
+    for path in table.keys() ^ arrays.keys():
+        raise ValueError(f"arrays[{path!r}] is {'missing' if path in table else 'unknown'}")
+    for path, want in table.items():
+        if arrays[path].shape != want.shape:
+            raise ValueError(
+                f"arrays[{path!r}] has shape {arrays[path].shape}, not the {want.shape} of the "
+                "config"
+            )
 
 
 def count(config: TransformerConfig) -> int:

@@ -23,7 +23,7 @@ from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig
 from models.layer import Call
 from models.layers import Weights, normalize, soft_cap
-from models.parameters import logical_axes, matmul_count, parameters
+from models.parameters import check_arrays, logical_axes, matmul_count, parameters
 from models.stack import run, run_both
 
 
@@ -52,14 +52,7 @@ class Transformer(nnx.Module):
                 if want.spread:
                     noise = jax.random.normal(rngs.params(), want.shape, jnp.float32)
                     arrays[path] = (noise * want.spread).astype(config.dtype)
-        for path in table.keys() ^ arrays.keys():
-            raise ValueError(f"arrays[{path!r}] is {'missing' if path in table else 'unknown'}")
-        for path, want in table.items():
-            if arrays[path].shape != want.shape:
-                raise ValueError(
-                    f"arrays[{path!r}] has shape {arrays[path].shape}, not the {want.shape} "
-                    "of the config"
-                )
+        check_arrays(arrays, table)
         self.config = config
         param = {path: nnx.Param(arrays[path]) for path in table}
         stacked = {p.removeprefix("layers/"): v for p, v in param.items() if "/" in p}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+from jax.sharding import Mesh
 
 from experiments import zoo
 from experiments.harness.files import whole_text
@@ -18,6 +19,7 @@ from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import real
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.scoring import RewardScorer, Scorer
+from jaxdecode.sharding import named_shardings, shard
 from jaxdecode.stop import Stop
 from models import checkpoints, gguf
 from models.denoisers import is_denoiser, load_denoiser
@@ -27,7 +29,7 @@ from models.judging import function_judge, reward_judge
 from models.stop_strings import StopStrings
 from models.text import Tokenizer, check_same_tokenizer
 from models.tokenizer_files import load_tokenizer
-from models.transformer import Transformer
+from models.transformer import Transformer, abstract
 
 _FILLS = (
     "{} is a denoiser: it fills masks and continues no text; give --decoder fast-dllm, or another "
@@ -125,9 +127,10 @@ class Source:
         return replace(self, model=self.model.within(most))
 
 
-def open_model(name: str, form: Form = "scanned") -> Source:
+def open_model(name: str, form: Form = "scanned", mesh: Mesh | None = None) -> Source:
     """A generator by its zoo name, folder or .gguf file, in the form that it is to run in: "auto"
-    for decoding, "scanned" where it is trained or compiled for a few tokens only.
+    for decoding, "scanned" where it is trained or compiled for a few tokens only. On a mesh, every
+    device is given its own parts and no others.
 
     Raises:
       ValueError: if there is no such model, it is no generator, its files are damaged or its
@@ -139,14 +142,17 @@ def open_model(name: str, form: Form = "scanned") -> Source:
             raise ValueError(_FILLS.format(name))
         if shipped.card["kind"] != "generator":
             raise ValueError(f"{name} is a {shipped.card['kind']} model; it cannot write")
-        model, codec = shipped.model, Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
+        model = shipped.model if mesh is None else shard(shipped.model, mesh)
+        codec = Codec(load_tokenizer(shipped.folder), shipped.tokenizer)
     else:
         path = folder_of(name)
         if is_denoiser(path):
             raise ValueError(_FILLS.format(name))
-        rows = checkpoints.Checkpoint(path).config.rows
-        codec = Codec(load_tokenizer(path).fitted(rows))
-        model = checkpoints.load(path, vocab_size=codec.text.check_rows(rows))
+        config = checkpoints.Checkpoint(path).config
+        codec = Codec(load_tokenizer(path).fitted(config.rows))
+        where = None if mesh is None else named_shardings(abstract(config), mesh)
+        known = codec.text.check_rows(config.rows)
+        model = checkpoints.load(path, vocab_size=known, shardings=where)
     return Source(name, formed(model, form), codec, model.config.max_positions)
 
 
@@ -155,7 +161,7 @@ def bound(model: Any) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, x.sharding), model)
 
 
-def open_denoiser(name: str, form: Form = "scanned") -> Source:
+def open_denoiser(name: str, form: Form = "scanned", mesh: Mesh | None = None) -> Source:
     """A masked diffusion model by its zoo name or folder, as `open_model`.
 
     Raises:
@@ -170,11 +176,14 @@ def open_denoiser(name: str, form: Form = "scanned") -> Source:
         )
     if name in zoo.names():
         shipped = zoo.load(name)
-        model, codec = shipped.model, Codec(load_tokenizer(path), shipped.tokenizer)
+        model = shipped.model if mesh is None else shard(shipped.model, mesh)
+        codec = Codec(load_tokenizer(path), shipped.tokenizer)
     else:
-        rows = checkpoints.Checkpoint(path, denoiser=True).config.rows
-        codec = Codec(load_tokenizer(path).fitted(rows))
-        model = load_denoiser(path, vocab_size=codec.text.check_rows(rows))
+        config = checkpoints.Checkpoint(path, denoiser=True).config
+        codec = Codec(load_tokenizer(path).fitted(config.rows))
+        where = None if mesh is None else named_shardings(abstract(config), mesh)
+        known = codec.text.check_rows(config.rows)
+        model = load_denoiser(path, vocab_size=known, shardings=where)
     inner = cast(Transformer, model.model)
     positions = model.max_positions or inner.config.max_positions
     return Source(name, replace(model, model=formed(inner, form)), codec, positions)

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from models.checkpoint_files import CONFIG, open_tensors, read_json
+from models.checkpoint_files import CONFIG, check_tensor, open_tensors, read_json
 from models.encoder_decoder.config import EncoderDecoderConfig, read, table
 from models.encoder_decoder.model import EncoderDecoder
 from models.families.family import Source
@@ -78,19 +78,8 @@ def load_encoder_decoder(
     for path, want in table(config).items():
         source = sources[path]
         for _, name in source.named(want.shape):
-            if name not in readers:
-                raise ValueError(f"{folder}: tensor {name!r} is missing; it holds {path} of a t5")
-            entry, shape = readers[name].entries[name], source.shape(want.shape)
-            if entry.shape != shape:
-                raise ValueError(
-                    f"{folder}: tensor {name!r} has shape {entry.shape}, but {CONFIG} asks for "
-                    f"{shape}"
-                )
-            if entry.dtype.kind not in "fV":  # bfloat16 counts as V
-                raise ValueError(
-                    f"{folder}: tensor {name!r} holds {entry.dtype}, not floats; quantised "
-                    "checkpoints are not supported"
-                )
+            shape = source.shape(want.shape)
+            check_tensor(readers, name, shape, f"{path} of a t5", folder, CONFIG)
             used.add(name)
     for name in sorted(readers.keys() - used):
         copied = name in COPIES or (tied and name == HEAD)

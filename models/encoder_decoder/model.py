@@ -34,6 +34,7 @@ from models.config import TransformerConfig
 from models.encoder_decoder.attention import attend, bias_of
 from models.encoder_decoder.config import EncoderDecoderConfig, table
 from models.layers import Weights, mlp, normalize
+from models.parameters import check_arrays
 
 Hidden = Float[Array, "B T D"]
 MULTIPLIED = ("q", "o", "cross_q", "cross_o", "k", "v", "gate", "up", "down")
@@ -55,15 +56,7 @@ class EncoderDecoder(nnx.Module):
     """See the module; `arrays` are by path, as `models.encoder_decoder.config.table` has them."""
 
     def __init__(self, config: EncoderDecoderConfig, arrays: Mapping[str, Array]):
-        wanted = table(config)
-        for path in wanted.keys() ^ arrays.keys():
-            raise ValueError(f"arrays[{path!r}] is {'missing' if path in wanted else 'unknown'}")
-        for path, want in wanted.items():
-            if arrays[path].shape != want.shape:
-                raise ValueError(
-                    f"arrays[{path!r}] has shape {arrays[path].shape}, not the {want.shape} of the "
-                    "config"
-                )
+        check_arrays(arrays, table(config))
         self.config = config
 
         def stack(name: str) -> nnx.Dict:

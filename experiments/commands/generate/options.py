@@ -49,6 +49,9 @@ class Options:
     """Prompts decoded together."""
     form: Form = "auto"
     """The model's layers: scanned compiles at once, written (out) runs up to twice as fast."""
+    mesh: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="DATA MODEL")] = None
+    """Spread over this process's devices: DATA groups share the prompts of a batch, MODEL devices
+    the weights."""
     stream: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one response as it is being written."""
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from algorithms.selection.best_of_n import BestOfN
 from experiments.commands.decoding import decoders, opening
@@ -32,6 +33,7 @@ from jaxdecode.distributed import initialize
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.scoring import FunctionScorer
+from jaxdecode.sharding import Sharded, make_mesh, shard
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
@@ -52,7 +54,8 @@ def prepare(options: Options, name: Name) -> Job:
     requests = requests[jax.process_index() :: jax.process_count()]
     canvas = name in UNMASKING
     opened_by = sources.open_denoiser if canvas else sources.open_model
-    source = opened_by(options.model, options.form)
+    mesh = None if options.mesh is None else local_mesh(*options.mesh)
+    source = opened_by(options.model, options.form, mesh)
     opened = opening.open_named(rules, source)
     longest = {source.name: source.positions}
     for reader in opened.readers:
@@ -73,6 +76,8 @@ def prepare(options: Options, name: Name) -> Job:
             decoder.check(Prompt.of([ids]))
     if options.listed > 1 and tokens:
         check_listed(name, options, decoder, tokens[0])
+    if mesh is not None:  # a stream takes the loop apart, and has one row
+        decoder = shard(decoder, mesh) if options.stream else Sharded.of(decoder, mesh)
     return Job(
         codec=source.codec,
         decoder=decoder,
@@ -91,6 +96,18 @@ def prepare(options: Options, name: Name) -> Job:
         batch=batch,
         listed=options.listed,
     )
+
+
+def local_mesh(data: int, model: int) -> Mesh:
+    """Of this process's devices; processes share prompts, and no arrays.
+
+    Raises:
+      ValueError: they are fewer, or more.
+    """
+    try:
+        return make_mesh(data, model, jax.local_devices())
+    except ValueError as error:
+        raise ValueError(f"--mesh {data} {model}: {error}") from error
 
 
 def _repeated(decoder: Decoder, count: int) -> Decoder:
@@ -140,7 +157,7 @@ def _naming(request: Request) -> Iterator[None]:
         raise ValueError(f"{request.where}: {error}") from error
 
 
-def shard(path: Path) -> Path:
+def part_of(path: Path) -> Path:
     """This process's own file."""
     if jax.process_count() == 1:
         return path
@@ -184,7 +201,7 @@ def run(options: Options) -> None:
             broken += invalid([record])
         warn(broken)
         return
-    with Lines(shard(options.output), FIRST) as lines:
+    with Lines(part_of(options.output), FIRST) as lines:
         pending = job.pending(lines)
         kept = f"Finished prompts are kept in {lines.path}; the same command goes on."
         broken = invalid(lines.records)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -544,3 +546,54 @@ def test_models_that_do_not_belong_together_are_refused(folders, base, tmp_path:
     critic = refusal("--model", str(folders["critic"]), "--prompts", "a")
     assert "config.json names LlamaForSequenceClassification" in critic
     assert "nor in the zoo" in refusal("--model", str(tmp_path / "none"), "--prompts", "a")
+
+
+SPREAD = """
+import json, sys
+from experiments.commands.generate import main as generate
+for arguments in json.loads(sys.argv[1]):
+    generate.main(arguments)
+"""
+
+
+@pytest.mark.slow
+def test_a_mesh_of_devices_changes_no_text(folders, together, tmp_path: Path, capsys) -> None:
+    """In parts over eight devices: drafts under greedy decoding, samples judged by another model,
+    and a stream. A GGUF file and a zoo's model are placed by the same call."""
+    asked = {
+        "drafted": ["--decoder", "greedy", "--draft", "prompt-lookup", "--prompts", *TEXTS],
+        "best": ["--decoder", "best-of-n", "--samples", "4", "--reward", str(folders["judge"]),
+                 "--prompts", *TEXTS],
+    }  # fmt: skip
+    plain = {n: by_id(answers(together, tmp_path / f"{n}.jsonl", *o)) for n, o in asked.items()}
+    capsys.readouterr()
+    streamed = ["--decoder", "greedy", "--stream", "--prompts", TEXTS[0]]
+    generate.main([*together, *streamed])
+    said = capsys.readouterr().out
+    mesh = ["--mesh", "4", "2"]
+    lines = [
+        [*together, *mesh, "--output", str(tmp_path / f"{n}-mesh.jsonl"), *o]
+        for n, o in asked.items()
+    ]
+    lines.append([*together, "--mesh", "1", "8", *streamed])
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    run = subprocess.run(
+        [sys.executable, "-c", SPREAD, json.dumps(lines)],
+        env=os.environ | {"XLA_FLAGS": flags, "PJRT_NPROC": "64"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith(said) and said
+    for name, expected in plain.items():
+        text = (tmp_path / f"{name}-mesh.jsonl").read_text()
+        found = by_id(map(json.loads, text.splitlines()))
+        assert {id: row["tokens"] for id, row in found.items()} == {
+            id: row["tokens"] for id, row in expected.items()
+        }
+
+
+def test_a_mesh_that_the_devices_do_not_make_is_refused(base) -> None:
+    said = refusal(*base, "--prompts", "a", "--mesh", "2", "3")
+    assert "--mesh 2 3: data=2 x model=3 makes 6 devices and there are 1; use 1 x 1" in said

