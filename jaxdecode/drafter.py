@@ -113,6 +113,16 @@ class Drafter(Protocol):
 
 
 @runtime_checkable
+class Searching(Protocol):
+    """A drafter that may find nothing, and can be asked at next to no cost. Where no row has a
+    draft the round is a step of plain decoding, as narrow and as cheap."""
+
+    def finds(self, state: Any) -> Bool[Array, "B"]:
+        """Whether `propose`, bounded to no less than one token, gives a row anything."""
+        ...
+
+
+@runtime_checkable
 class Verifier(Protocol):
     """Decides how much of a draft holds."""
 

@@ -26,7 +26,7 @@ from jaxdecode import struct
 from jaxdecode.autoregress import Generator, commit, fork
 from jaxdecode.cache import Cache, resize, spread
 from jaxdecode.draft import Draft, Shape, Spent, Verdict
-from jaxdecode.drafter import Always, Drafter, Now, Outcome, Policy, Verifier
+from jaxdecode.drafter import Always, Drafter, Now, Outcome, Policy, Searching, Verifier
 from jaxdecode.emission import emit
 from jaxdecode.judge import Judge, stream
 from jaxdecode.lm import LanguageModel, LayeredModel, ModelOutput, extend, prefill, resume
@@ -80,6 +80,11 @@ class Speculator:
         return self.generator.max_tokens
 
     @property
+    def may_rest(self) -> bool:
+        """Whether there can be rounds without any draft."""
+        return self.policy.rests or isinstance(self.drafter, Searching)
+
+    @property
     def cache_growth(self) -> int:
         return self.generator.cache_growth
 
@@ -121,7 +126,11 @@ class Speculator:
             return rows.running & (rows.total < until)
 
         def drafting(rows: Rows) -> Bool[Array, ""]:
-            return jnp.any(active(rows) & (self.policy.limit(rows.speculation[1]) > 0))
+            memory, policy = rows.speculation
+            some = active(rows) & (self.policy.limit(policy) > 0)
+            if isinstance(self.drafter, Searching):
+                some &= self.drafter.finds(memory)
+            return jnp.any(some)
 
         def running(rows: Rows) -> Bool[Array, ""]:
             return jnp.any(active(rows))
@@ -138,7 +147,7 @@ class Speculator:
 
         def body(rows: Rows) -> Rows:
             rows = play(self, rows, active(rows), until)
-            return rest(rows) if self.policy.rests else rows
+            return rest(rows) if self.may_rest else rows
 
         return jax.lax.while_loop(running, body, rows)
 
@@ -164,12 +173,19 @@ def play(spec: Speculator, rows: Rows, active: Bool[Array, "R"], until: Int[Arra
     output = verify(model, rows, draft, active)
     judge = hear(generator, rows, output, active)
     verdict = spec.verifier(stream(keys, VERIFY), judge, draft, spec.drafter.depth)
-    if spec.policy.rests:
-        verdict = rested(verdict, judge, limit == 0)
+    silent = limit == 0
+    if isinstance(spec.drafter, Searching):
+        silent |= ~jnp.any(draft.eligible, axis=1)
+    if spec.may_rest:
+        verdict = rested(verdict, judge, silent)
     rows, outcome = emit(generator, rows, active, until, draft, verdict, output, judge)
     memory = spec.drafter.commit(model, memory, draft, outcome)
     longest = jnp.max(jnp.where(draft.eligible, draft.shape.depth, 0), axis=1, initial=0)
-    policy = spec.policy.update(policy, longest, verdict.count, active)
+    if isinstance(spec.drafter, Searching):  # finding nothing says nothing of drafts
+        policy = spec.policy.update(policy, longest, verdict.count, active & ~silent)
+        policy = spec.policy.rest(policy, active & silent)
+    else:
+        policy = spec.policy.update(policy, longest, verdict.count, active)
     return replace(rows, speculation=(memory, policy))
 
 

@@ -36,6 +36,7 @@ from experiments.tasks.stdlib import StandardLibrary
 from experiments.tasks.tokenizer import TaskTokenizer
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
+from jaxdecode.drafter import Searching
 from jaxdecode.lm import LanguageModel
 from jaxdecode.logits import Identity, LogitsTransform
 from jaxdecode.plain import Autoregressive
@@ -319,25 +320,35 @@ def cost_aware(field: Field, speculator: Speculator, batch: int = 1, repeats: in
 
     Measured on whole runs, so that all the work of a round counts: what rounds with drafts of
     depth 1 and of the greatest take over the first prompts, in steps of plain decoding, and how
-    many drafts of one token hold over all of them.
+    many drafts of one token hold over all of them. Where looking for drafts is free, and so many
+    rounds have none, it is the passes that are timed, and a text is soon tried again: there is
+    little to lose, and how much a text repeats differs from text to text.
     """
-    depth, prompts = speculator.drafter.depth, field.batches(batch)
-    bounded = {n: replace(speculator, policy=Fixed(n)) for n in (1, depth)}
-    decoders = {0: field.plain()} | {n: Autoregressive(bound) for n, bound in bounded.items()}
-    calls = {str(n): lambda d=d: decode(d, 0, prompts[0]) for n, d in decoders.items()}
-    usage = {n: calls[str(n)]().usage for n in decoders}
-    rounds = {n: int(usage[n].histogram.sum(1).max()) for n in bounded}
-    rounds[0] = int(usage[0].emitted.max())
-    taken = interleaved(calls, repeats)
-    plain, one, most = (min(taken[str(n)]) / rounds[n] for n in (0, 1, depth))
-    drafting = max(most - one, 0.0) / max(depth - 1, 1) / plain
-    single = [usage[1], *(decode(decoders[1], 0, prompt).usage for prompt in prompts[1:])]
+    drafter, depth = speculator.drafter, speculator.drafter.depth
+    prompts = field.batches(batch)
+    bounded = {n: Autoregressive(replace(speculator, policy=Fixed(n))) for n in (1, depth)}
+    if isinstance(drafter, Searching):
+        cost = pass_seconds(field.target, (1, drafter.nodes + 1), batch)
+        passes, drafting, shortest = cost[drafter.nodes + 1] / cost[1], 0.0, 8
+    else:
+        calls = {
+            str(n): lambda d=d: decode(d, 0, prompts[0])
+            for n, d in {0: field.plain(), **bounded}.items()
+        }
+        usage = {n: call().usage for n, call in calls.items()}
+        rounds = {n: int(usage[n].histogram.sum(1).max()) for n in calls if n != "0"}
+        rounds["0"] = int(usage["0"].emitted.max())
+        taken = interleaved(calls, repeats)
+        plain, one, most = (min(taken[str(n)]) / rounds[str(n)] for n in (0, 1, depth))
+        drafting = max(most - one, 0.0) / max(depth - 1, 1) / plain
+        passes, shortest = one / plain - drafting, 64
+    single = [decode(bounded[1], 0, prompt).usage for prompt in prompts]
     drafted, held = (sum(int(getattr(u, n).sum()) for u in single) for n in ("drafted", "accepted"))
     return CostAware(
-        passes=[1.0] + [max(one / plain - drafting, 1.0)] * depth,
+        passes=[1.0] + [max(passes, 1.0)] * depth,
         drafting=drafting,
         acceptance=held / max(drafted, 1),
-        shortest=64,
+        shortest=shortest,
         longest=512,
         together=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,11 +17,19 @@ from algorithms.speculative.prompt_lookup import prompt_lookup
 from algorithms.speculative.rest import rest
 from algorithms.speculative.verifiers.match import Match
 from algorithms.speculative.verifiers.residual import Residual
+from jaxdecode import struct
+from jaxdecode.cache import Cache
+from jaxdecode.decoder import decode
 from jaxdecode.draft import Shape
+from jaxdecode.drafter import Now
+from jaxdecode.lm import ModelOutput, View
 from jaxdecode.ngram.corpus import Corpus
+from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
+from jaxdecode.sampling import Categorical
 from jaxdecode.speculate import Speculator
 from jaxdecode.testing.enumerable import EnumerableLM, next_logits
+from jaxdecode.types import Array, Int
 from tests.markov import MarkovLM, emitted, generator, rounds
 
 CYCLE = MarkovLM.cycle(6)
@@ -31,6 +40,56 @@ def test_prompt_lookup_copies_from_the_second_time_on() -> None:
     history = rounds(prompt_lookup(generator(CYCLE, 30), 4), Prompt.of([[0]]))
     assert emitted(history) == [1] * 6 + [5] * 4 + [4]
     assert history[-1].tokens[0].tolist() == [(i + 1) % 6 for i in range(30)]
+
+
+@struct.dataclass
+class Heard(MarkovLM):
+    """Tells the width of every pass."""
+
+    def __call__(self, tokens: Int[Array, "B T"], cache: Cache, view: View) -> ModelOutput:
+        jax.debug.callback(lambda: WIDTHS.append(tokens.shape[1]))
+        return super().__call__(tokens, cache, view)
+
+
+WIDTHS: list[int] = []
+
+
+def test_a_round_that_finds_nothing_is_a_step_of_plain_decoding() -> None:
+    """Narrow until something is found, and wide from then on; the text is the same."""
+    speculator = prompt_lookup(generator(Heard(CYCLE.table), 16), 4)
+    result = decode(Autoregressive(speculator), 0, Prompt.of([[0]]))
+    jax.effects_barrier()
+    # The prompt; the first round, which is not asked for; a cycle of narrow ones; two copies.
+    assert sorted(WIDTHS[1:]) == [1] * 5 + [5] * 3
+    assert result.tokens[0].tolist() == [(i + 1) % 6 for i in range(16)]
+    assert int(result.usage.target_passes[0]) == len(WIDTHS) - 1 == result.usage.histogram.sum()
+
+
+def test_what_is_asked_is_what_is_drafted() -> None:
+    texts = np.random.default_rng(0).integers(0, 4, (64, 12)).tolist()
+    prompt = Prompt.of([text[: 2 + i % 11] for i, text in enumerate(texts)], width=12)
+    speculator = prompt_lookup(generator(CYCLE, 3), 2)
+    rows = rounds(speculator, prompt)[0]
+    drafter, (memory, _) = speculator.drafter, rows.speculation
+    limit = jnp.ones(rows.length.shape, jnp.int32)
+    now = Now(rows.root, rows.cache.length, rows.length, limit, limit > 0, rows.cache,
+              rows.transform, rows.key)  # fmt: skip
+    draft, _ = drafter.propose(speculator.model, memory, now)
+    drafted = draft.limited(limit).eligible.any(1)
+    np.testing.assert_array_equal(drafter.finds(memory), drafted)
+    assert 0 < drafted.sum() < 64
+
+
+def test_a_row_that_finds_nothing_draws_what_it_draws_alone() -> None:
+    """Beside a row whose draft is verified, and in rounds of its own."""
+    target = EnumerableLM.random(1, 5, sharpness=1.0)
+    decoder = Autoregressive(prompt_lookup(generator(target, 12, Categorical()), 3))
+    texts = [[1, 2, 3, 1, 2, 3, 1], [4], [0, 2, 4, 1, 3]]
+    together = decode(decoder, 7, Prompt.of(texts, width=8))
+    for row, text in enumerate(texts):
+        alone = decode(decoder, 7, Prompt.of([text], [row], width=8))
+        assert alone.tokens[0].tolist() == together.tokens[row].tolist()
+        assert int(alone.usage.target_passes[0]) == int(together.usage.target_passes[row])
 
 
 def test_retrieval_follows_the_corpus_to_the_end_of_a_document() -> None:

@@ -15,7 +15,7 @@ from jaxdecode.lm import LanguageModel
 from jaxdecode.ngram.lookup import lookup
 from jaxdecode.prompt import Prompt
 from jaxdecode.text import Text
-from jaxdecode.types import Array, Float
+from jaxdecode.types import Array, Bool, Float, Int
 
 
 @struct.dataclass
@@ -61,9 +61,16 @@ class PromptLookup:
     ) -> Text:
         return Text.of(prompt, room)
 
-    def propose(self, target: LanguageModel, state: Text, now: Now) -> tuple[Draft, Text]:
+    def followed(self, state: Text) -> Int[Array, "B N"]:
+        """What came after the occurrence, -1 beyond its end."""
         found = lookup(state, 1, self.length, self.longest, self.shortest, self.whole)
-        tokens, batch = found.tokens[:, 0], now.root.shape[0]
+        return found.tokens[:, 0]
+
+    def finds(self, state: Text) -> Bool[Array, "B"]:
+        return self.followed(state)[:, 0] >= 0
+
+    def propose(self, target: LanguageModel, state: Text, now: Now) -> tuple[Draft, Text]:
+        tokens, batch = self.followed(state), now.root.shape[0]
         draft = Draft(
             tokens=jnp.maximum(tokens, 0),
             shape=Shape.line(batch, self.length),
