@@ -132,7 +132,7 @@ def _arithmetic_small() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 13),
         score=held_out(next_token, lambda: stream("validation", 5)),
-        steps=5000,
+        steps=2000,
         peak=6e-3,
         stored="float16",
     )

@@ -21,11 +21,10 @@ def draw(path: Path, found: Findings) -> None:
             [0, 100], [_score(found.small), _score(found.large)], "k--", marker="", linewidth=1
         )
         share.set(xlabel="tokens by the large model, %", ylabel="right answers, %")
-        _curves(flops, found, lambda row: 100 * found.flops(row))
+        _curves(flops, found, lambda row: 100 * found.flops(row), named="_")
         ends = [100 * found.flops(found.small), 100.0]
         flops.plot(ends, [_score(found.small), _score(found.large)], "k--", marker="", linewidth=1)
         flops.set(xlabel="FLOPs counted, % of the large model's", ylabel="right answers, %")
-        flops.legend().remove()
         _gap(gap, found)
         _strip(strip, found)
 
@@ -34,12 +33,13 @@ def _score(row: Row) -> float:
     return 100 * float(np.mean(row["right"]))
 
 
-def _curves(axes: Axes, found: Findings, place) -> None:
+def _curves(axes: Axes, found: Findings, place, named: str = "") -> None:
+    """`named` goes before labels: an underscore keeps them from the legend."""
     for (window, hold), rows in found.curves.items():
         axes.plot(
             [place(row) for row in rows],
             [_score(row) for row in rows],
-            label=f"w={window}, d={hold}",
+            label=f"{named}w={window}, d={hold}",
         )
     for name, rows in (
         ("by chance", found.chance),
@@ -50,9 +50,8 @@ def _curves(axes: Axes, found: Findings, place) -> None:
             [place(row) for row in rows],
             [_score(row) for row in rows],
             linestyle=":",
-            label=name,
+            label=named + name,
         )
-    axes.legend(fontsize=8)
 
 
 def _gap(axes: Axes, found: Findings) -> None:
