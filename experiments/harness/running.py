@@ -25,7 +25,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from experiments.harness.entries import name_of
-from experiments.harness.environment import environment, keep_compiled
+from experiments.harness.environment import ROOT, environment, keep_compiled
 from experiments.harness.files import plain
 from experiments.harness.measuring.timing import load
 from experiments.harness.report import Report
@@ -97,8 +97,12 @@ def run_main(
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """A configuration as a record keeps it: the place of the results and the seed left out."""
+    """A configuration as a record keeps it: the place of the results and the seed left out, and
+    the project's own files by their paths in it."""
     fields = dataclasses.asdict(config)
+    for name, value in fields.items():
+        if isinstance(value, Path) and value.is_relative_to(ROOT):
+            fields[name] = value.relative_to(ROOT).as_posix()
     return plain({name: value for name, value in fields.items() if name not in ("out", "seed")})
 
 

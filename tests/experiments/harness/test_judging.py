@@ -65,6 +65,20 @@ def thing(monkeypatch) -> None:
         monkeypatch.setattr(where, "entries", lambda: KNOWN)
 
 
+def test_a_record_names_files_of_the_project_by_their_place_in_it(tmp_path: Path) -> None:
+    """So that it is the same record in any checkout."""
+
+    @dataclass(frozen=True)
+    class Reading:
+        own: Path = ROOT / "experiments" / "inputs" / "real_texts.jsonl"
+        other: Path = tmp_path / "x.jsonl"
+
+    assert settings(Reading()) == {
+        "own": "experiments/inputs/real_texts.jsonl",
+        "other": str(tmp_path / "x.jsonl"),
+    }
+
+
 def test_a_series_that_falls_once_fails_and_a_flat_one_is_not_resolved() -> None:
     assert [made(*means).claims[0].verdict for means in ((1, 2, 3), (1, 3, 2), (1, 2, 2))] == [
         "holds",
