@@ -13,12 +13,12 @@ the two models; claims are judged on test questions by 95 % bootstrap intervals 
 Cost is given by parameters, as published, and as counted FLOPs, which have in them what a model
 reads to catch up. About 5 minutes on one core.
 
-To expect: in 384 questions the small model is right in 63 %, the large one in 74 %, and switching by
-entropy lies on the line between them, within 2 or 3 points: in a solution the hard token is one
-digit, which as published the model that finds it hard still writes, and the large one comes for the
-easy ones behind it. Where it writes such tokens anew (ours: an open point, and a window of one) 79 %
-are right with 16 % of the tokens, more than the large model alone. Short runs save no FLOPs: both
-models read nearly everything.
+To expect: in 384 questions the small model is right in 63 %, the large one in 74 %, and switching
+by entropy lies on the line between them, within 2 or 3 points: in a solution the hard token is one
+digit, which as published the model that finds it hard still writes, and the large one comes for
+the easy ones behind it. Where it writes such tokens anew (ours: an open point, and a window of
+one) 79 % are right with 16 % of the tokens, more than the large model alone. Short runs save no
+FLOPs: both models read nearly everything.
 """
 
 from __future__ import annotations
