@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from algorithms.alignment.adversary import Negated
 from algorithms.alignment.pairs import Pair
-from experiments.commands.align.options import WORST, Options
+from experiments.commands.align.options import DRAWING, WORST, Options
 from experiments.commands.decoding.opening import Opened, decoder_of, open_named
+from experiments.commands.decoding.placing import local_mesh
 from experiments.inputs import preference_files, preference_rewards, prompts, sources
 from experiments.inputs.preference_rewards import Lesson, Shares
 from experiments.inputs.prompts import Messages, Request
@@ -37,6 +39,7 @@ class Given:
       lesson: how a reward is learned from them.
       reward, judge: where they were named.
       opened: what else the decoder's options name.
+      mesh: what `source` lies on; None for one device.
     """
 
     options: Options
@@ -49,6 +52,7 @@ class Given:
     reward: Scorer | None
     judge: Scorer | None
     opened: Opened
+    mesh: Mesh | None
 
     @property
     def pairs(self) -> list[Pair]:
@@ -83,7 +87,8 @@ def open_given(options: Options) -> Given:
       ValueError: saying what is wrong with which option, file and line.
     """
     o = options
-    source = sources.open_model(o.model)
+    mesh = local_mesh(o.mesh)
+    source = sources.open_model(o.model, mesh=mesh)
     asked = None if o.prompts is None else prompts.read(o.prompts)
     read = [] if o.preferences is None else preference_files.read(o.preferences)
     every: list[str | Messages] = [r.prompt for r in asked or ()] or [p.prompt for p in read]
@@ -104,7 +109,7 @@ def open_given(options: Options) -> Given:
         texts = _prompts(options, source, asked or [], room)
     texts["train"] = list(texts["train"])[: o.most]
     tokens = {split: [codec.prompt(text) for text in some] for split, some in texts.items()}
-    if o.method in ("ctrl", "rloo", "ppo", "grpo") and o.batch > len(texts["train"]):
+    if o.method in DRAWING and o.batch > len(texts["train"]):
         raise ValueError(
             f"--batch {o.batch}: there are {len(texts['train'])} prompts to train on, and a step "
             "takes each once; lower it, or raise --group"
@@ -122,6 +127,7 @@ def open_given(options: Options) -> Given:
         reward=None if o.rules.reward is None else sources.open_judge(o.rules.reward, source),
         judge=None if o.judge is None else sources.open_judge(o.judge, source),
         opened=open_named(replace(o.decoding, reward=None), source),
+        mesh=mesh,
     )
     decoder = given.deployed(given.reward)(source.model)
     for ids in [*tokens["train"], *tokens["test"]]:

@@ -18,6 +18,7 @@ Method = Literal["ctrl", "rloo", "ppo", "grpo", "dpo", "ipo", "bonbon", "sft"]
 WORST = "worst-of-n"
 Deployed = Literal[Name, "worst-of-n"]
 SEVERAL = ("best-of-n", WORST)
+DRAWING = ("ctrl", "rloo", "ppo", "grpo")  # methods that learn from draws of the policy
 SAMPLES = 4  # of these two
 TOLD = {
     "max_tokens": "The most tokens of a response, in training and in use.",
@@ -75,6 +76,9 @@ class Options:
     """Tokens that a pair's prompt and reply may have."""
     leave_out_long: tyro.conf.FlagCreatePairsOff[bool] = False
     """Leave longer pairs out, and say how many, instead of refusing the file."""
+    mesh: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="DATA MODEL")] = None
+    """Spread over this process's devices: DATA groups share the prompts of a step, MODEL devices a
+    copy of the weights; what is trained is split over all of them."""
     seed: int = 0
     """Of every random draw."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/align")
@@ -82,8 +86,9 @@ class Options:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that makes the run what it is, as JSON."""
-        fields = {name: value for name, value in vars(self).items() if name not in ("out", "rules")}
+        """Everything that makes the run what it is, as JSON; where it runs does not."""
+        apart = ("out", "rules", "mesh")
+        fields = {name: value for name, value in vars(self).items() if name not in apart}
         fields = {name: str(v) if isinstance(v, Path) else v for name, v in fields.items()}
         return fields | {"max_tokens": self.rules.max_tokens} | self.rules.given
 
@@ -134,6 +139,13 @@ def check(options: Options) -> None:
     for name, low in least.items():
         if not low <= (value := getattr(o, name)) < 2**31:
             raise ValueError(f"--{name.replace('_', '-')} {value}: {low} or more is needed")
+    if o.mesh is not None and o.method not in DRAWING:
+        raise ValueError(f"--mesh: method {o.method} trains on one device; leave it out")
+    if o.mesh is not None and o.batch % o.mesh[0]:
+        raise ValueError(
+            f"--batch {o.batch}: prompts of a step are shared by the {o.mesh[0]} groups of --mesh; "
+            "give a multiple of them"
+        )
     if o.rules.reward == LIKELIHOOD:
         raise ValueError("--reward likelihood: it is the base's own, and aligns to nothing")
     if o.rules.reward is None and o.prompts is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from algorithms.alignment.align import Aligned, Plan, align, usual
 from algorithms.alignment.course import OWN
@@ -19,7 +20,7 @@ RATES = 1e-3, 2e-5  # for adapters and small models, and for the others
 DRAWN = 8  # prompts that base responses are drawn to together
 
 
-def plan(options: Options, model: Any) -> Plan:
+def plan(options: Options, model: Any, mesh: Mesh | None = None) -> Plan:
     """How much to draw and to learn."""
     o, size = options, sum(leaf.size for leaf in jax.tree.leaves(model))
     rate = o.rate or RATES[0 if o.lora or size <= SMALL else 1]
@@ -32,6 +33,7 @@ def plan(options: Options, model: Any) -> Plan:
         batch=DRAWN,
         seed=o.seed,
         lora=adapters(o.lora) if o.lora else None,
+        mesh=mesh,
     )
 
 
@@ -47,7 +49,7 @@ def train(given: Given, rewards: Rewards, stages: Stages, out: Path) -> Aligned:
         rewards.reward,
         given.pairs if o.method in OWN else (),
         given.deployed(rewards.reward)(given.source.model) if counts else None,
-        plan(o, given.source.model),
+        plan(o, given.source.model, given.mesh),
         out / "training",
         stages,
     )

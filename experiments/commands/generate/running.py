@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from algorithms.selection.best_of_n import BestOfN
 from experiments.commands.decoding import decoders, opening
+from experiments.commands.decoding.placing import local_mesh
 from experiments.commands.decoding.rules import Rules
 from experiments.commands.decoding.uses import UNMASKING, USES, Name
 from experiments.commands.generate import canvases, racing, watching
@@ -33,7 +33,7 @@ from jaxdecode.distributed import initialize
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from jaxdecode.scoring import FunctionScorer
-from jaxdecode.sharding import Sharded, make_mesh, shard
+from jaxdecode.sharding import Sharded, shard
 from jaxdecode.stream import stream
 from models.stream import TextStream
 
@@ -54,7 +54,7 @@ def prepare(options: Options, name: Name) -> Job:
     requests = requests[jax.process_index() :: jax.process_count()]
     canvas = name in UNMASKING
     opened_by = sources.open_denoiser if canvas else sources.open_model
-    mesh = None if options.mesh is None else local_mesh(*options.mesh)
+    mesh = local_mesh(options.mesh)
     source = opened_by(options.model, options.form, mesh)
     opened = opening.open_named(rules, source)
     longest = {source.name: source.positions}
@@ -96,18 +96,6 @@ def prepare(options: Options, name: Name) -> Job:
         batch=batch,
         listed=options.listed,
     )
-
-
-def local_mesh(data: int, model: int) -> Mesh:
-    """Of this process's devices; processes share prompts, and no arrays.
-
-    Raises:
-      ValueError: they are fewer, or more.
-    """
-    try:
-        return make_mesh(data, model, jax.local_devices())
-    except ValueError as error:
-        raise ValueError(f"--mesh {data} {model}: {error}") from error
 
 
 def _repeated(decoder: Decoder, count: int) -> Decoder:

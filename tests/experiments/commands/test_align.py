@@ -15,7 +15,7 @@ from experiments.inputs.preference_files import read
 from experiments.inputs.preference_rewards import Lesson, accuracy, batches, fitted
 from models.checkpoints import load
 from models.transformer import arrays_of
-from tests.experiments import folders
+from tests.experiments import devices, folders
 
 WORDS = ("the cat sat", "one plus one", "two plus two", "is two", "is four", "on the mat")
 KL = 0.4
@@ -60,7 +60,8 @@ def command(made: dict[str, Path], out: Path, **changes: object) -> list[str]:
     named = {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
     given = {"--model": made["generator"], "--preferences": made["pairs"], "--out": out}
     told = {name: value for name, value in (given | SMALL | named).items() if value is not None}
-    return [str(part) for pair in told.items() for part in pair]
+    parts = [(name, *(v if isinstance(v, tuple) else (v,))) for name, v in told.items()]
+    return [str(part) for pair in parts for part in pair]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,18 @@ def test_a_policy_of_the_kl_that_was_asked_for(aligned, made) -> None:
     }
     assert min(moved.values()) > 0 and all(map(np.isfinite, moved.values()))
     sources.open_model(str(aligned / "policy"))  # others open it
+
+
+@pytest.mark.slow
+def test_a_run_on_a_mesh_goes_as_far_and_its_folder_opens_anywhere(made, aligned, tmp_path) -> None:
+    """The base in parts, the prompts of a step and what is trained spread over eight devices. The
+    rewards are those of one device; draws may differ by what sums round to."""
+    out = tmp_path / "out"
+    devices.run("align", [command(made, out, mesh=(2, 4))])
+    found, alone = result(out), result(aligned)
+    assert found["reached"] and found["kl"]["training"] == pytest.approx(KL, rel=0.3)
+    assert found["accuracy"] == alone["accuracy"]
+    sources.open_model(str(out / "policy"))
 
 
 def test_the_page_says_what_was_won_and_what_is_next(aligned) -> None:
@@ -188,6 +201,8 @@ def refusal(*options: str) -> str:
         ({"--preferences": "{root}/bad.jsonl"}, "bad.jsonl:2: no JSON"),
         ({"--preferences": "{root}/empty.jsonl"}, "empty.jsonl is empty"),
         ({"--model": "nothing"}, "'nothing' is neither a folder"),
+        ({"--mesh": ("3", "1")}, "--batch 4: prompts of a step are shared by the 3 groups"),
+        ({"--mesh": ("1", "1"), "--method": "dpo"}, "--mesh: method dpo trains on one device"),
         ({"--kl": "0"}, "--kl 0.0: the divergence to be reached is a positive number"),
         ({"--kl": "nan"}, "--kl nan: "),
         ({"--rate": "-1"}, "--rate -1.0: a learning rate is positive"),
@@ -221,6 +236,9 @@ def test_bad_input_is_refused_before_any_compute(
     (root / "empty.jsonl").write_text("")
     for module in (base, preference_rewards):
         monkeypatch.setattr(module, "draw" if module is base else "fitted", None)
-    named = {k[2:].replace("-", "_"): v and v.format(root=root) for k, v in change.items()}
+    named = {
+        k[2:].replace("-", "_"): v.format(root=root) if isinstance(v, str) else v
+        for k, v in change.items()
+    }
     said = refusal(*command(made, out, **named))
     assert message in said and said.startswith("error: ") and not (out / "rewards").exists()

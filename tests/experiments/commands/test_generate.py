@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
 from models.text import BROKEN, Tokenizer
+from tests.experiments import devices
 from tests.experiments.folders import build
 from tests.experiments.forking import SECONDS, start
 from tests.models.vocabularies import sentencepiece
@@ -548,14 +547,6 @@ def test_models_that_do_not_belong_together_are_refused(folders, base, tmp_path:
     assert "nor in the zoo" in refusal("--model", str(tmp_path / "none"), "--prompts", "a")
 
 
-SPREAD = """
-import json, sys
-from experiments.commands.generate import main as generate
-for arguments in json.loads(sys.argv[1]):
-    generate.main(arguments)
-"""
-
-
 @pytest.mark.slow
 def test_a_mesh_of_devices_changes_no_text(folders, together, tmp_path: Path, capsys) -> None:
     """In parts over eight devices: drafts under greedy decoding, samples judged by another model,
@@ -576,16 +567,7 @@ def test_a_mesh_of_devices_changes_no_text(folders, together, tmp_path: Path, ca
         for n, o in asked.items()
     ]
     lines.append([*together, "--mesh", "1", "8", *streamed])
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    run = subprocess.run(
-        [sys.executable, "-c", SPREAD, json.dumps(lines)],
-        env=os.environ | {"XLA_FLAGS": flags, "PJRT_NPROC": "64"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.endswith(said) and said
+    assert devices.run("generate", lines).endswith(said) and said
     for name, expected in plain.items():
         text = (tmp_path / f"{name}-mesh.jsonl").read_text()
         found = by_id(map(json.loads, text.splitlines()))
