@@ -1,4 +1,4 @@
-"""Commands in a process of their own that has eight devices: jax fixes their number as it starts."""
+"""Commands in a process of their own with eight devices: jax fixes their number as it starts."""
 
 from __future__ import annotations
 
