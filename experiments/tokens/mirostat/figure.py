@@ -24,22 +24,27 @@ def draw(path: Path, found: Findings, vocab: int, s: float) -> None:
         ranks = np.unique(np.geomspace(1, max(found.config.ks), 40).astype(int))
         theory = [zipf.top_k_cross_entropy(int(k), vocab, s) for k in ranks]
         by_k.plot(ranks, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
-        by_k.set_ylim(0, 1.45 * max(theory))
+        by_k.set_ylim(0, 1.45 * max(*theory, *bits_of(found, "top-k")))
         by_k.set_xscale("log", base=2)
         _curve(by_p, found, "top-p", "p")
         shares = np.linspace(0.05, 1, 40)
         theory = [zipf.top_p_cross_entropy(float(p), vocab, s) for p in shares]
         by_p.plot(shares, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
-        by_p.set_ylim(0, 1.45 * max(theory))
+        by_p.set_ylim(0, 1.45 * max(*theory, *bits_of(found, "top-p")))
         _targets(by_target, found)
         _length(length, found)
         _repeats(repeats, found)
         _spread(spread, found)
 
 
+def bits_of(found: Findings, family: str) -> list[float]:
+    """The mean surprise at every setting."""
+    return [found.mean(family, x) for x in found.rows[family]]
+
+
 def _curve(axes: Axes, found: Findings, family: str, name: str) -> None:
     settings = list(found.rows[family])
-    means = np.array([found.mean(family, x) for x in settings])
+    means = np.array(bits_of(found, family))
     spreads = [np.std(found.values(family, x)) for x in settings]
     axes.errorbar(settings, means, spreads, capsize=2, label=f"{family}, ± std over texts")
     axes.set(xlabel=name, ylabel="bits a token")

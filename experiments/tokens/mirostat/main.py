@@ -49,10 +49,10 @@ PRESETS = {
         generator="smollm2",
         contexts=16,
         context=48,
-        tokens=128,
-        targets=(1.0, 1.5, 2.0, 2.5),
+        tokens=112,
+        targets=(1.0, 2.0, 3.0, 4.0),
         ks=(1, 2, 8, 64),
-        ps=(0.3, 0.6, 0.8, 0.95, 1.0),
+        ps=(0.3, 0.6, 0.9, 1.0),
     ),
     "paper": Config(
         generator="gpt2",

@@ -22,6 +22,7 @@ from experiments.tokens.open_texts import (
     pooled_diversity,
     repeated,
 )
+from experiments.zoo import real
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from models.presets import GPT2
@@ -187,3 +188,10 @@ def test_the_published_setting_traces() -> None:
         prompt = Prompt.of([[1] * config.context])
         result = jax.eval_shape(lambda d, k, p: d(k, p), decoder, jax.random.key(0), prompt)
         assert result.trace.bits.shape == result.tokens.shape == (1, 200)
+
+
+def test_without_its_package_the_real_preset_says_what_to_run(monkeypatch) -> None:
+    missing = replace(real.REAL["smollm2"], package="no-such-package")
+    monkeypatch.setitem(real.REAL, "smollm2", missing)
+    with pytest.raises(ValueError, match="make demo"):
+        run(PRESETS["real"])

@@ -14,6 +14,7 @@ from experiments.tokens.momentum_decoding.findings import PEOPLE, Findings
 from experiments.tokens.momentum_decoding.main import PRESETS, claims, run
 from experiments.tokens.momentum_decoding.measures import Config, methods, open_judge
 from experiments.tokens.open_texts import OpenTexts
+from experiments.zoo import real
 from tests.experiments.harness.records import same_again
 
 CONFIG = Config(contexts=60)
@@ -145,3 +146,10 @@ def test_methods_and_refusals() -> None:
         open_judge(replace(CONFIG, judge="arithmetic"), texts)
     with pytest.raises(ValueError, match="repeats=1"):
         Config(repeats=1)
+
+
+def test_without_its_package_the_real_preset_says_what_to_run(monkeypatch) -> None:
+    missing = replace(real.REAL["smollm2"], package="no-such-package")
+    monkeypatch.setitem(real.REAL, "smollm2", missing)
+    with pytest.raises(ValueError, match="make demo"):
+        run(PRESETS["real"])
