@@ -6,9 +6,9 @@ Both draw the same number of responses of the same length to the same prompts fr
 weights in float32, score them by the same rule, take the same KL penalty against the frozen base
 and one step of Adam. Goal: three times TRL's steps a second. The peer is `trl.RLOOTrainer`, on one
 core and on all, of which the faster counts; it needs the `parity` extra, and without it only our
-own numbers are stored. Rounds take turns, the first of each is not counted, medians do. A step's
-rollout is the drawing of its responses; the rest is reading, judging and learning from them.
-About two minutes on two cores with the peer.
+own numbers are stored. Rounds take turns, the first of each is not counted, medians do, with a 95 %
+interval over rounds. A step's rollout is the drawing of its responses; the rest is reading, judging
+and learning from them. About two minutes on two cores with the peer.
 
 To expect: rollouts two to three times as fast as the peer's, and learning as fast, since on two
 cores both are bound by the arithmetic of the products, about 85 billion operations a second here.

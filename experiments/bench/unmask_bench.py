@@ -8,7 +8,8 @@ at batch 8, with equal tokens; less than 10 % of the time outside the model, whi
 same passes with nothing chosen; and nothing traced or compiled again for other prompts of a
 bucket. The loop runs on one core and on all, and the faster counts; it needs the `parity` extra,
 without which only the other goals are measured. All calls of a batch take turns, medians count,
-compilation is apart. Under a minute on two cores that nothing else runs on.
+with 95 % intervals over rounds; compilation is apart. Under a minute on two cores that nothing else
+runs on.
 """
 
 from __future__ import annotations
