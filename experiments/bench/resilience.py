@@ -180,10 +180,15 @@ def run(config: Config) -> Report:
             )
             progress.advance(note=f"{sum(row['same weights'] for row in rows)} the same")
         found = finished.row("curves", lambda: curves(config)) if config.curve else {}
-        claims = [_survived(rows), *_compared(found)]
-        if found:
-            _draw(None if config.out is None else config.out / "figure.png", found)
-        return Report(claims, rows, seconds=finished.seconds)
+    if found:
+        _draw(None if config.out is None else config.out / "figure.png", found)
+    evidence = {"kills": rows, "curves": found}
+    return Report.of(claims, config, evidence, rows, finished.seconds)
+
+
+def claims(config: Config, evidence: dict[str, Any]) -> list[Claim]:
+    """Of every kill and every step, none of which may be an exception."""
+    return [_survived(evidence["kills"]), *_compared(evidence["curves"])]
 
 
 def _survived(rows: list[dict[str, Any]]) -> Claim:

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from experiments import zoo
-from experiments.harness.measuring.timing import interleaved, medians
+from experiments.harness.measuring.timing import interleaved
+from experiments.harness.statistics import Estimate, bootstrap
 from experiments.tasks.canvas.mixture import Mixture
 from experiments.tasks.gsm8k import Gsm8k
 from experiments.tasks.task import Example, Split, Task
@@ -124,15 +125,15 @@ class Ground:
 
     def seconds(
         self, generators: Mapping[str, Expander], questions: Questions, repeats: int = 3
-    ) -> dict[str, float]:
-        """Median seconds of each for the whole batch, taken in rotation."""
+    ) -> dict[str, list[float]]:
+        """Seconds of each for the whole batch, round by round, taken in rotation."""
 
         def call(generator: Expander) -> Callable[[], Any]:
             decoder = Autoregressive(generator)
             return lambda: decode(decoder, 0, questions.prompt).tokens
 
         calls = {name: call(generator) for name, generator in generators.items()}
-        return medians(interleaved(calls, repeats))
+        return interleaved(calls, repeats)
 
 
 def ratio(one: Sequence[float], other: Sequence[float], draws: int = 2000) -> tuple[float, ...]:
@@ -142,6 +143,11 @@ def ratio(one: Sequence[float], other: Sequence[float], draws: int = 2000) -> tu
     spread = a[rows].sum(axis=1) / b[rows].sum(axis=1)
     low, high = np.percentile(spread, [2.5, 97.5])
     return float(a.sum() / b.sum()), float(low), float(high)
+
+
+def times(one: Any, other: Any) -> Estimate:
+    """`ratio` as a claim is judged by it."""
+    return bootstrap(lambda a, b: float(a.sum() / b.sum()), one, other, unit="x")
 
 
 def summary(found: dict[str, Any]) -> dict[str, float]:

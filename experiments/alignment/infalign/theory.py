@@ -76,13 +76,12 @@ def compared(
     part: str, base: NDArray, reward: NDArray, judge: NDArray, kl: float, n: int
 ) -> list[dict[str, Any]]:
     """Exact tilts by every transform of a reward, at one mean KL, and their win rates by a judge;
-    all arrays [prompts, outcomes]. `lead` is that of the standard win rate over raw, with its
-    standard error over prompts."""
+    all arrays [prompts, outcomes]. `each` has the win rates table by table."""
     tables = list(zip(base, reward, judge, strict=True))
     quantile = np.array([tabular.calibrate(b, r) for b, r, _ in tables])
     names = ("identity", "log", "exp(10)", "-exp(-10)")
     values = {"raw": reward} | {name: np.asarray(FAMILY[name](quantile)) for name in names}
-    rows, first = [], None
+    rows = []
     for name, phi in values.items():
 
         def tilted(beta: float, phi: NDArray = phi) -> list[NDArray]:
@@ -93,19 +92,16 @@ def compared(
             return float(np.mean([tabular.kl(policy, b) for policy, b in each]))
 
         policies = tilted(solve(mean_kl, kl, float(np.std(phi))))
-        row: dict[str, Any] = {"part": part, "kl": kl, "method": name}
+        each: dict[str, list[float]] = {}
         for key, procedure in procedures([n]).items():
             wins = [
                 tabular.apply(procedure, policy, r)
                 @ tabular.calibrate(tabular.apply(procedure, b, r), j)
                 for policy, (b, r, j) in zip(policies, tables, strict=True)
             ]
-            row[key] = float(np.mean(wins))
-            if key == "standard":
-                first = np.array(wins) if first is None else first
-                lead = np.array(wins) - first
-                row["lead"], row["lead error"] = lead.mean(), lead.std() / len(lead) ** 0.5
-        rows.append(row)
+            each[key] = [float(win) for win in wins]
+        means = {key: float(np.mean(wins)) for key, wins in each.items()}
+        rows.append({"part": part, "kl": kl, "method": name, "each": each} | means)
     return rows
 
 

@@ -28,7 +28,7 @@ def draw(path: Path | None, found: Findings) -> None:
             right = [np.mean(found.found[n]["right"]) for n in some]
             curve.plot(speed, right, label=label, color=colour, marker=marker)
         curve.set(xlabel="places a pass", ylabel="right answers", ylim=(-0.03, 1.03))
-        for count, colour in zip(found.drafts, PALETTE, strict=False):
+        for count, colour in zip(found.config.drafts, PALETTE, strict=False):
             histogram = np.asarray(found.found[f"drafts {count}"]["histogram"], float)
             held.plot(
                 np.arange(len(histogram)),

@@ -1,37 +1,50 @@
-"""FreeDave's claims, and how what was measured is held to them."""
+"""FreeDave's claims, and how what was measured is held to them; intervals are over questions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from experiments.diffusion.canvas_ground import ratio
-from experiments.harness.report import Claim
-from experiments.harness.statistics import paired
+from experiments.diffusion.canvas_ground import times
+from experiments.diffusion.freedave.setting import Config
+from experiments.harness.judging.claim import Claim, above, below
+from experiments.harness.statistics import Estimate, bootstrap, points
 
 PAPER = 3.78
 """Times the throughput of static decoding, in the paper's second version. A pass of drafts takes
 no less time than a pass, so that as many times fewer passes are the least that this needs."""
+LOST = 2
+"""Points by which two may differ and still count as equally good."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything measured.
+    """Everything measured, or what a record kept of it.
 
     Attributes:
-      blocks: of a canvas.
-      drafts: numbers of drafts.
       found: what each method came to, by name.
-      seconds: of a batch, for those that were timed.
+      seconds: of a batch, round by round, for those that were timed.
     """
 
-    blocks: int
-    drafts: Sequence[int]
+    config: Config
     found: Mapping[str, Mapping[str, Any]]
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, list[float]]
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the claims are judged by, question by question."""
+        kept = ("right", "passes", "tokens")
+        return {
+            "found": {
+                name: {key: np.asarray(one[key]).astype(int).tolist() for key in kept}
+                | {"same": self.same(name)}
+                for name, one in self.found.items()
+            },
+            "seconds": self.seconds,
+        }
 
     def reference(self, name: str) -> str:
         """The method whose steps this one makes, or stands beside."""
@@ -41,27 +54,34 @@ class Findings:
 
     def same(self, name: str) -> float:
         """The share of questions whose text is the reference's."""
+        if "same" in self.found[name]:
+            return float(self.found[name]["same"])
         mine, other = (self.found[n]["texts"] for n in (name, self.reference(name)))
         return float(np.mean([a == b for a, b in zip(mine, other, strict=True)]))
 
-    def fewer(self, name: str, what: str = "passes") -> tuple[float, ...]:
-        """How many times fewer of something than the reference, with an interval."""
-        return ratio(self.found[self.reference(name)][what], self.found[name][what])
+    def fewer(self, name: str, what: str = "passes") -> Estimate:
+        """How many times fewer of something than the reference."""
+        return times(self.found[self.reference(name)][what], self.found[name][what])
+
+    def gained(self, name: str, other: str) -> Estimate:
+        """Right answers above another's, in points."""
+        return points(self.found[name]["right"], self.found[other]["right"])
 
     @property
     def exact(self) -> list[str]:
         """Methods that claim to be lossless."""
-        return [*(f"drafts {count}" for count in self.drafts), "drafts, dual"]
+        return [*(f"drafts {count}" for count in self.config.drafts), "drafts, dual"]
 
     @property
     def fastest(self) -> str:
         """The number of drafts with the fewest passes."""
-        names = [f"drafts {count}" for count in self.drafts]
+        names = [f"drafts {count}" for count in self.config.drafts]
         return min(names, key=lambda name: np.mean(self.found[name]["passes"]))
 
 
-def claims(found: Findings) -> list[Claim]:
-    """The paper's claims, by rules fixed before measuring."""
+def claims(config: Config, evidence: Mapping[str, Any]) -> list[Claim]:
+    """The paper's claims, by rules fixed before measuring, from what a record keeps."""
+    found = Findings(config, evidence["found"], evidence["seconds"])
     return [
         _speed(found),
         _lossless(found),
@@ -74,17 +94,16 @@ def claims(found: Findings) -> list[Claim]:
 
 
 def _speed(found: Findings) -> Claim:
-    fewer, low, high = found.fewer(found.fastest)
-    return Claim(
+    """Another text in as few passes is none of it."""
+    same = found.same(found.fastest)
+    claim = Claim.tested(
         f"static decoding's text in {PAPER} times fewer passes, which the throughput needs",
         f"up to {PAPER}x (throughput, abstract of v2); 2.83x in v3",
-        f"{found.fastest}: {fewer:.2f} ({low:.2f}..{high:.2f}), "
-        f"texts equal {found.same(found.fastest):.3f}",
-        fewer >= PAPER and found.same(found.fastest) == 1,
-        interval=(low, high),
-        mark=PAPER,
+        above(found.fewer(found.fastest), f"{PAPER}x"),
+        measured=f"texts equal {same:.3f}, {found.fastest}",
         headline=True,
     )
+    return claim if same == 1 else replace(claim, holds=False, interval=None, mark=None)
 
 
 def _lossless(found: Findings) -> Claim:
@@ -94,6 +113,7 @@ def _lossless(found: Findings) -> Claim:
         "lossless",
         ", ".join(f"{name} {share:.3f}" for name, share in shares.items()),
         min(shares.values()) == 1,
+        sanity=True,
     )
 
 
@@ -111,28 +131,20 @@ def _never_more(found: Findings) -> Claim:
 
 def _unverified(found: Findings) -> list[Claim]:
     """At as many places a pass, deciding them unverified changes the text."""
-    speed = np.mean(found.found["static"]["passes"]) / np.mean(found.found[found.fastest]["passes"])
     fixed = [name for name in found.found if name.startswith("fixed")]
     if not fixed:
         return []
-    near = min(
-        fixed,
-        key=lambda name: abs(
-            np.mean(found.found["static"]["passes"]) / np.mean(found.found[name]["passes"]) - speed
-        ),
-    )
-    mean, low, high = paired(
-        np.asarray(found.found[found.fastest]["right"], float),
-        np.asarray(found.found[near]["right"], float),
-    )
+
+    def speed(name: str) -> float:
+        return found.fewer(name).value
+
+    near = min(fixed, key=lambda name: abs(speed(name) - speed(found.fastest)))
     return [
-        Claim(
+        Claim.tested(
             f"deciding a fixed number a pass ({near}) answers less",
             "fixed k > 1 loses accuracy (tables)",
-            f"{mean:+.1f} points ({low:+.1f}..{high:+.1f}) for {found.fastest}",
-            low > 0,
-            interval=(low, high),
-            mark=0.0,
+            above(found.gained(found.fastest, near), "0 points"),
+            measured=f"{found.fastest} beyond it",
         )
     ]
 
@@ -140,51 +152,48 @@ def _unverified(found: Findings) -> list[Claim]:
 def _plus(found: Findings) -> list[Claim]:
     stated = []
     for name in [n for n in found.found if n.startswith("plus")]:
-        fewer, low, high = found.fewer(name)
         base = found.reference(name)
-        mean, worst, best = paired(
-            np.asarray(found.found[name]["right"], float),
-            np.asarray(found.found[base]["right"], float),
-        )
         stated.append(
-            Claim(
-                f"FreeDave++ needs fewer passes than the {base} it wraps, within 2 points",
+            Claim.tested(
+                f"FreeDave++ needs fewer passes than the {base} it wraps, within {LOST} points",
                 "LLaDA: 2.6-3.3 tokens a pass become 4.4-5.3, accuracy within noise",
-                f"{fewer:.2f} times fewer ({low:.2f}..{high:.2f}); {mean:+.1f} points "
-                f"({worst:+.1f}..{best:+.1f}); texts equal {found.same(name):.2f}",
-                low > 1 and worst >= -2,
-                interval=(low, high),
-                mark=1.0,
+                above(found.fewer(name), "1x"),
+                above(found.gained(name, base), f"-{LOST} points"),
+                measured=f"texts equal {found.same(name):.2f}; times fewer, and points",
             )
         )
     return stated
 
 
 def _tokens(found: Findings) -> Claim:
-    more, low, high = (1 / value for value in found.fewer(found.fastest, "tokens"))
-    return Claim(
+    static, own = (found.found[name]["tokens"] for name in ("static", found.fastest))
+    return Claim.tested(
         "the drafts are free: no more tokens are run than by static decoding",
         "free where the accelerator is not busy; batched drafts cost their width",
-        f"{found.fastest} runs {more:.2f} times as many ({high:.2f}..{low:.2f})",
-        more <= 1,
-        interval=(high, low),
-        mark=1.0,
+        below(times(own, static), "1x"),
+        measured=f"{found.fastest}, times as many",
     )
 
 
 def _seconds(found: Findings) -> list[Claim]:
+    """Rounds are the units, in each of which both were timed."""
     if not found.seconds:
         return []
-    first = f"drafts {found.drafts[0]}"
-    gains = {
-        name: found.seconds[found.reference(name)] / found.seconds[name]
-        for name in (first, "drafts, dual")
-    }
+    names = (f"drafts {found.config.drafts[0]}", "drafts, dual")
+    gains = [
+        bootstrap(
+            lambda slow, fast: float(np.median(slow / fast)),
+            found.seconds[found.reference(name)],
+            found.seconds[name],
+            unit="x",
+        )
+        for name in names
+    ]
     return [
-        Claim(
+        Claim.tested(
             "it is faster by the clock, too",
             "75.8 s against 107.2 s (an early version, slower); throughput 3.78x in v2",
-            ", ".join(f"{name} {gain:.2f} times" for name, gain in gains.items()),
-            min(gains.values()) > 1,
+            *(above(gain, "1x") for gain in gains),
+            measured=", ".join(names),
         )
     ]

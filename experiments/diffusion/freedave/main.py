@@ -17,68 +17,27 @@ over questions. `paper` takes a published denoiser and GSM8K's files by path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from algorithms.diffusion.choosers import Threshold
 from algorithms.diffusion.freedave import freedave, freedave_plus
 from experiments.diffusion.canvas_ground import Ground, summary
 from experiments.diffusion.freedave.figure import draw
 from experiments.diffusion.freedave.findings import Findings, claims
+from experiments.diffusion.freedave.setting import Config
 from experiments.harness.progress import Progress
-from experiments.harness.report import Out, Report, Resumption, Seed
+from experiments.harness.report import Report, Resumption
 from jaxdecode.choose import Fixed, Top
 from jaxdecode.ending import Whole
 from jaxdecode.guess import Chooser
 from jaxdecode.rows import Expander
 from jaxdecode.sampling import Greedy
 from jaxdecode.unmask import Unmasker
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings.
-
-    Attributes:
-      denoiser: a name in the zoo, or the folder of a published denoiser.
-      data: folder of GSM8K's files, for a published denoiser.
-      questions: how many are asked.
-      places, block: of a canvas.
-      drafts: steps verified in a pass.
-      counts: places a pass, for static decoding without verification.
-      thresholds: of threshold decoding and of FreeDave++ over it.
-      plus: drafts of FreeDave++.
-      cached: steps verified in a pass with a dual cache.
-      repeats: of the timing; 0 for none.
-    """
-
-    denoiser: str = "denoiser"
-    data: Path | None = None
-    questions: int = 48
-    places: int = 32
-    block: int = 16
-    drafts: tuple[int, ...] = (2, 4, 8, 16)
-    counts: tuple[int, ...] = (2, 4)
-    thresholds: tuple[float, ...] = (0.7, 0.8, 0.9, 0.95)
-    plus: int = 4
-    cached: int = 4
-    repeats: int = 2
-    seed: Seed = 0
-    out: Out = None
-
-    def __post_init__(self) -> None:
-        for name in ("questions", "places", "block", "plus", "cached"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: at least 1 is needed")
-        if self.places % self.block:
-            raise ValueError(f"block={self.block} does not divide places={self.places}")
-        if not self.drafts or min(self.drafts) < 1:
-            raise ValueError(f"drafts={self.drafts}: give at least one number, each at least 1")
-
 
 PRESETS = {
     "smoke": Config(
@@ -117,7 +76,7 @@ def study(config: Config, ground: Ground) -> Report:
     asked = ground.questions(config.questions, config.seed)
     every = methods(config, ground)
     found: dict[str, dict[str, Any]] = {}
-    seconds: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
     with Resumption(config) as kept, Progress("freedave", len(every) + 1) as progress:
         for name, generator in every.items():
             found[name] = kept.row(name, partial(ground.ask, generator, asked))
@@ -127,14 +86,15 @@ def study(config: Config, ground: Ground) -> Report:
             timed |= {name: every[name] for name in ("static, dual", "drafts, dual")}
             seconds = kept.row("seconds", lambda: ground.seconds(timed, asked, config.repeats))
             progress.advance(note="seconds")
-    findings = Findings(config.places // config.block, config.drafts, found, seconds)
+    findings = Findings(config, found, seconds)
     if config.out is not None:
         draw(Path(config.out) / "figure.png", findings)
     rows = [{"method": name, **summary(one)} for name, one in found.items()]
     for row in rows:
-        row["seconds of a batch"] = seconds.get(str(row["method"]), "")
+        taken = seconds.get(str(row["method"]))
+        row["seconds of a batch"] = float(np.median(taken)) if taken else ""
         row["text of its reference"] = findings.same(str(row["method"]))
-    return Report(claims(findings), rows, seconds=kept.seconds)
+    return Report.of(claims, config, findings.evidence, rows, kept.seconds)
 
 
 def methods(config: Config, ground: Ground) -> dict[str, Expander]:

@@ -24,8 +24,9 @@ from typing import Any
 
 from experiments.diffusion import commit_order
 from experiments.diffusion.canvas_ground import Ground, summary
+from experiments.diffusion.learn2pd.claims import claims
 from experiments.diffusion.learn2pd.figure import draw
-from experiments.diffusion.learn2pd.findings import Findings, claims
+from experiments.diffusion.learn2pd.findings import Findings
 from experiments.diffusion.learn2pd.setting import Config, Study
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
@@ -115,4 +116,4 @@ def study(config: Config, ground: Ground) -> Report:
         {"method": f"filter {name}", **{key: one[key] for key in ("precision", "recall", "false")}}
         for name, one in taught.items()
     ]
-    return Report(claims(findings), rows, seconds=kept.seconds)
+    return Report.of(claims, config, findings.evidence, rows, kept.seconds)

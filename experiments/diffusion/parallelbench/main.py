@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from experiments.diffusion.parallelbench import grid, known, measured
+from experiments.diffusion.parallelbench.claims import claims
 from experiments.diffusion.parallelbench.figure import draw
-from experiments.diffusion.parallelbench.findings import Findings, claims
+from experiments.diffusion.parallelbench.findings import Findings
 from experiments.diffusion.parallelbench.setting import MEASURED, Config, Setting
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
@@ -120,7 +121,7 @@ def study(setting: Setting) -> Report:
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
     rows = [*known_rows, *_lists(setting, found), *_bits(found), *table.rows()]
-    return Report(claims(found), rows, seconds=kept.seconds)
+    return Report.of(claims, config, found.evidence, rows, kept.seconds)
 
 
 def _lists(setting: Setting, found: Findings) -> list[dict[str, Any]]:

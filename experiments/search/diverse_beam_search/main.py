@@ -28,7 +28,7 @@ from algorithms.search.beam_search import BeamSearch
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
 from experiments.inputs.sources import open_model
-from experiments.search.diverse_beam_search.findings import claims, draw, summary
+from experiments.search.diverse_beam_search.findings import claims, draw, kept, summary
 from experiments.search.diverse_beam_search.setting import Config, Lists, Setting, best
 from experiments.tasks.task import Split
 from jaxdecode.decoder import Decoder
@@ -122,4 +122,4 @@ def analyse(
     own = test[f"Hamming {chosen['Hamming']}"]
     if config.out is not None:
         draw(Path(config.out) / "figure.png", config, tuned, chosen, test, own)
-    return Report(claims(config, chosen, test, own), rows, seconds=seconds)
+    return Report.of(claims, config, kept(chosen, test, own), rows, seconds)

@@ -9,35 +9,43 @@ from matplotlib.axes import Axes
 
 from algorithms.tokens import zipf
 from experiments.harness.figures import figure
-from experiments.tokens.mirostat.findings import Findings
-from experiments.tokens.mirostat.repetition import SENTENCE, curves
+from experiments.tokens.mirostat.findings import SENTENCE, Findings
+from experiments.tokens.mirostat.repetition import curves
 
 
-def draw(path: Path, found: Findings) -> None:
-    """Surprise against k, p and target; against length; repetition against surprise; spread."""
+def draw(path: Path, found: Findings, vocab: int, s: float) -> None:
+    """Surprise against k, p and target; against length; repetition against surprise; spread.
+
+    Args:
+      vocab, s: how many tokens the model's laws have, and their Zipf exponent.
+    """
     with figure(path, columns=3, rows=2) as (by_k, by_p, by_target, length, repeats, spread):
-        vocab, s = found.vocab, found.exponent
         _curve(by_k, found, "top-k", "k")
         ranks = np.unique(np.geomspace(1, max(found.config.ks), 40).astype(int))
         theory = [zipf.top_k_cross_entropy(int(k), vocab, s) for k in ranks]
         by_k.plot(ranks, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
-        by_k.set_ylim(0, 1.45 * max(theory))
+        by_k.set_ylim(0, 1.45 * max(*theory, *bits_of(found, "top-k")))
         by_k.set_xscale("log", base=2)
         _curve(by_p, found, "top-p", "p")
         shares = np.linspace(0.05, 1, 40)
         theory = [zipf.top_p_cross_entropy(float(p), vocab, s) for p in shares]
         by_p.plot(shares, theory, "--", marker="", color="C6", label=f"Zipf law, s = {s:.2f}")
-        by_p.set_ylim(0, 1.45 * max(theory))
+        by_p.set_ylim(0, 1.45 * max(*theory, *bits_of(found, "top-p")))
         _targets(by_target, found)
         _length(length, found)
         _repeats(repeats, found)
         _spread(spread, found)
 
 
+def bits_of(found: Findings, family: str) -> list[float]:
+    """The mean surprise at every setting."""
+    return [found.mean(family, x) for x in found.rows[family]]
+
+
 def _curve(axes: Axes, found: Findings, family: str, name: str) -> None:
     settings = list(found.rows[family])
-    means = np.array([found.mean(family, x) for x in settings])
-    spreads = [np.std(found.bits(family, x)) for x in settings]
+    means = np.array(bits_of(found, family))
+    spreads = [np.std(found.values(family, x)) for x in settings]
     axes.errorbar(settings, means, spreads, capsize=2, label=f"{family}, ± std over texts")
     axes.set(xlabel=name, ylabel="bits a token")
 
@@ -60,7 +68,7 @@ def _length(axes: Axes, found: Findings) -> None:
     parts = (np.arange(8) + 0.5) * found.config.tokens / 8
     config = found.config
     shown = [("top-p", config.ps[0]), ("top-p", config.ps[-1])]
-    shown += [("top-k", next(k for k in config.ks if k > 1))]
+    shown += [("top-k", found.outer("top-k")[0])]
     shown += [("mirostat", t) for t in found.within[:: max(1, len(found.within) // 2)]]
     for family, setting in shown:
         rows = np.asarray(found.rows[family][setting]["eighths"], np.float64)
@@ -80,7 +88,7 @@ def _repeats(axes: Axes, found: Findings) -> None:
 def _spread(axes: Axes, found: Findings) -> None:
     for family in ("top-k", "top-p", "mirostat", "mirostat 1", "slow"):
         points = sorted(
-            (found.mean(family, x), float(np.std(found.bits(family, x))))
+            (found.mean(family, x), float(np.std(found.values(family, x))))
             for x in found.rows[family]
         )
         label = f"mirostat, rate {found.config.slow:g}" if family == "slow" else family

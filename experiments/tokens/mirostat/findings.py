@@ -1,7 +1,8 @@
-"""What the experiment on Mirostat found, and its table."""
+"""What the experiment on Mirostat found: its table, and what of it a record keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,29 +15,73 @@ from experiments.tokens.open_texts import interval
 
 Floats = NDArray[np.float64]
 CONTROLLED = ("mirostat", "mirostat 1", "slow", "llama.cpp")
+CURVES = ("top-k", "top-p", "mirostat", "mirostat 1")
+SENTENCE = 6  # tokens in a row that make a repeated sentence
+LOOPS = f"rep-{SENTENCE}"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was measured.
+    """What was measured, or what a record kept of it; the units are contexts.
 
     Attributes:
       rows: family -> setting -> what was measured.
       greedy: of greedy text.
-      exponent, vocab: the Zipf exponent of the model's laws, and how many tokens they have.
     """
 
     config: Config
     rows: dict[str, dict[float, Row]]
     greedy: Row
-    exponent: float
-    vocab: int
 
-    def bits(self, family: str, setting: float) -> Floats:
-        return np.asarray(self.rows[family][setting]["bits"], np.float64)
+    @classmethod
+    def of(cls, config: Config, evidence: dict[str, Any]) -> Findings:
+        """From the evidence of a record."""
+        rows = {
+            family: {float(setting): row for setting, row in settings.items()}
+            for family, settings in evidence.items()
+            if family != "greedy"
+        }
+        return cls(config, rows, evidence["greedy"])
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the claims are judged by: of each text its surprise, and where a claim asks for
+        them its repetition and its drift."""
+
+        def kept(family: str, setting: float, row: Row) -> Row:
+            names = ["bits"]
+            names += ["rep-1", LOOPS] if family in CURVES else []
+            judged = self.within if family == "mirostat" else self.outer(family)
+            names += ["drift"] if setting in judged else []
+            return {name: row[name] for name in names}
+
+        families = {
+            family: {
+                f"{x:g}": kept(family, x, row)
+                for x, row in settings.items()
+                if family != "llama.cpp" or x in self.within
+            }
+            for family, settings in self.rows.items()
+            if family != "slow"
+        }
+        return {"greedy": {"bits": self.greedy["bits"]}} | families
+
+    def values(self, family: str, setting: float, name: str = "bits") -> Floats:
+        return np.asarray(self.rows[family][setting][name], np.float64)
 
     def mean(self, family: str, setting: float, name: str = "bits") -> float:
         return float(np.mean(self.rows[family][setting][name]))
+
+    def stacked(self, name: str, settings: Iterable[tuple[str, float]]) -> Floats:
+        """A measure of every context at several settings, f64[contexts, settings]."""
+        return np.stack([self.values(*setting, name) for setting in settings], axis=1)
+
+    def outer(self, family: str) -> tuple[float, ...]:
+        """The smallest setting of a fixed sampler that samples at all, and the largest."""
+        config = self.config
+        few = next((float(k) for k in config.ks if k > 1), float(config.ks[0]))
+        ends = {"top-p": (config.ps[0], config.ps[-1]), "top-k": (few, float(config.ks[-1]))}
+        return ends.get(family, ())
 
     @property
     def floor(self) -> float:
@@ -51,12 +96,6 @@ class Findings:
         """Targets that can be reached."""
         low, high = self.floor + self.config.above, self.ceiling - self.config.below
         return tuple(t for t in self.config.targets if low <= t <= high)
-
-    def drift(self, family: str, setting: float) -> tuple[float, float, float]:
-        """Bits of the last quarter less those of the second, with an interval over texts: the
-        first follows the context, and mu settles there."""
-        parts = np.asarray(self.rows[family][setting]["eighths"], np.float64)
-        return interval(parts[:, 6:].mean(axis=1) - parts[:, 2:4].mean(axis=1))
 
     def alike(self, family: str, target: float) -> float:
         """The setting of a fixed sampler whose texts are nearest to a target."""

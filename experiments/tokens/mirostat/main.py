@@ -11,12 +11,14 @@ versions of Mirostat at many settings. Bits are those of the model's own law, at
 whatever the sampler cut. Targets below greedy text's surprise and above sampled text's are out of
 reach of any truncation; they are measured, marked in the table and not judged. Beside the paper's
 rule stand a slow rate and the rule of llama.cpp. That people like texts of about 3 bits best is
-not measured here. 18 minutes on two cores that twenty processes shared. The preset `paper` takes
-GPT-2 and a file of contexts by path.
+not measured here. 18 minutes on two cores that twenty processes shared. The preset `real` has
+SmolLM2-135M write on from the same files, whose package `make demo` installs; `paper` takes GPT-2
+and a file of contexts by path.
 
 To be expected: 2.01, 2.47 and 2.97 bits for targets of 2, 2.5 and 3 between greedy text's 1.25
 and sampled text's 3.58, a spread of 0.06 to 0.15 where top-p has 0.5; 2.52, 2.80 and 3.07 by
 the rule of llama.cpp; surprise falls by 0.37 bits along texts of p = 0.3 and rises by 0.28 at 1.
+The paper is off by 0.03 at most, which is what version 2 is held to: 48 texts do not resolve it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,15 @@ PRESETS = {
         ps=(0.3, 0.6, 0.9, 1.0),
     ),
     "cpu": Config(),
+    "real": Config(
+        generator="smollm2",
+        contexts=16,
+        context=48,
+        tokens=112,
+        targets=(1.0, 2.0, 3.0, 4.0),
+        ks=(1, 2, 8, 64),
+        ps=(0.3, 0.6, 0.9, 1.0),
+    ),
     "paper": Config(
         generator="gpt2",
         data=Path("contexts.jsonl"),
@@ -72,13 +83,8 @@ def run(config: Config) -> Report:
                 row = finished.row(key, partial(measure, texts, transform))
                 rows.setdefault(family, {})[setting] = row
                 progress.advance(note=key)
-        found = Findings(
-            config,
-            rows,
-            greedy,
-            finished.row("exponent", lambda: {"s": head_exponent(texts)})["s"],
-            texts.model.vocab_size,
-        )
+        s = finished.row("exponent", lambda: {"s": head_exponent(texts)})["s"]
+    found = Findings(config, rows, greedy)
     if config.out is not None:
-        draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=finished.seconds)
+        draw(Path(config.out) / "figure.png", found, texts.model.vocab_size, s)
+    return Report.of(claims, config, found.evidence, found.table(), finished.seconds)

@@ -33,7 +33,7 @@ class Config:
       targets: bits a token, rising.
       slow: another rate.
       ks, ps: of the fixed samplers that are compared with, rising.
-      near: how close, in bits, observed and target are to be.
+      near: bits: how close version 1 comes to its targets, and the end of a text to its middle.
       above, below: bits above greedy text and below sampled text within which a target counts.
     """
 
@@ -78,14 +78,16 @@ def samplers(config: Config) -> dict[str, dict[float, LogitsTransform]]:
 
 
 def measure(texts: OpenTexts, transform: LogitsTransform, sampled: bool = True) -> Row:
-    """Bits a token of each text, f64[R], and of its eighths, f64[R, 8]; repetition in percent,
-    f64[R] for each n."""
+    """Bits a token of each text, f64[R], and of its eighths, f64[R, 8]; its drift, those of the
+    last quarter less those of the second, for the first follows the context, and mu settles there;
+    repetition in percent, f64[R] for each n."""
     result = texts.write(texts.generator(transform, sampled))
     bits, tokens = np.asarray(result.trace.bits, np.float64), np.asarray(result.tokens)
     eighths = np.stack([part.mean(axis=1) for part in np.array_split(bits, EIGHTHS, axis=1)], 1)
     return {
         "bits": np.round(bits.mean(axis=1), 4),
         "eighths": np.round(eighths, 4),
+        "drift": np.round(eighths[:, 6:].mean(axis=1) - eighths[:, 2:4].mean(axis=1), 4),
         **{f"rep-{n}": np.round(repeated(tokens, n), 3) for n in GRAMS},
     }
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from experiments.harness.report import Claim
-from experiments.harness.statistics import correlation
-from experiments.tokens.mirostat.findings import Findings, Floats
-from experiments.tokens.mirostat.spans import largest, told
-from experiments.tokens.open_texts import interval, shown
+from experiments.harness.judging.claim import Claim, below
+from experiments.harness.statistics import Estimate, bootstrap, correlation
+from experiments.tokens.mirostat.findings import CURVES, LOOPS, Findings, Floats
 
-SENTENCE = 6  # tokens in a row that make a repeated sentence
 VANISHED = 1.0  # percent of repeated 6-grams that count as none
 LONG = 3.0  # bits from which they are said to vanish
 POINTS, LINE = 5.0, -0.95  # marks of the rules below
-CURVES = ("top-k", "top-p", "mirostat", "mirostat 1")
-DRAWS = 1000
 
 
 def curves(found: Findings) -> dict[str, tuple[Floats, Floats]]:
@@ -25,8 +18,7 @@ def curves(found: Findings) -> dict[str, tuple[Floats, Floats]]:
     result = {}
     for family in CURVES:
         points = sorted(
-            (found.mean(family, x), found.mean(family, x, f"rep-{SENTENCE}"))
-            for x in found.rows[family]
+            (found.mean(family, x), found.mean(family, x, LOOPS)) for x in found.rows[family]
         )
         result[family] = tuple(np.array(points).T)
     return result
@@ -34,71 +26,70 @@ def curves(found: Findings) -> dict[str, tuple[Floats, Floats]]:
 
 def repetition(found: Findings) -> list[Claim]:
     """Repetition as a function of surprise alone, its intervals over contexts."""
-    config = found.config
     settings = [(family, x) for family in CURVES for x in found.rows[family]]
-    bits = np.array([found.rows[f][x]["bits"] for f, x in settings], np.float64)
-    once = np.array([found.rows[f][x]["rep-1"] for f, x in settings], np.float64)
-    rng = np.random.default_rng(0)
-    picks = rng.integers(config.contexts, size=(DRAWS, config.contexts))
-    whole = np.arange(config.contexts)
+    long = [setting for setting in settings if found.mean(*setting) >= LONG]
 
-    def line(pick: Any) -> float:
-        return correlation(bits[:, pick].mean(axis=1), once[:, pick].mean(axis=1))
+    def line(bits: Floats, once: Floats) -> float:
+        return correlation(bits.mean(axis=0), once.mean(axis=0))
 
-    straight = (line(whole), *np.percentile([line(pick) for pick in picks], [2.5, 97.5]))
-    gaps = {}
-    for family in ("top-k", "top-p"):
-        drawn = [apart(found, family, pick) for pick in picks]
-        gaps[family] = (apart(found, family, whole), *np.percentile(drawn, [2.5, 97.5]))
-    late = {
-        f"{family} {x:g}": interval(found.rows[family][x][f"rep-{SENTENCE}"])
-        for family, x in settings
-        if found.mean(family, x) >= LONG
-    }
-    share, gap = largest(late.values()) if late else None, largest(gaps.values())
-    most = max(late, key=lambda name: late[name][2], default="none")
+    straight = bootstrap(line, *(found.stacked(name, settings) for name in ("bits", "rep-1")))
     return [
-        Claim(
+        Claim.tested(
             "repetition falls near linearly with surprise (correlation of single tokens repeated "
             f"below {LINE})",
             "near linear (figure): 85 % at 0.68 bits, 59 % at 2.66, 41.5 % at 3.98, 30.5 % at 4.98",
-            shown(straight),
-            bool(straight[2] < LINE),
-            straight[1:],
-            LINE,
+            below(straight, f"{LINE}"),
         ),
-        Claim(
-            f"whatever the sampler: repeated 6-grams of top-k and top-p are within {POINTS:g} "
-            "points of Mirostat's at the same surprise",
-            "one curve for all samplers (figure)",
-            f"points: {told(gaps, '.1f')}",
-            gap[1] <= POINTS,
-            gap,
-            POINTS,
-        ),
-        Claim(
-            f"from {LONG:g} bits on sentences are not repeated (6-grams in at most {VANISHED:g} % "
-            "of places)",
-            "0 to 1 % at 2.99 bits and more",
-            f"most by {most}, {shown(late[most], '.1f')} %" if late else "no such text",
-            None if share is None else share[1] <= VANISHED,
-            share,
-            VANISHED,
-        ),
+        _one_curve(found),
+        _vanishing(found, long),
     ]
 
 
-def apart(found: Findings, family: str, pick: Any) -> float:
-    """Mean distance, in points, of a sampler's repeated 6-grams to Mirostat's curve."""
+def _one_curve(found: Findings) -> Claim:
+    """Where Mirostat's targets reach; every setting of the others counts, not their mean."""
+    claim = (
+        f"whatever the sampler: repeated 6-grams of top-k and top-p are within {POINTS:g} points "
+        "of Mirostat's at the same surprise"
+    )
+    paper = "one curve for all samplers (figure)"
+    gaps = {family: gap for family in ("top-k", "top-p") if (gap := apart(found, family))}
+    if not gaps:
+        return Claim(claim, paper, "none of their texts is as surprising as Mirostat's", None)
+    bars = [below(gap, f"{POINTS:g} points") for gap in gaps.values()]
+    return Claim.tested(claim, paper, *bars, measured=f"at most, {' and '.join(gaps)}")
 
-    def curve(name: str) -> Floats:
-        rows = found.rows[name].values()
-        points = [
-            (np.asarray(r["bits"])[pick].mean(), np.asarray(r[f"rep-{SENTENCE}"])[pick].mean())
-            for r in rows
-        ]
-        return np.array(sorted(points))
 
-    own, other = curve("mirostat"), curve(family)
-    inside = other[(other[:, 0] >= own[0, 0]) & (other[:, 0] <= own[-1, 0])]
-    return float(np.abs(inside[:, 1] - np.interp(inside[:, 0], own[:, 0], own[:, 1])).mean())
+def _vanishing(found: Findings, long: list[tuple[str, float]]) -> Claim:
+    """At every setting: the largest share of any."""
+    claim = (
+        f"from {LONG:g} bits on sentences are not repeated (6-grams in at most {VANISHED:g} % of "
+        "places)"
+    )
+    paper = "0 to 1 % at 2.99 bits and more"
+    if not long:
+        return Claim(claim, paper, "no such text", None)
+    family, setting = max(long, key=lambda where: found.mean(*where, LOOPS))
+    most = bootstrap(lambda each: each.mean(axis=0).max(), found.stacked(LOOPS, long), unit="%")
+    return Claim.tested(
+        claim, paper, below(most, f"{VANISHED:g} %"), measured=f"most by {family} {setting:g}"
+    )
+
+
+def apart(found: Findings, family: str) -> Estimate | None:
+    """Largest distance, in points, of a sampler's repeated 6-grams to Mirostat's curve; None
+    where they share no surprise."""
+    steered = [("mirostat", t) for t in found.rows["mirostat"]]
+    reach = [found.mean(*setting) for setting in steered]
+    fixed = [
+        (family, x) for x in found.rows[family] if min(reach) <= found.mean(family, x) <= max(reach)
+    ]
+    if not fixed:
+        return None
+
+    def largest(bits: Floats, loops: Floats, own_bits: Floats, own_loops: Floats) -> float:
+        order = np.argsort(own_bits.mean(axis=0))
+        curve = own_bits.mean(axis=0)[order], own_loops.mean(axis=0)[order]
+        return float(np.abs(loops.mean(axis=0) - np.interp(bits.mean(axis=0), *curve)).max())
+
+    both = [found.stacked(name, some) for some in (fixed, steered) for name in ("bits", LOOPS)]
+    return bootstrap(largest, *both, unit="points")

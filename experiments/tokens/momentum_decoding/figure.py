@@ -44,7 +44,9 @@ def _both(axes: Axes, found: Findings) -> None:
             label=name,
         )
     axes.set(
-        xlabel="coherence, log p under the judge, nats", ylabel="diversity", ylim=(-0.02, 1.05)
+        xlabel=f"coherence, log p under the judge, nats a {found.config.coherence}",
+        ylabel="diversity",
+        ylim=(-0.02, 1.05),
     )
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.75 * (high - low))

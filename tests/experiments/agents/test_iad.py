@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from algorithms.agents.agent import Attempt, Reply, Review, Verdict
+from experiments.agents.iad import main
 from experiments.agents.iad.agents import Confused, ModelAgent, Noisy, Sparse, _draw
-from experiments.agents.iad.main import ON_PROGRAMS, PRESETS, PROGRAMS, arms, claims, run
+from experiments.agents.iad.claims import CONFUSED, PROGRAMS, kept
+from experiments.agents.iad.main import ON_PROGRAMS, PRESETS, arms, claims, run
 from experiments.agents.iad.setting import (
     Code,
     Config,
@@ -23,6 +25,7 @@ from experiments.agents.iad.setting import (
     write_code,
     write_plain,
 )
+from experiments.harness.files import compact
 from experiments.inputs.sources import Codec
 from experiments.tasks.human_eval import HumanEval
 from experiments.tasks.programs import Programs
@@ -37,6 +40,7 @@ from jaxdecode.testing.enumerable import EnumerableLM
 from models.presets import LLAMA_3_1_8B
 from models.text import Tokenizer
 from models.transformer import abstract
+from tests.experiments.harness.records import same_again
 
 TASK = Sql()
 
@@ -48,7 +52,9 @@ def codec() -> Codec:
 
 @pytest.mark.slow
 def test_smoke(tmp_path) -> None:
-    report = run(replace(PRESETS["smoke"], out=tmp_path))
+    config = replace(PRESETS["smoke"], out=tmp_path)
+    report = run(config)
+    same_again(report, main, config)
     _, _, feedback, gate, *_ = report.claims
     assert feedback.holds and gate.holds
     rows = {row["method"]: row for row in report.rows}
@@ -59,21 +65,35 @@ def test_smoke(tmp_path) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_claims_are_decided_by_the_scores():
-    """One question in two is solved by what shall win; by nothing else."""
-    config = Config(rounds=3, samples=2, sigmas=(0.4,))
-    wins = {"IAD", "IAD, one at a time"}
-    curves = {}
-    asked = arms(config)
+def curves(lead: float, **wins: float) -> dict[str, np.ndarray]:
+    """Of 100 questions a tenth is solved by any arm, at the end, and so many more by some."""
+    found = {}
+    asked = arms(CONFIG)
     asked |= {f"{PROGRAMS}{name}": asked[name] for name in ON_PROGRAMS}
     for name, arm in asked.items():
         steps = arm.rounds if arm.rounds > 1 else arm.samples
-        curves[name] = np.full((40, steps), 0.5)
-        curves[name][::2, -1] += 0.5 * (name.removeprefix(PROGRAMS) in wins)
-    assert [claim.holds for claim in claims(config, curves)] == [True] * 8
-    assert len(claims(replace(config, writer=None), curves)) == 6
-    flat = {name: np.full_like(scores, 0.5) for name, scores in curves.items()}
-    assert not any(claim.holds for claim in claims(config, flat))
+        found[name] = np.full((100, steps), 0.5)
+        more = wins.get(name, lead if name.removeprefix(PROGRAMS) in WINNERS else 0.0)
+        found[name][: round(10 + 100 * more), -1] = 1.0
+    return found
+
+
+CONFIG = Config(rounds=3, samples=2, sigmas=(0.4,))
+WINNERS = ("IAD", "IAD, one at a time")
+
+
+def judged(found: dict[str, np.ndarray], config: Config = CONFIG) -> list[str]:
+    return [claim.verdict for claim in claims(config, compact(kept(config, found)))]
+
+
+def test_claims_are_decided_by_the_scores():
+    assert judged(curves(0.5)) == ["holds"] * 8
+    assert len(judged(curves(0.5), replace(CONFIG, writer=None))) == 6
+    assert judged(curves(0.0)) == ["fails"] + ["not resolved"] * 7  # level is not 3 points more
+    assert judged(curves(-0.08)) == ["fails"] * 8
+    assert judged(curves(0.04))[0] == "not resolved"  # some lead, and perhaps no 3 points
+    fed = judged(curves(0.5, **{CONFUSED: 0.8, f"{PROGRAMS}{CONFUSED}": 0.8}))
+    assert [place for place, verdict in enumerate(fed) if verdict == "fails"] == [2, 7]
 
 
 def test_queries_are_verified_and_failures_raise():

@@ -11,9 +11,12 @@ import pytest
 
 from algorithms.alignment.calibration import RawReward
 from algorithms.alignment.procedures import BestOf
-from experiments.alignment.infalign.findings import at_kl, frontier_claim, resamples
-from experiments.alignment.infalign.main import PRESETS, run
-from experiments.alignment.infalign.theory import frontier, heteroscedastic
+from experiments.alignment.infalign import main
+from experiments.alignment.infalign.claims import frontier_claim
+from experiments.alignment.infalign.findings import DISTILLED, OTHERS, at_kl, kept, resamples
+from experiments.alignment.infalign.main import PRESETS, claims, run
+from experiments.alignment.infalign.theory import curves, frontier, hacked, heteroscedastic
+from experiments.harness.files import compact
 from jaxdecode.autoregress import Generator
 from jaxdecode.logits import Identity
 from jaxdecode.prompt import Prompt
@@ -24,14 +27,18 @@ from jaxdecode.train.policy_gradient import Setting
 from jaxdecode.train.ppo import PPO
 from models.presets import LLAMA_3_1_8B
 from models.transformer import abstract
+from tests.experiments.harness.records import same_again
 
 
 def test_smoke_trains_and_judges(tmp_path) -> None:
-    report = run(dataclasses.replace(PRESETS["smoke"], out=tmp_path))
+    config = dataclasses.replace(PRESETS["smoke"], out=tmp_path)
+    report = run(config)
+    same_again(report, main, config)
     rows = {part: [row for row in report.rows if row["part"] == part] for part in PARTS}
     assert {row["method"] for row in rows["trained"]} == {"raw", "identity"}
     assert all(row["kl"] > 0 and 0 < row["best-of-4, judge"] < 1 for row in rows["trained"])
     # What needs no training holds at any size.
+    assert [claim.verdict for claim in report.claims[:1]] == ["sanity"]
     assert all(claim.holds for claim in report.claims[:3])
     assert report.claims[3].claim.startswith("hacked") and report.claims[6].holds
     assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -62,6 +69,69 @@ def test_curves_are_read_at_equal_kl() -> None:
     index = resamples(8, 0)
     for kl, win in ((0.125, 0.55), (0.5, 0.6), (0.728553, 0.65), (2.0, 0.7)):
         np.testing.assert_allclose(at_kl(runs, "a", "best", kl, index), win, atol=1e-6)
+
+
+def runs_of(method: str, lead: float) -> list[dict]:
+    """Runs at two strengths, ahead of the middle by as much; prompts differ far more."""
+    hard = np.linspace(-0.1, 0.1, 24)
+    wobble = 0.01 * np.random.default_rng(len(method)).normal(size=24)
+    wobble -= wobble.mean()
+    made = []
+    for kl in (0.45, 0.55):
+        win = (0.6 + lead + hard + wobble).tolist()
+        ways = [f"{kind}{who}" for kind in (*KINDS, "rejection") for who in ("", ", judge")]
+        made.append({"method": method, "aim": kl, "kl": [kl] * 24} | dict.fromkeys(ways, win))
+    return made
+
+
+KINDS = ("standard", "best", "worst")
+THEORY = [
+    *curves((4,), (0.5,)),
+    *heteroscedastic(40, 32, 1.0, 4, 0),
+    *hacked(40, 32, 1.0, 4, 8.0, 0.125, 0),
+]
+CONFIG = PRESETS["cpu"]
+
+
+def evidence(**leads: float) -> dict:
+    """The paper's world, as a record keeps it; a fault is another lead of the best or the raw."""
+    methods = {"exp(10)": 0.12, "-exp(-10)": 0.12, "identity": 0.05, "rejection optimum": 0.1}
+    methods |= dict.fromkeys((*DISTILLED, *OTHERS), 0.0) | leads
+    trained = [one for name, lead in methods.items() for one in runs_of(name, lead)]
+    spoilt = [one for name in ("raw", "identity") for one in runs_of(name, 0.0)]
+    for one in spoilt:
+        loss = 0.2 if one["method"] == "raw" else 0.1
+        one["standard, judge"] = [win - loss for win in one["standard"]]
+    return compact(kept(THEORY, trained, spoilt))
+
+
+def test_claims_hold_in_the_papers_world_and_fail_in_another() -> None:
+    held = claims(CONFIG, evidence())
+    verdicts = [claim.verdict for claim in held]
+    assert verdicts == ["sanity", *["holds"] * 3, "sanity", *["holds"] * 14], held
+    assert held[5].headline and held[5].claim.startswith("exp(10) wins 8 points and more above raw")
+    for lead, verdict in ((0.08, "not resolved"), (0.05, "fails"), (-0.1, "fails")):
+        found = claims(CONFIG, evidence(**{"exp(10)": lead}))
+        assert [claim.verdict for claim in found[5:9]] == [verdict] * 4
+    level = claims(CONFIG, evidence(identity=-0.02))
+    assert [claim.verdict for claim in level[13:15]] == ["fails"] * 2
+    swapped = evidence()
+    for row in swapped["theory"]:
+        if row["part"] in ("tables", "hacked"):
+            row["each"] = {name: [1 - win for win in wins] for name, wins in row["each"].items()}
+    assert [claim.verdict for claim in claims(CONFIG, swapped)[1:4]] == ["fails"] * 3
+
+
+def test_a_record_keeps_what_is_judged_and_no_more() -> None:
+    found = evidence()
+    kept_of = {
+        run["method"]: set(run) - {"method", "aim", "kl", *KINDS} for run in found["trained"]
+    }
+    assert kept_of["exp(10)"] == {"best, judge"} and kept_of["identity"] == {"standard, judge"}
+    assert "rejection" in kept_of["raw"] and kept_of["GRPO"] == {"best, judge", "worst, judge"}
+    assert {row["method"] for row in found["theory"] if row["part"] == "hacked"} == {
+        "raw", "identity",
+    }  # fmt: skip
 
 
 def test_a_policy_above_the_frontier_is_caught() -> None:

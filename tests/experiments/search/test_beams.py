@@ -29,6 +29,7 @@ from jaxdecode.testing.enumerable import EnumerableLM
 from models.presets import LLAMA_3_1_8B
 from models.text import Tokenizer
 from models.transformer import abstract
+from tests.experiments.harness.records import same_again
 
 
 def edits(one: list[int], other: list[int]) -> int:
@@ -58,13 +59,14 @@ def test_distinct_counts_over_the_list() -> None:
 
 def lists(worth: float, share: float, logprob: float, first: float = 0.1) -> dict[str, Any]:
     """Lists of 4 whose best is worth that much, the first always less."""
+    hard = 0.002 * np.arange(50) - 0.05
     values = np.full((50, 4), first) + 0.001 * np.arange(50)[:, None]
-    values[:, 2] = worth
+    values[:, 2] = worth + hard
     return {
         "worth": values,
-        "distinct": np.full((50, 4), share),
+        "distinct": np.full((50, 4), share) + hard[:, None],
         "unique": np.full(50, 4),
-        "logprob": np.full(50, logprob),
+        "logprob": logprob + hard,
     }
 
 
@@ -82,7 +84,12 @@ def test_verdicts_on_diverse_lists_follow_the_numbers(better, tmp_path: Path) ->
     rates = {"sibling ranks": 0.1, "MMI": 0.25}
     report = diverse.analyse(config, tuned, chosen, rates, test, 1.0)
     assert [row["method"] for row in report.rows[1:3]] == ["sibling ranks 0.1", "MMI 0.25"]
-    assert [claim.holds for claim in report.claims] == [better] * 8
+    assert [claim.verdict for claim in report.claims] == ["holds" if better else "fails"] * 8
+    again = same_again(report, diverse, config).evidence
+    again["best"]["2 groups"] = again["best"]["Hamming 0.5"]
+    again["4-grams"]["beam search"] = np.divide(again["4-grams"]["own"], 2).tolist()
+    verdicts = [claim.verdict for claim in diverse.claims(config, again)]
+    assert verdicts[6] == "not resolved" and verdicts[3] == "not resolved"
     assert {"oracle@1", "oracle@4", "distinct-4", "unique"} <= set(report.rows[0])
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 

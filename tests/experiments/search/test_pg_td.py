@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from algorithms.search.pg_td import PlanningGuided
+from experiments.harness.files import compact
 from experiments.sandbox.program import Limits
+from experiments.search.pg_td import main
+from experiments.search.pg_td.claims import kept
 from experiments.search.pg_td.judge import Functions, Judge, Lists
 from experiments.search.pg_td.main import PRESETS, Found, claims, run
 from experiments.search.pg_td.setting import Config, Setting
@@ -24,6 +27,7 @@ from jaxdecode.stop import Stop
 from jaxdecode.testing.enumerable import EnumerableLM
 from models.presets import QWEN2_5_0_5B
 from models.transformer import abstract
+from tests.experiments.harness.records import same_again
 
 PROMPT = "def double(x):\n"
 TEST = """
@@ -115,9 +119,13 @@ def test_a_bonus_is_for_short_programs_and_for_comments(graded):
 
 
 def found(hidden: float, tokens: float, size: float) -> Found:
-    column = np.full((40, 1), hidden)
-    one = np.full(40, hidden)
-    return Found(column, column, column, one, one * 0 + size, one, one * 0 + tokens, one, 1.0)
+    """Problems are of all sorts of difficulty."""
+    hard = np.linspace(-0.1, 0.1, 40)
+    one = hidden + hard
+    column = np.repeat(one[:, None], len(Config().budgets), axis=1)
+    return Found(
+        column, column, column, one, size + hard, one, tokens * (1 + hard), one, seconds=1.0
+    )
 
 
 def test_claims_are_decided_by_the_scores():
@@ -128,9 +136,21 @@ def test_claims_are_decided_by_the_scores():
     runs |= {"PG-TD": found(0.6, 5, 2), "PG-TD, caches: none": found(0.6, 10, 2)}
     runs |= {"PG-TD, caches: both": found(0.6, 5, 2)}
     runs |= {"PG-TD, shorter": found(0.6, 5, 1)}
-    assert [claim.holds for claim in claims(config, runs)] == [True] * 6
+
+    def verdicts() -> list[str]:
+        return [claim.verdict for claim in claims(config, compact(kept(config, runs)))]
+
+    assert verdicts() == ["holds"] * 6
+    above = runs["PG-TD"]
+    for level, verdict in ((0.5, "not resolved"), (0.4, "fails")):
+        hidden = above.hidden.copy()
+        hidden[:, 2] += level - 0.6  # level with sampling, then below it, at 4 completions alone
+        runs["PG-TD"] = replace(above, hidden=hidden)
+        assert verdicts() == ["holds"] * 2 + [verdict] + ["holds"] * 3
     runs |= {"PG-TD": found(0.5, 7, 1), "PG-TD, caches: both": found(0.6, 7, 2)}
-    assert not any(claim.holds for claim in claims(config, runs))
+    assert verdicts() == ["not resolved"] * 4 + ["fails", "not resolved"]
+    runs |= {"PG-TD": found(0.4, 7, 0.5), "PG-TD, caches: both": found(0.6, 6, 2)}
+    assert verdicts() == ["fails"] * 4 + ["not resolved", "fails"]
 
 
 def test_the_published_setting_traces(graded):
@@ -146,7 +166,9 @@ def test_the_published_setting_traces(graded):
 
 @pytest.mark.slow
 def test_smoke(tmp_path: Path) -> None:
-    report = run(replace(PRESETS["smoke"], out=tmp_path))
+    config = replace(PRESETS["smoke"], out=tmp_path)
+    report = run(config)
+    same_again(report, main, config)
     beams, *_ = report.claims
     assert beams.holds
     rows = {row["method"]: row for row in report.rows}

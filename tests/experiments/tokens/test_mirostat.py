@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.tokens.mirostat.claims import claims
-from experiments.tokens.mirostat.findings import Findings
-from experiments.tokens.mirostat.main import PRESETS, run
+from experiments.harness.files import compact
+from experiments.harness.judging.claim import Claim
+from experiments.tokens.mirostat import main
+from experiments.tokens.mirostat.findings import CURVES, LOOPS, Findings
+from experiments.tokens.mirostat.main import PRESETS, claims, run
 from experiments.tokens.mirostat.measures import EIGHTHS, GRAMS, Config, samplers
 from experiments.tokens.open_texts import (
     OpenTexts,
@@ -20,10 +22,12 @@ from experiments.tokens.open_texts import (
     pooled_diversity,
     repeated,
 )
+from experiments.zoo import real
 from jaxdecode.plain import Autoregressive
 from jaxdecode.prompt import Prompt
 from models.presets import GPT2
 from models.transformer import abstract
+from tests.experiments.harness.records import same_again
 
 CONFIG = Config(
     contexts=40, targets=(0.5, 1.5, 2.0, 2.5, 6.0), ks=(1, 2, 8, 64), ps=(0.3, 0.6, 1.0)
@@ -33,7 +37,8 @@ CONFIG = Config(
 @pytest.mark.slow
 def test_smoke(tmp_path) -> None:
     report = run(replace(PRESETS["smoke"], out=tmp_path))
-    assert report.claims[0].holds and report.claims[1].holds
+    same_again(report, main, replace(PRESETS["smoke"], out=tmp_path))
+    assert report.claims[0].claim.startswith("after 96 tokens") and report.claims[1].holds
     rows = {(row["sampler"], row["setting"]): row for row in report.rows}
     assert rows["llama.cpp", 2.5]["bits"] > rows["mirostat", 2.5]["bits"] + 0.3
     floor, ceiling = rows["greedy", None]["bits"], rows["sampling", 1.0]["bits"]
@@ -43,14 +48,17 @@ def test_smoke(tmp_path) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def row(mean: float, spread: float, drift: float, rng: np.random.Generator) -> dict:
+def row(
+    mean: float, spread: float, drift: float, rng: np.random.Generator, loops: float = 1.0
+) -> dict:
     """A setting whose texts have this surprise, and repeat as its mean has it."""
     bits = mean + spread * rng.normal(size=CONFIG.contexts)
     slope = np.linspace(-drift / 1.25, drift / 1.25, EIGHTHS)
     eighths = bits[:, None] + slope + 0.05 * rng.normal(size=(CONFIG.contexts, EIGHTHS))
-    rest = {f"rep-{n}": np.full(CONFIG.contexts, max(0.0, 30 - 12 * mean)) for n in GRAMS}
+    rest = {f"rep-{n}": np.full(CONFIG.contexts, loops * max(0.0, 30 - 12 * mean)) for n in GRAMS}
     rest["rep-1"] = 90 - 12 * bits
-    return {"bits": bits, "eighths": eighths, **rest}
+    drift = eighths[:, 6:].mean(axis=1) - eighths[:, 2:4].mean(axis=1)
+    return {"bits": bits, "eighths": eighths, "drift": drift, **rest}
 
 
 def findings(**faults: float) -> Findings:
@@ -58,7 +66,7 @@ def findings(**faults: float) -> Findings:
     rng = np.random.default_rng(0)
 
     def fixed(mean: float, drift: float) -> dict:
-        return row(mean, faults.get("spread", 0.5), drift, rng)
+        return row(mean, faults.get("spread", 0.5), drift, rng, faults.get("loops", 1.0))
 
     def controlled(bias: float = 0.0, drift: float = 0.0) -> dict:
         reach = {t: float(np.clip(t, 0.7, 4.0)) for t in CONFIG.targets}
@@ -80,38 +88,52 @@ def findings(**faults: float) -> Findings:
             "llama.cpp": controlled(faults.get("library", 0.6)),
         },
         row(0.7, 0.3, 0.0, rng),
-        1.1,
-        1024,
     )
+
+
+def judged(found: Findings) -> list[Claim]:
+    """By what a record keeps of it."""
+    return claims(found.config, compact(found.evidence))
 
 
 def test_the_rules_hold_in_the_papers_world_and_each_fails_in_another() -> None:
     found = findings()
     assert found.within == (1.5, 2.0, 2.5)
-    assert [claim.holds for claim in claims(found)] == [True] * 12, claims(found)
+    assert [claim.verdict for claim in judged(found)] == ["holds"] * 12, judged(found)
     faults = [
-        ({"bias": 0.2}, {0}),
+        ({"bias": 0.05}, {0}),
         ({"rank": -0.2}, {1}),
         ({"spread": 0.1}, {2}),
         ({"trap": 0.0}, {3, 4}),
         ({"trap": -1.0}, {3, 4}),
+        ({"loops": 0.0}, {3, 7}),  # Mirostat's own still loop
         ({"drift": -0.5}, {5}),
         ({"library": 0.0}, {11}),
     ]
     for fault, expected in faults:
-        verdicts = claims(findings(**fault))
-        assert {i for i, claim in enumerate(verdicts) if not claim.holds} == expected, fault
-    assert claims(findings(bias=0.15))[0].verdict == "not resolved"
-    out_of_reach = replace(findings(), config=replace(CONFIG, targets=(0.5, 6.0)))
-    assert claims(out_of_reach)[0].verdict == "not measurable here"
+        verdicts = judged(findings(**fault))
+        assert {i for i, c in enumerate(verdicts) if c.verdict != "holds"} == expected, fault
+    assert judged(findings(bias=0.03))[0].verdict == "not resolved"
+    assert judged(findings(trap=-1.0))[3].verdict == "fails"
+    unreached = judged(replace(findings(), config=replace(CONFIG, targets=(0.5, 6.0))))
+    assert [unreached[i].verdict for i in (0, 1, 2, 5, 11)] == ["not measurable here"] * 5
     broken = findings()
-    for setting in (0.3, 0.6, 1.0):
-        broken.rows["top-p"][setting]["rep-6"] += 20
-    failed = {i for i, claim in enumerate(claims(broken)) if not claim.holds}
-    assert failed == {7, 8}
+    broken.rows["top-p"][0.6][LOOPS] += 20
+    failed = {i for i, claim in enumerate(judged(broken)) if claim.verdict == "fails"}
+    assert failed == {7}
+    broken.rows["top-p"][1.0][LOOPS] += 2
+    assert judged(broken)[8].verdict == "fails"
     for value in broken.rows["mirostat"].values():
         value["rep-1"] = np.random.default_rng(1).uniform(0, 100, CONFIG.contexts)
-    assert not claims(broken)[6].holds
+    assert judged(broken)[6].verdict == "fails"
+
+
+def test_a_record_keeps_what_the_claims_need_and_little_more() -> None:
+    kept = findings().evidence
+    assert set(kept) == {"greedy", "sampling", *CURVES, "llama.cpp"}
+    assert set(kept["llama.cpp"]) == {"1.5", "2", "2.5"} and "drift" not in kept["top-k"]["8"]
+    again = Findings.of(CONFIG, kept)
+    assert again.within == (1.5, 2.0, 2.5) and set(again.rows["top-p"]) == {0.3, 0.6, 1.0}
 
 
 def test_measures_of_repetition_known_by_hand() -> None:
@@ -166,3 +188,10 @@ def test_the_published_setting_traces() -> None:
         prompt = Prompt.of([[1] * config.context])
         result = jax.eval_shape(lambda d, k, p: d(k, p), decoder, jax.random.key(0), prompt)
         assert result.trace.bits.shape == result.tokens.shape == (1, 200)
+
+
+def test_without_its_package_the_real_preset_says_what_to_run(monkeypatch) -> None:
+    missing = replace(real.REAL["smollm2"], package="no-such-package")
+    monkeypatch.setitem(real.REAL, "smollm2", missing)
+    with pytest.raises(ValueError, match="make demo"):
+        run(PRESETS["real"])
