@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxdecode import struct
 from jaxdecode.autoregress import Generator, commit, fork
 from jaxdecode.cache import Cache, resize, spread
-from jaxdecode.draft import Draft, Shape, Spent, Verdict
+from jaxdecode.draft import Draft, Shape, Spent
 from jaxdecode.drafter import Always, Drafter, Now, Outcome, Policy, Searching, Verifier
 from jaxdecode.emission import emit
 from jaxdecode.judge import Judge, stream
@@ -34,7 +34,7 @@ from jaxdecode.prompt import Prompt
 from jaxdecode.rows import Rows
 from jaxdecode.sampling import step_keys
 from jaxdecode.types import Array, Bool, Int, Key
-from jaxdecode.verify import alone
+from jaxdecode.verify import alone, rested
 from jaxdecode.whole import whole
 
 ROUND, DRAFT, VERIFY = 21, 22, 23
@@ -215,18 +215,6 @@ def hear(generator: Generator, rows: Rows, output: ModelOutput, active: Bool[Arr
         key=rows.key,
         step=rows.length,
         active=active,
-    )
-
-
-def rested(verdict: Verdict, judge: Judge, rows: Bool[Array, "R"]) -> Verdict:
-    """The verdict of a round without a draft on these rows: a row that rests beside one that
-    drafts draws what it would draw alone."""
-    without = alone(judge)
-    return replace(
-        verdict,
-        count=jnp.where(rows, 0, verdict.count),
-        next=jnp.where(rows, without.next, verdict.next),
-        guessed=verdict.guessed & ~rows,
     )
 
 

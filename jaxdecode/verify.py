@@ -14,6 +14,8 @@ Both visit only the nodes that matter: the loop ends when the slowest row has.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
@@ -42,6 +44,18 @@ def alone(judge: Judge) -> Verdict:
     zero = jnp.zeros(judge.active.shape, jnp.int32)
     token = jnp.where(judge.active, judge.draw(judge.state, zero + ROOT, zero), -1)
     return Verdict(jnp.zeros((zero.shape[0], 0), jnp.int32), zero, token, zero > 0)
+
+
+def rested(verdict: Verdict, judge: Judge, rows: Bool[Array, "B"]) -> Verdict:
+    """The verdict of a round without a draft on these rows: a row that rests beside one that
+    drafts draws what it would draw alone."""
+    without = alone(judge)
+    return replace(
+        verdict,
+        count=jnp.where(rows, 0, verdict.count),
+        next=jnp.where(rows, without.next, verdict.next),
+        guessed=verdict.guessed & ~rows,
+    )
 
 
 def walk(judge: Judge, draft: Draft, depth: int) -> tuple[Array, Array, Array, Array]:

@@ -40,11 +40,20 @@ def _alone(said: Path | None, run: Callable, *arguments: object) -> None:
         run(*arguments)
 
 
-def finished(run: Callable, *arguments: object) -> int | None:
+def finished(run: Callable, *arguments: object, said: Path | None = None) -> int | None:
     """The exit status of a run that is left to end."""
-    process = start(run, *arguments)
+    process = start(run, *arguments, said=said)
     process.join(SECONDS)
     return process.exitcode
+
+
+def on_eight_devices(command: Callable, *lines: list[str]) -> None:
+    """A command, called with each of some lines of options, as on a machine with eight devices:
+    jax counts them when it is first used."""
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
+    os.environ["PJRT_NPROC"] = "64"
+    for line in lines:
+        command(line)
 
 
 def wait(ready: Callable[[], bool], process: Process | None = None) -> None:

@@ -15,7 +15,8 @@ from experiments.inputs.preference_files import read
 from experiments.inputs.preference_rewards import Lesson, accuracy, batches, fitted
 from models.checkpoints import load
 from models.transformer import arrays_of
-from tests.experiments import devices, folders
+from tests.experiments import folders
+from tests.experiments.forking import finished, on_eight_devices
 
 WORDS = ("the cat sat", "one plus one", "two plus two", "is two", "is four", "on the mat")
 KL = 0.4
@@ -99,7 +100,9 @@ def test_a_run_on_a_mesh_goes_as_far_and_its_folder_opens_anywhere(made, aligned
     """The base in parts, the prompts of a step and what is trained spread over eight devices. The
     rewards are those of one device; draws may differ by what sums round to."""
     out = tmp_path / "out"
-    devices.run("align", [command(made, out, mesh=(2, 4))])
+    told = tmp_path / "said"
+    line = command(made, out, mesh=(2, 4))
+    assert finished(on_eight_devices, align.main, line, said=told) == 0, told.read_text()
     found, alone = result(out), result(aligned)
     assert found["reached"] and found["kl"]["training"] == pytest.approx(KL, rel=0.3)
     assert found["accuracy"] == alone["accuracy"]

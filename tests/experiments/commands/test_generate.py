@@ -28,9 +28,8 @@ from jaxdecode.prompt import Prompt
 from models.heads import files
 from models.heads.medusa import Medusa
 from models.text import BROKEN, Tokenizer
-from tests.experiments import devices
 from tests.experiments.folders import build
-from tests.experiments.forking import SECONDS, start
+from tests.experiments.forking import SECONDS, finished, on_eight_devices, start
 from tests.models.vocabularies import sentencepiece
 
 TEXTS = ("one plus one", "the cat", "two plus")
@@ -567,7 +566,9 @@ def test_a_mesh_of_devices_changes_no_text(folders, together, tmp_path: Path, ca
         for n, o in asked.items()
     ]
     lines.append([*together, "--mesh", "1", "8", *streamed])
-    assert devices.run("generate", lines).endswith(said) and said
+    told = tmp_path / "said"
+    assert finished(on_eight_devices, generate.main, *lines, said=told) == 0, told.read_text()
+    assert told.read_text().endswith(said) and said
     for name, expected in plain.items():
         text = (tmp_path / f"{name}-mesh.jsonl").read_text()
         found = by_id(map(json.loads, text.splitlines()))
