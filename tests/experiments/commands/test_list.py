@@ -206,7 +206,7 @@ def test_the_generated_pages_say_what_was_measured() -> None:
 
 def test_the_record_can_be_read() -> None:
     for path in catalog.STORED.glob("*.json"):
-        assert Report.read(path).experiment == path.stem
+        assert catalog.place(Report.read(path)) == path.stem
 
 
 def test_two_modules_of_one_name_are_refused(tmp_path: Path) -> None:
