@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
+from experiments.commands.plan.share import Share, Split
 from jaxdecode.sharding import FSDP, named_shardings
 from models.transformer import abstract
 from tests.jaxdecode.test_sharding import finish, start
@@ -48,6 +49,9 @@ def test_a_step_holds_its_share_and_nothing_twice(found) -> None:
     split, alone = found["supervised"]["split"], found["supervised"]["model alone"]
     assert alone["arguments"] / split["arguments"] == pytest.approx(DATA, rel=0.1)
     assert split["temporary"] < alone["temporary"]
+    planned = Share(EVEN, Split(DATA, 2), "cpu")
+    for took, numbers in ((split, planned.spread), (alone, planned.numbers)):
+        assert took["replaced"] == 4 * (3 * numbers + 1), "a weight, two moments; one count"
     adapted = found["preferred"]
     assert adapted["one device"]["frozen"] > 2 * adapted["split"]["frozen"], "the base is split too"
 
