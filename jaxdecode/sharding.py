@@ -9,10 +9,15 @@ whether any row still runs.
 A weight's dimension is split where the mesh axis divides its parts, whole heads for one, and
 is kept whole on every device where it does not: the projections of two key/value heads on a
 `model` axis of four are held by all four.
+
+Decoding reads every weight in every step and has them split over `model` alone, `RULES`. Training
+holds gradients and an optimiser's state beside them, and by `FSDP` all of these are split over
+`data` as well: `shard(model, mesh, FSDP)` before `jaxdecode.train.fit`, `shard(model, mesh)` after.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -27,15 +32,24 @@ from jaxdecode.decoder import Decoder
 from jaxdecode.distributed import together
 from jaxdecode.prompt import Prompt
 from jaxdecode.result import Result
+from jaxdecode.target import target_of
 from jaxdecode.types import Array, Int, Key
 
 Tree = TypeVar("Tree")
-Rules = Mapping[str, str]
+Rules = Mapping[str, str | tuple[str, ...]]
 
-RULES: Rules = MappingProxyType(
+RULES: Mapping[str, str] = MappingProxyType(
     {"rows": "data", "heads": "model", "kv_heads": "model", "mlp": "model", "vocab": "model"}
 )
 """Logical axis -> mesh axis; an axis without a rule is whole on every device."""
+
+FSDP: Rules = MappingProxyType(
+    {"rows": "data", "embed": "data"}
+    | {name: ("model", "data") for name in ("heads", "kv_heads", "mlp", "vocab")}
+)
+"""Those of training: weights in parts over all devices (Rajbhandari et al. 2020, arXiv 1910.02054,
+stage 3; Zhao et al. 2023, arXiv 2304.11277). `data` splits the residual stream's dimension, one
+that `model` splits if it does not divide that, and none if it divides neither."""
 
 
 @runtime_checkable
@@ -80,15 +94,32 @@ def named_shardings(
         axes = model.logical_axes.get(path, ())
         if len(axes) != len(weight.shape):
             raise ValueError(f"logical_axes[{path!r}]={axes} does not fit {weight.shape}")
-        spec = []
-        for name, size in zip(axes, weight.shape, strict=True):
-            axis = rules.get(name or "")
-            if axis is not None and axis not in mesh.shape:
-                raise ValueError(f"rules[{name!r}]={axis!r} is no axis of {mesh.axis_names}")
-            parts = model.axis_parts.get(name or "", size)
-            spec.append(axis if axis is not None and parts % mesh.shape[axis] == 0 else None)
-        shardings[path] = NamedSharding(mesh, PartitionSpec(*spec))
+        spec = _split(axes, weight.shape, model.axis_parts, mesh, rules)
+        shardings[path] = NamedSharding(mesh, spec)
     return shardings
+
+
+def _split(
+    axes: Sequence[str | None],
+    shape: Sequence[int],
+    parts: Mapping[str, int],
+    mesh: Mesh | AbstractMesh,
+    rules: Rules,
+) -> PartitionSpec:
+    """How a weight is split. An axis of the mesh is used once, by the first name of the table that
+    it fits; the first axis of a rule divides whole parts, and those after it what is left."""
+    spec: list[tuple[str, ...]] = [() for _ in axes]
+    for name, rule in rules.items():
+        wanted = (rule,) if isinstance(rule, str) else rule
+        for place in (i for i, own in enumerate(axes) if own == name):
+            for axis in wanted:
+                if axis not in mesh.shape:
+                    raise ValueError(f"rules[{name!r}]={axis!r} is no axis of {mesh.axis_names}")
+                left = shape[place] // math.prod(mesh.shape[other] for other in spec[place])
+                left = parts.get(name, left) if axis == wanted[0] else left
+                if left % mesh.shape[axis] == 0 and not any(axis in others for others in spec):
+                    spec[place] += (axis,)
+    return PartitionSpec(*(held if len(held) > 1 else held[0] if held else None for held in spec))
 
 
 def shard(tree: Tree, mesh: Mesh, rules: Rules = RULES) -> Tree:
@@ -110,15 +141,33 @@ def shard(tree: Tree, mesh: Mesh, rules: Rules = RULES) -> Tree:
 
 
 def beside(tree: Tree, other: Any) -> Tree:
-    """Arrays that lie on fewer devices than those of `other`, whole on each of these."""
-    where = jax.tree.leaves(other)[0].sharding
-    if not isinstance(where, NamedSharding):
+    """Arrays that lie on fewer devices than the mesh of `other`, if it has one, copied to each."""
+    places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(other))
+    where = next((place for place in places if isinstance(place, NamedSharding)), None)
+    if where is None:
         return tree
     whole = NamedSharding(where.mesh, PartitionSpec())
     return jax.tree.map(
-        lambda x: x if x.sharding.device_set == where.device_set else jax.device_put(x, whole),
+        # What is moved to a device where it already is would be the same memory under two names.
+        lambda x: (
+            x if x.sharding.device_set == where.device_set else jax.device_put(jnp.copy(x), whole)
+        ),
         tree,
     )
+
+
+def laid(tree: Tree, rules: Rules = RULES) -> Tree:
+    """What `shard` does, of traced arrays: models in parts, where they are on a mesh."""
+
+    def lay(node: Any) -> Any:
+        mesh = target_of(node).mesh if isinstance(node, Partitioned) else None
+        if mesh is None:
+            return node
+        where = list(named_shardings(node, mesh, rules).values())
+        weights, structure = jax.tree.flatten(node)
+        return jax.tree.unflatten(structure, jax.lax.with_sharding_constraint(weights, where))
+
+    return jax.tree.map(lay, tree, is_leaf=lambda node: isinstance(node, Partitioned))
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:

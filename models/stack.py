@@ -13,7 +13,9 @@ from flax import nnx
 
 from jaxdecode.cache import Cache
 from jaxdecode.lm import View
+from jaxdecode.target import ROWS
 from models.config import TransformerConfig
+from models.gathering import forgetting, gathered
 from models.layer import Call, Hidden, Weights, attention_half, mlp_half
 
 
@@ -38,13 +40,17 @@ def run(
     def layer(carry, xs):
         hidden, cache = carry
         weights, index, local = xs
+        if apart:
+            weights = gathered(c, weights, "layers/")
         if not mixed:
             local = bool(c.sliding) and c.sliding[0]
         hidden, cache = attention_half(c, weights, index, hidden, cache, call, local)
         return (mlp_half(c, weights, hidden, call), cache), None
 
     mixed = len(set(c.sliding)) > 1
-    step = jax.checkpoint(layer) if c.remat else layer
+    # A cache comes with a loop over tokens, where weights are better gathered before.
+    apart = cache is None and call.sight.target.size(ROWS) > 1
+    step = jax.checkpoint(layer) if c.remat else forgetting(layer) if apart else layer
     carry = (hidden, cache)
     layers = model.layers
     if c.unroll or not isinstance(layers, nnx.Dict):

@@ -21,6 +21,7 @@ from jaxdecode.lm import ModelCost, ModelOutput, View
 from jaxdecode.target import by_rows, target_of
 from jaxdecode.types import Array, Bool, Float, Int
 from models.config import TransformerConfig
+from models.gathering import with_tables
 from models.layer import Call
 from models.layers import Weights, normalize, soft_cap
 from models.parameters import check_arrays, logical_axes, matmul_count, parameters
@@ -188,9 +189,10 @@ class Transformer(nnx.Module):
             block=block,
             fresh=True,
         )
-        hidden, _ = self.run_layers(self.embed(tokens, view.position), None, view)
-        hidden = self.final(hidden)
-        return self.unembed(hidden), hidden
+        model = with_tables(self, self.config)
+        hidden, _ = model.run_layers(model.embed(tokens, view.position), None, view)
+        hidden = model.final(hidden)
+        return model.unembed(hidden), hidden
 
     def embed(
         self, tokens: Int[Array, "B T"], position: Int[Array, "B T"] | None = None

@@ -17,9 +17,10 @@ from algorithms.alignment.course import Aligned, Course
 from algorithms.alignment.fixed_point import FixedPoint, fixed_point_at
 from algorithms.alignment.infalign import NODES, calibrate, quantiles
 from algorithms.alignment.mixture import estimate
-from algorithms.alignment.optimising import adapted, learn, placed
+from algorithms.alignment.optimising import adapted, deployed, learn, placed
 from algorithms.alignment.procedures import Procedure, Single
 from algorithms.alignment.transforms import Table, tabulate
+from jaxdecode.sharding import beside
 from jaxdecode.train.checkpoints import kept
 from jaxdecode.train.lora import merged
 from jaxdecode.train.policy_gradient import GroupRelative, Reinforce, Setting
@@ -49,7 +50,7 @@ def by_reward(course: Course) -> Aligned:
         longer = replace(plan, steps=steps, learner=held, optimizer=tx, save=c.save)
         module = Held(learner.module(adapted(model, plan)), beta)
         module = learn(
-            placed(module, plan),
+            beside(module, model),
             setting,
             c.prompts,
             longer,
@@ -64,7 +65,7 @@ def by_reward(course: Course) -> Aligned:
     looks = [plan.steps, plan.steps * 3 // 2, plan.steps * 2]
     begun = 0 if where is None else kept(where / "policy")
     place, seen = reach.reach(model, train, looks, c.kl, c.measure, begun, True, c.at)
-    return c.told(place, seen, betas[-1])
+    return c.told(replace(place, policy=deployed(place.policy, plan)), seen, betas[-1])
 
 
 def _rewarded(course: Course) -> tuple[Any, float, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import optax
 
 from algorithms.alignment import base, reach
-from algorithms.alignment.optimising import Plan
+from algorithms.alignment.optimising import Plan, deployed
 from algorithms.alignment.pairs import Pair
 from algorithms.alignment.reach import Place
 from jaxdecode.autoregress import Generator
@@ -85,7 +85,8 @@ class Course:
         some = self.prompts[:MEASURED]
         samples, seed = max(4, self.plan.group), self.plan.seed + 7
         batch = min(4, self.plan.batch)
-        found = reach.divergences(self.generator, policy, some, samples, seed, batch)
+        generator, policy = deployed((self.generator, policy), self.plan)
+        found = reach.divergences(generator, policy, some, samples, seed, batch)
         return float(found.mean())
 
     def at(self, place: Place) -> None:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxdecode.autoregress import Generator
 from jaxdecode.prompt import Prompt, bucket
-from jaxdecode.sharding import own_rows, shard, shard_rows
+from jaxdecode.sharding import FSDP, RULES, own_rows, shard, shard_rows
 from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, Watcher, fit
 from jaxdecode.train.lora import LoRA, merged
@@ -42,6 +42,8 @@ class Plan:
       accumulate, compute: see `jaxdecode.train.fit`.
       mesh: devices to optimise on, the prompts of a step spread over them. Steps 1 and 2 are
         done by every process for itself.
+      fsdp: whether what is trained, its gradient and the optimiser's state are split over all
+        devices of the mesh, and not over those of a model alone; see `jaxdecode.sharding`.
     """
 
     samples: int = 100
@@ -58,6 +60,7 @@ class Plan:
     accumulate: Accumulate | None = None
     compute: str | None = None
     mesh: Mesh | None = None
+    fsdp: bool = True
 
     @property
     def every(self) -> int:
@@ -83,11 +86,20 @@ def optimise(
     setting = placed(Setting(generator, reward, jnp.float32(beta), plan.group), plan)
     module = plan.learner.module(adapted(setting.generator.model, plan))
     module = learn(module, setting, prompts, plan, folder, watch, extra)
-    return merged(plan.learner.policy(module))
+    return deployed(merged(plan.learner.policy(module)), plan)
 
 
-def placed(tree: Any, plan: Plan) -> Any:
-    """On the plan's devices."""
+def placed(setting: Setting, plan: Plan) -> Setting:
+    """On the plan's devices: the model for training, and for decoding what judges its responses."""
+    if plan.mesh is None:
+        return setting
+    reward, beta = shard((setting.reward, setting.beta), plan.mesh)
+    generator = shard(setting.generator, plan.mesh, FSDP if plan.fsdp else RULES)
+    return replace(setting, generator=generator, reward=reward, beta=beta)
+
+
+def deployed(tree: Any, plan: Plan) -> Any:
+    """On the plan's devices, models for decoding."""
     return tree if plan.mesh is None else shard(tree, plan.mesh)
 
 

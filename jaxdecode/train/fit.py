@@ -23,7 +23,7 @@ from jaxdecode.train.checkpoints import Checkpoints, Store
 from jaxdecode.train.identity import identity
 from jaxdecode.train.lora import merged
 from jaxdecode.train.precision import check
-from jaxdecode.train.update import GUARDED, Loss, Rollout, updater
+from jaxdecode.train.update import GUARDED, Loss, Rollout, places_of, updater
 from jaxdecode.types import Array
 
 __all__ = ["Batches", "Checkpoints", "Visitor", "Watcher", "fit"]
@@ -48,12 +48,14 @@ def fit(
     visit: Visitor | None = None,
     accumulate: Accumulate | None = None,
     compute: Any = None,
+    keep: bool = True,
 ) -> Model:
     """Train for `steps` steps in all and return the trained model.
 
     Args:
       model: a module, of which the `nnx.Param`s are trained; it is not changed. It trains where
-        it lies: see `jaxdecode.sharding`. `jaxdecode.train.lora` trains adapters instead.
+        it lies: `shard(model, mesh, FSDP)` of `jaxdecode.sharding` splits it, its gradient and
+        the optimiser's state over all devices. `jaxdecode.train.lora` trains adapters instead.
       loss: (model, **batch) -> (scalar, metrics); see `jaxdecode.train.losses`.
       batches: step -> the loss's other arguments, as arrays of a few fixed shapes.
       optimizer: any optax transformation, such as `jaxdecode.train.optimizer` makes; schedules
@@ -66,10 +68,12 @@ def fit(
       rollout: (model, **batch) -> (the loss's arguments, metrics), for data that the weights of
         the step themselves make; it is not differentiated, and may decode.
       updates: gradient steps on the data of one step.
-      visit: called after `watch` with (step, the model as it is then), for whoever evaluates it;
-        what it returns is told and kept as metrics are.
+      visit: called after `watch` with (step, a copy of the model as it is then), for whoever
+        evaluates it; what it returns is told and kept as metrics are.
       accumulate: take the gradient of a batch in parts.
       compute: type to compute in, e.g. "bfloat16", with float32 weights to train.
+      keep: whether the given weights stay, beside those that are trained. Without, training
+        consumes them, in the model and wherever else these arrays are, and has their memory.
     Raises:
       FloatingPointError: a loss, a gradient or an update is not finite; what is saved is finite.
       OSError: a checkpoint could not be written; the ones before it are whole.
@@ -79,18 +83,20 @@ def fit(
     for name, value in counts:
         if value < 1:
             raise ValueError(f"{name}={value}: at least one step is needed")
+    accumulate = accumulate or Accumulate()
     graph, params, frozen = nnx.split(model, nnx.Param, ...)
     check(params, compute)
-    update = updater(graph, loss, optimizer, rollout, updates, accumulate or Accumulate(), compute)
-    state = {"params": params, "optimizer": beside(optimizer.init(params), params)}
+    params = beside(params, model)
+    state = {"params": params, "optimizer": beside(optimizer.init(params), model)}
+    given = model if keep else None
     parts = {"loss": loss, "rollout": rollout, "optimizer": optimizer, "weights": model}
-    parts |= {"updates": updates, "accumulate": accumulate or Accumulate(), "compute": compute}
+    parts |= {"updates": updates, "accumulate": accumulate, "compute": compute}
     with Store(checkpoints) as store:
         store.claim(lambda: identity(parts, batches, steps))
         first, state = store.restore(state, steps, batches)
-        # Restored arrays are bound to their devices; new ones too, or a run that goes on compiles
-        # its step again.
-        state = jax.tree.map(lambda x: jax.device_put(x, x.sharding), state)
+        state = _owned(state, given)
+        places = places_of(state["params"], state["optimizer"], frozen)
+        update = updater(graph, loss, optimizer, rollout, updates, accumulate, compute, places)
         seen, started = [], time.perf_counter()
         for step in range(first, steps):
             state["params"], state["optimizer"], metrics = update(
@@ -106,12 +112,29 @@ def fit(
                 means["seconds_per_step"] = (time.perf_counter() - started) / len(seen)
                 _tell(done, means, store, watch)
                 if visit is not None:
-                    now = merged(nnx.merge(graph, state["params"], frozen))
-                    _tell(done, visit(done, now) or {}, store, watch)
+                    # The next step consumes the weights, and a visitor may keep its model.
+                    now = nnx.merge(graph, _owned(state["params"], state["params"]), frozen)
+                    _tell(done, visit(done, merged(now)) or {}, store, watch)
                 seen, started = [], time.perf_counter()
             if saving:
                 store.save(done, state, batches)
     return nnx.merge(graph, state["params"], frozen)
+
+
+def _owned(tree: Any, others: Any) -> Any:
+    """A tree whose arrays are nobody else's, so that a step may consume them.
+
+    All are bound to their devices, as those of a checkpoint are, or a run that is taken up again
+    would compile its step a second time.
+    """
+    seen = {id(leaf) for leaf in jax.tree.leaves(others)}
+
+    def own(leaf: Array) -> Array:
+        alone = id(leaf) not in seen
+        seen.add(id(leaf))  # optimisers may begin with the weights themselves
+        return jax.device_put(leaf, leaf.sharding, may_alias=None if alone else False)
+
+    return jax.tree.map(own, tree)
 
 
 def _tell(done: int, means: Mapping[str, float], store: Store, watch: Watcher | None) -> None:

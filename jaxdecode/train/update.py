@@ -1,7 +1,12 @@
 """One step of `fit` as one compiled program: roll out, differentiate, update.
 
-Runs whose loss, rollout, optimiser (the same object) and structure of the model are equal share
-one compiled program: what differs between them, a coefficient or a reward, belongs in the batches.
+Runs whose loss, rollout, optimiser (the same object), structure and places of the model are equal
+share one compiled program: what differs between them, a coefficient or a reward, belongs in the
+batches. A step consumes the weights and the state that it replaces: what comes out lies in their
+memory, and they cannot be read any more.
+
+Weights that are split over `data` are fetched by a model layer by layer where it reads whole texts
+(`models.gathering`); a rollout, which reads them for every token, is given them fetched.
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding
 
+from jaxdecode.sharding import laid
+from jaxdecode.target import ROWS
 from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.lora import merged
 from jaxdecode.train.precision import cast
@@ -22,6 +30,7 @@ from jaxdecode.types import Array
 
 Loss = Callable[..., tuple[Array, Mapping[str, Array]]]
 Rollout = Callable[..., tuple[Mapping[str, Any], Mapping[str, Array]]]
+Places = tuple[NamedSharding | None, ...] | None
 GUARDED = ("loss", "gradient_norm", "update_norm")
 """Metrics that must be finite for the weights of a step to be sound."""
 
@@ -35,23 +44,29 @@ def updater(
     updates: int,
     accumulate: Accumulate,
     compute: Any,
+    places: Places = None,
 ) -> Callable[..., tuple[Any, Any, dict[str, Array]]]:
     """(params, frozen, optimiser's state, batch) -> params, state, metrics.
 
     Flat state crosses the border: a module would cost milliseconds a call.
+
+    Args:
+      places: of params, state and frozen; see `places_of`.
     """
 
     def model(params: Any, frozen: Any) -> Any:
         """What loss and rollout see: plain, in the type to compute in."""
         return cast(merged(nnx.merge(graph, params, frozen)), compute)
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnums=(0, 2))
     def update(params, frozen, state, batch):
         made: Mapping[str, Array] = {}
         if rollout is not None:
-            batch, made = rollout(model(params, frozen), **batch)
+            given = model(params, frozen)
+            batch, made = rollout(laid(given) if divided(places) else given, **batch)
 
         def objective(params, batch):
+            params = kept(params, places)  # and so is the gradient
             value, metrics = loss(model(params, frozen), **batch)
             return value, {"loss": value, **metrics}
 
@@ -63,7 +78,7 @@ def updater(
                 "gradient_norm": optax.tree.norm(gradient),
                 "update_norm": optax.tree.norm(change),
             }
-            return (optax.apply_updates(params, change), state), metrics
+            return kept((optax.apply_updates(params, change), state), places), metrics
 
         if updates == 1:
             (params, state), metrics = once((params, state))
@@ -73,3 +88,28 @@ def updater(
         return params, state, {**metrics, **made}
 
     return update
+
+
+def places_of(params: Any, state: Any, frozen: Any = ()) -> Places:
+    """Where on a mesh the leaves lie; None for those of one device, and where all are."""
+    found = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves((params, state, frozen))]
+    places = tuple(place if isinstance(place, NamedSharding) else None for place in found)
+    return places if any(places) else None
+
+
+def divided(places: Places) -> bool:
+    """Whether something is split over the devices of different rows."""
+    specs = [place.spec for place in places or () if place is not None]
+    return any(ROWS in (axis if isinstance(axis, tuple) else (axis,)) for s in specs for axis in s)
+
+
+def kept(tree: Any, places: Places) -> Any:
+    """A tree, whose leaves are the first that `places` tells of, where it was."""
+    if places is None:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    lain = [
+        leaf if place is None else jax.lax.with_sharding_constraint(leaf, place)
+        for leaf, place in zip(leaves, places, strict=False)
+    ]
+    return jax.tree.unflatten(structure, lain)

@@ -23,11 +23,13 @@ QUICK = (
 THREADS = "64"
 
 
-def start(folder: Path, *tasks: str, devices: int = 8, **environment: str) -> subprocess.Popen:
+def start(
+    folder: Path, *tasks: str, devices: int = 8, worker: str = "mesh_worker", **environment: str
+) -> subprocess.Popen:
     flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
     settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PJRT_NPROC": THREADS}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.jaxdecode.mesh_worker", str(folder), *tasks],
+        [sys.executable, "-m", f"tests.jaxdecode.{worker}", str(folder), *tasks],
         cwd=ROOT,
         env=os.environ | settings | environment,
         stderr=subprocess.PIPE,

@@ -69,6 +69,8 @@ class Options:
     """Training: responses to a prompt."""
     parts: int = 1
     """Training: in how many parts a step's gradient is taken."""
+    fsdp: bool = True
+    """Training: weights, gradient and moments are split over all chips, or those of a model."""
     spare: float = 0.05
     """The share of a chip's memory that is left to its runtime."""
     compile: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -155,6 +157,8 @@ def _check_decoding(o: Options) -> None:
         value = getattr(o, name)
         if value != usual:
             raise ValueError(f"--{name} {value} is for training; give --recipe ctrl as well")
+    if not o.fsdp:
+        raise ValueError("--no-fsdp is for training; give --recipe ctrl as well")
 
 
 def lines_of(options: Options) -> int:

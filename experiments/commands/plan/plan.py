@@ -104,7 +104,7 @@ def job_of(o: Options, config: TransformerConfig, platform: str) -> Job:
     judge = None if judge is None else within(judge, length)
     if o.recipe is not None:
         numbers = o.prompt_tokens, o.max_tokens, o.recipe, o.group
-        return Training(config, platform, *numbers, reward=judge, parts=o.parts)
+        return Training(config, platform, *numbers, reward=judge, parts=o.parts, fsdp=o.fsdp)
     guess = None
     if o.draft is not None:
         assert o.acceptance is not None

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from experiments.commands.plan.chips import Chip
-from jaxdecode.sharding import named_shardings
+from jaxdecode.sharding import FSDP, RULES, named_shardings
 from jaxdecode.target import PARTS, ROWS, Target, aimed
 from models.attention import budget
 from models.config import TransformerConfig
@@ -89,10 +89,13 @@ def shapes(config: TransformerConfig) -> Transformer:
 
 
 @functools.lru_cache(maxsize=128)
-def _placed(config: TransformerConfig, split: Split) -> dict[str, tuple[int, bool]]:
+def _placed(
+    config: TransformerConfig, split: Split, fsdp: bool = False
+) -> dict[str, tuple[int, bool]]:
     """Path of a weight -> numbers of it on a chip, and whether the chips of a model share it."""
     model: Any = shapes(config)
-    where = named_shardings(model, AbstractMesh((split.data, split.model), (ROWS, PARTS)))
+    mesh = AbstractMesh((split.data, split.model), (ROWS, PARTS))
+    where = named_shardings(model, mesh, FSDP if fsdp else RULES)
     return {
         path: (
             math.prod(sharding.shard_shape(leaf.shape)),
@@ -135,6 +138,18 @@ class Share:
     def numbers(self) -> int:
         """Weights on the chip."""
         return sum(self.sizes.values())
+
+    @property
+    def spread(self) -> int:
+        """Weights on the chip where training splits them over all of them."""
+        return sum(size for size, _ in _placed(self.config, self.split, fsdp=True).values())
+
+    @property
+    def turn(self) -> int:
+        """Of the weights on the chip those of one layer, and those outside the layers."""
+        each = self.config.layers
+        inner = sum(size for path, size in self.sizes.items() if path.startswith("layers/"))
+        return inner // each + self.numbers - inner
 
     @property
     def width(self) -> int:

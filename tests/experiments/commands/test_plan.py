@@ -144,14 +144,13 @@ def test_best_of_n_is_n_rows_and_waves_bound_them() -> None:
     assert one.seconds < other.seconds, "waves read the weights and the prompts again"
 
 
-def test_training_holds_three_numbers_a_weight_twice_and_its_neighbours() -> None:
+def test_training_holds_three_numbers_a_weight_the_beginning_and_its_neighbours() -> None:
     config = dataclasses.replace(LLAMA_3_2_1B, dtype="bfloat16")
     n, reward = count(config), Share(GPT2, ONE, "gpu")
     job = Training(config, "gpu", 512, 128, reward=GPT2)
     memory = job.memory(ONE, 2)
     assert memory["weights"] == 4 * n + 4 * n + 2 * n + reward.held
     assert memory["moments"] == 2 * 4 * n
-    assert memory["next weights and moments"] == 3 * 4 * n
     logits = 16 * 640 * 128_256 * 4
     kept = 16 * 640 * 2048 * 16 * 2
     backward = 2 * n + 4 * n + kept + 3 * logits  # a copy to compute with, the gradient, layers
@@ -160,10 +159,39 @@ def test_training_holds_three_numbers_a_weight_twice_and_its_neighbours() -> Non
     assert parts["temporaries"] < memory["temporaries"], "reading is not cut, the gradient is"
     wide = dataclasses.replace(job, config=dataclasses.replace(config, dtype="float32"))
     assert wide.memory(ONE, 2)["weights"] == 8 * n + reward.held, "the reference is the beginning"
-    step = job.step(Split(2, 1), 2)
+    whole = dataclasses.replace(job, fsdp=False)
+    step = whole.step(Split(2, 1), 2)
     assert step.phases["update"].sent == 4 * n and step.tokens == 2 * 8 * 128
     forward = Share(config, Split(2, 1), "gpu").once(8, 639, 1, drawn=False)
     assert step.phases["gradient"] == forward * 4
+    assert whole.memory(ONE, 2) == memory, "one chip has nobody to share with"
+
+
+def test_training_is_split_over_all_chips_and_gathers_what_it_reads() -> None:
+    config, split = dataclasses.replace(LLAMA_3_2_1B, dtype="bfloat16"), Split(8, 2)
+    n, norms = count(config), (2 * 16 + 1) * 2048  # which no chip shares
+    part = (n - norms) // 16 + norms
+    job = Training(config, "tpu", 512, 128)
+    memory, share = job.memory(split, 8), Share(config, split, "tpu")
+    assert share.spread == part and share.held == 2 * ((n - norms) // 2 + norms)
+    assert memory["weights"] == (4 + 4 + 2) * part and memory["moments"] == 2 * 4 * part
+    alone = dataclasses.replace(job, fsdp=False)
+    assert alone.memory(split, 8)["moments"] == 4 * share.held
+    step, other = job.step(split, 8).phases, alone.step(split, 8).phases
+    gathered = share.held * 7 / 8
+    for phase, times in (("prompts", 1), ("reading", 1), ("gradient", 2)):
+        assert step[phase].sent - other[phase].sent == pytest.approx(times * gathered)
+    assert step["update"].sent == other["update"].sent / 2, "summed, and not handed back"
+
+
+def test_an_aligned_model_fits_on_a_pod() -> None:
+    """A policy, its reference and a reward of 8B each, on 64 chips of 95.7 GiB."""
+    given = Options("llama-3.1-8b", "v5p:4x4x4", recipe="ctrl", reward="llama-3.1-8b", batch=64)
+    best = planned(given).best
+    assert best is not None and best.needed < 0.6 * best.chip.memory
+    large = dataclasses.replace(given, model="llama-3.1-70b", batch=32)
+    assert planned(large).best is not None
+    assert planned(dataclasses.replace(large, fsdp=False)).best is None
 
 
 @settings(max_examples=25, deadline=None)
@@ -261,6 +289,7 @@ REFUSED = {
     "--group 1": {"recipe": "ctrl", "group": 1},
     "--samples does nothing for --recipe ctrl": {"recipe": "ctrl", "samples": 2},
     "--parts 2 is for training": {"parts": 2},
+    "--no-fsdp is for training": {"fsdp": False},
     "h200 are GPUs, whose compiler gives no times": {"compile": True, "topology": "h200"},
     "--compile is for --decoder greedy or sample": {"compile": True, "decoder": "beam-search"},
 }

@@ -10,14 +10,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
+from jaxdecode.train.accumulate import Accumulate
 from jaxdecode.train.fit import Checkpoints, fit
+from jaxdecode.train.update import updater
 from tests.jaxdecode.train.problem import (
     EVERY,
     STEPS,
@@ -242,3 +246,47 @@ def test_the_step_that_went_wrong_is_named_and_the_sound_checkpoint(tmp_path: Pa
         FloatingPointError, match=r"update_norm became (inf|nan) at step 4; nothing"
     ):
         fit(Line(nnx.Rngs(0)), loss, batches, reckless(), 5)
+
+
+def test_a_step_takes_the_memory_of_what_it_replaces() -> None:
+    """Of the weights and all of the optimiser's state, by what the compiler says."""
+    graph, params, frozen = nnx.split(Line(nnx.Rngs(0)), nnx.Param, ...)
+    tx = optimizer()
+    state = tx.init(params)
+    update: Any = updater(graph, loss, tx, None, 2, Accumulate(2), None)
+    memory = update.lower(params, frozen, state, batches(0)).compile().memory_analysis()
+    replaced = sum(leaf.nbytes for leaf in jax.tree.leaves((params, state)))
+    assert memory.alias_size_in_bytes == replaced == 4 * (3 * 10 + 2)
+
+
+def test_a_model_is_consumed_where_it_is_handed_over_and_nowhere_else() -> None:
+    """An optimiser whose state begins with the weights themselves does not matter."""
+
+    def init(params: Any) -> Any:
+        return params
+
+    def step(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        pulled = jax.tree.map(lambda g, a, p: 0.1 * (a - p) - 0.1 * g, updates, state, params)
+        return pulled, state
+
+    tx = optax.GradientTransformation(init, step)
+    kept, given = Line(nnx.Rngs(0)), Line(nnx.Rngs(0))
+    first = fit(kept, loss, batches, tx, 5)
+    assert weights(kept) == weights(Line(nnx.Rngs(0)))
+    second = fit(given, loss, batches, tx, 5, keep=False)
+    assert weights(first) == weights(second) != weights(kept)
+    assert given.weight.get_value().is_deleted()
+
+
+def test_a_visitor_may_keep_the_model_that_it_is_shown() -> None:
+    shown: dict[int, Line] = {}
+    fit(
+        Line(nnx.Rngs(0)),
+        loss,
+        batches,
+        optimizer(),
+        2 * EVERY,
+        watch_every=EVERY,
+        visit=lambda step, model: shown.update({step: model}),
+    )
+    assert weights(shown[EVERY]) == weights(train(None, steps=EVERY)) != weights(shown[2 * EVERY])
