@@ -70,7 +70,7 @@ def test_what_is_asked_is_what_is_drafted() -> None:
     prompt = Prompt.of([text[: 2 + i % 11] for i, text in enumerate(texts)], width=12)
     speculator = prompt_lookup(generator(CYCLE, 3), 2)
     rows = rounds(speculator, prompt)[0]
-    drafter, (memory, _) = speculator.drafter, rows.speculation
+    drafter, (memory, _) = PromptLookup(2), rows.speculation
     limit = jnp.ones(rows.length.shape, jnp.int32)
     now = Now(rows.root, rows.cache.length, rows.length, limit, limit > 0, rows.cache,
               rows.transform, rows.key)  # fmt: skip

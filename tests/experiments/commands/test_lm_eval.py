@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
@@ -228,10 +229,9 @@ def test_the_harness_gets_the_models_numbers(folders, source, tmp_path: Path, mo
 @pytest.mark.real
 def test_the_real_model_is_scored_as_by_the_harness_own_backend(tmp_path: Path, monkeypatch):
     """The same file, read by the harness through transformers; then answers by the best of four."""
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
+    harness: Any = importlib.import_module("lm_eval")
+    backend: Any = importlib.import_module("lm_eval.models.huggingface")
+    tasks: Any = importlib.import_module("lm_eval.tasks")
     if "smollm2" not in real.names():
         pytest.skip("the real model's package is not installed; `make real` does that")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
@@ -255,9 +255,11 @@ def test_the_real_model_is_scored_as_by_the_harness_own_backend(tmp_path: Path, 
     lm_eval.main([*paths, "--tasks", *kinds])
     ours = json.loads((tmp_path / "results.json").read_text())["samples"]
     path = real.path("smollm2")
-    peer = HFLM(str(path.parent), gguf_file=path.name, dtype="float32", device="cpu", batch_size=4)
-    manager = TaskManager(include_path=str(tmp_path))
-    theirs = simple_evaluate(peer, tasks=list(kinds), task_manager=manager)["samples"]
+    peer = backend.HFLM(
+        str(path.parent), gguf_file=path.name, dtype="float32", device="cpu", batch_size=4
+    )
+    manager = tasks.TaskManager(include_path=str(tmp_path))
+    theirs = harness.simple_evaluate(peer, tasks=list(kinds), task_manager=manager)["samples"]
     for name in kinds:
         mine, other = (
             {one["doc_id"]: np.array(one["filtered_resps"], float) for one in samples[name]}
