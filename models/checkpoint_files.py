@@ -58,7 +58,7 @@ def open_tensors(folder: Path) -> dict[str, safetensors.Reader]:
 
 
 def check_tensor(
-    readers: Mapping[str, safetensors.Reader],
+    readers: Mapping[str, safetensors.Tensors],
     name: str,
     shape: tuple[int, ...],
     holds: str,
