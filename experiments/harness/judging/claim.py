@@ -64,6 +64,13 @@ class Claim:
         passed = all(bar.passed for bar in bars)
         return cls(claim, paper, measured, passed, (low, high), weakest.mark, headline=headline)
 
+    def unless(self, vain: bool, why: str) -> Claim:
+        """The same claim, or one that is not measurable here, as the setting cannot show it."""
+        if not vain:
+            return self
+        told = f"{self.measured}; {why}"
+        return dataclasses.replace(self, measured=told, holds=None, interval=None, mark=None)
+
     @property
     def verdict(self) -> str:
         """One of `VERDICTS`; an interval that straddles the mark resolves nothing."""

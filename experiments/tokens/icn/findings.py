@@ -14,6 +14,8 @@ from experiments.tokens.icn.setting import Config
 
 Floats = NDArray[np.float64]
 WALK = "down the ranks"
+LEARNED = 0.15  # of ten answers that are equally likely; a model below it has learned none
+UNLEARNED = "the model answers no better than by chance, whatever it writes before"
 FAR = 10  # times what keys change that queries change, which is far more
 
 
@@ -214,7 +216,9 @@ def _votes(found: Findings) -> list[Claim]:
                 measured=f"{100 * own.mean():.1f} against {100 * base.mean():.1f} %",
             )
         )
-    return stated
+    best = max(float(np.mean(row[name])) for row in found.votes.values() for name in row
+               if name in ("vote", "path"))  # fmt: skip
+    return [claim.unless(best < LEARNED, UNLEARNED) for claim in stated]
 
 
 def _lessons(found: Findings) -> list[Claim]:

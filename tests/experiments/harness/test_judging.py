@@ -87,6 +87,13 @@ def test_a_series_that_falls_once_fails_and_a_flat_one_is_not_resolved() -> None
     ]
 
 
+def test_a_setting_that_cannot_show_it_decides_nothing() -> None:
+    claim = made(1, 3, 2).claims[0]
+    assert claim.unless(False, "nothing was learned") == claim
+    vain = claim.unless(True, "nothing was learned")
+    assert vain.verdict == "not measurable here" and vain.measured.endswith("nothing was learned")
+
+
 def test_units_are_resampled_together() -> None:
     """What is common to a unit cancels; with two units nothing is known of others."""
     hard = np.array([0.0, 10.0, 20.0, 30.0, 40.0])

@@ -158,6 +158,15 @@ def test_claims_fail_where_the_world_is_another(fault, places) -> None:
     assert [i for i, claim in enumerate(stated) if claim.verdict != "holds"] == places
 
 
+def test_votes_of_a_model_that_learned_nothing_are_not_measurable() -> None:
+    kept = evidence()
+    for row in kept["votes"].values():
+        row["vote"] = row["path"] = [1.0] * 10 + [0.0] * 90
+    stated = claims(CONFIG, kept)
+    vain = [i for i, claim in enumerate(stated) if claim.verdict == "not measurable here"]
+    assert vain == [8, 9, 10] and "by chance" in stated[8].measured
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="3 does not divide items=10"):
         replace(CONFIG, runs=(3,))

@@ -177,6 +177,11 @@ def test_claims_on_looks_hold_and_fail() -> None:
     assert judged(0.7, replace(learned, value=0.1))[4].verdict == "fails"
     none = replace(learned, value=50.0)  # where no token is, nothing is shown
     assert judged(0.7, none)[4].verdict == "not measurable here"
+    chance = {"styles": found(0.7).evidence}
+    for one in chance["styles"]["rows"].values():
+        one["right"] = [1.0] * 10 + [0.0] * 90
+    vain = looks.claims(LOOKING["cpu"], compact(chance))
+    assert {claim.verdict for claim in vain} == {"not measurable here"}, "nothing was learned"
     told = measures.by_solution(reading, learned.value)
     assert sum(told["near"]) == measures.about(reading, learned.value)["near"]
     assert len(told["rank"]) == measures.TOLD and {*map(len, told["rank"])} == {50}
