@@ -78,8 +78,9 @@ def install() -> None:
     jaxtyping.install_import_hook(PACKAGES, "tests.annotations.check")
     from jaxdecode import fingerprint
 
-    read = fingerprint._Reader.function
-    fingerprint._Reader.function = lambda reader, function: read(reader, unchecked(function))
+    reader: Any = fingerprint._Reader
+    read = reader.function
+    reader.function = lambda self, function: read(self, unchecked(function))
 
 
 def unchecked(function: Any) -> Any:
