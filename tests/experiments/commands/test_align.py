@@ -232,13 +232,14 @@ def test_bad_input_is_refused_before_any_compute(
     made, tmp_path, monkeypatch, change, message
 ) -> None:
     from algorithms.alignment import base
-    from experiments.inputs import preference_rewards
+    from experiments.commands.align import rewards
 
     root, out = made["pairs"].parent, tmp_path / "out"
     (root / "bad.jsonl").write_text(made["pairs"].read_text().splitlines()[0] + "\n{\n")
     (root / "empty.jsonl").write_text("")
-    for module in (base, preference_rewards):
-        monkeypatch.setattr(module, "draw" if module is base else "fitted", None)
+    # In the modules that call them: one that is first imported here would keep what stands here.
+    for module, name in ((base, "draw"), (rewards, "fitted")):
+        monkeypatch.setattr(module, name, None)
     named = {
         k[2:].replace("-", "_"): v.format(root=root) if isinstance(v, str) else v
         for k, v in change.items()
