@@ -327,6 +327,7 @@ def cost_aware(field: Field, speculator: Speculator, batch: int = 1, repeats: in
     drafter, depth = speculator.drafter, speculator.drafter.depth
     prompts = field.batches(batch)
     bounded = {n: Autoregressive(replace(speculator, policy=Fixed(n))) for n in (1, depth)}
+    single = [decode(bounded[1], 0, prompt).usage for prompt in prompts]
     if isinstance(drafter, Searching):
         cost = pass_seconds(field.target, (1, drafter.nodes + 1), batch)
         passes, drafting, shortest = cost[drafter.nodes + 1] / cost[1], 0.0, 8
@@ -335,14 +336,13 @@ def cost_aware(field: Field, speculator: Speculator, batch: int = 1, repeats: in
             str(n): lambda d=d: decode(d, 0, prompts[0])
             for n, d in {0: field.plain(), **bounded}.items()
         }
-        usage = {n: call().usage for n, call in calls.items()}
+        usage = {"1": single[0]} | {n: calls[n]().usage for n in calls if n != "1"}
         rounds = {n: int(usage[n].histogram.sum(1).max()) for n in calls if n != "0"}
         rounds["0"] = int(usage["0"].emitted.max())
         taken = interleaved(calls, repeats)
         plain, one, most = (min(taken[str(n)]) / rounds[str(n)] for n in (0, 1, depth))
         drafting = max(most - one, 0.0) / max(depth - 1, 1) / plain
         passes, shortest = one / plain - drafting, 64
-    single = [decode(bounded[1], 0, prompt).usage for prompt in prompts]
     drafted, held = (sum(int(getattr(u, n).sum()) for u in single) for n in ("drafted", "accepted"))
     return CostAware(
         passes=[1.0] + [max(passes, 1.0)] * depth,
