@@ -6,7 +6,8 @@
 
 A folder of `weights/` is an ordinary checkpoint in the published format, or a head as
 `models.heads.files` writes it, with one file more: `card.json` says how it was made, what it
-scores on held-out data and what its weights hash to. A head's card names its target's hash too,
+scores on held-out data, what it can do kind by kind beside a baseline that knows nothing, and what
+its weights hash to. A head's card names its target's hash too,
 and a head is opened beside that very target only.
 
 One member more is a real model, which comes as a package (`experiments.zoo.real`).
@@ -22,6 +23,7 @@ from typing import Any
 
 from experiments.tasks import tokenizer
 from experiments.zoo import real
+from experiments.zoo.skills.skill import Skills
 from models import checkpoints
 from models.denoisers import load_denoiser
 from models.heads import files
@@ -78,9 +80,19 @@ def read(folder: Path) -> Shipped:
     """Open the model in a folder, a head's target beside it.
 
     Raises:
-      ValueError: the weights are not the card's, or the target is not the one it was made for.
+      ValueError: the weights are not the card's, the target is not the one it was made for, or
+        the card does not say what the model can do.
     """
     card = json.loads((folder / "card.json").read_text())
+    try:
+        Skills.of_card(card)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return opened(folder, card)
+
+
+def opened(folder: Path, card: dict[str, Any]) -> Shipped:
+    """`read` under a card that may not yet say what the model can do."""
     if card["sha256"] != digest(folder):
         raise ValueError(
             f"{folder}: the weights are not those of its card; check the files out again or "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from experiments.tasks.task import Split
 from experiments.zoo import load
 from experiments.zoo.foresight import foreseen
 from experiments.zoo.recipe import Recipe, as_dict, held_out
-from experiments.zoo.stdlib_recipes import shipped, target_model, windows
-from jaxdecode.train.foresight import acceptance as foresight
+from experiments.zoo.skills.drafts import Accepted, Foreseen
+from experiments.zoo.stdlib_recipes import VOCABULARY, shipped, target_model, windows
+from jaxdecode.train.foresight import acceptance
 from jaxdecode.train.frozen import Lesson, taught
 from models.heads.acceptance import AcceptanceHead
 from models.heads.clover import Clover
@@ -18,9 +20,18 @@ from models.heads.eagle import Eagle
 from models.heads.kangaroo import Kangaroo
 from models.heads.medusa import Medusa
 
+REJECTION = 6.0  # as many times a rejected draft weighs as an accepted one
+foresight = partial(acceptance, rejection=REJECTION)
+
 
 def _head(
-    name: str, about: str, start: Callable[..., Any], lesson: Lesson, peak: float, **settings
+    name: str,
+    about: str,
+    start: Callable[..., Any],
+    lesson: Lesson,
+    peak: float,
+    exits: int = 1,
+    **settings: Any,
 ) -> Recipe:
     """A head of `stdlib`; `start` makes it from the target and its settings."""
 
@@ -37,6 +48,12 @@ def _head(
         loss=lesson,
         batches=lambda: lessons("train", 8, 10),
         score=held_out(lesson, lambda: lessons("validation", 32, 7)),
+        skills=Accepted(
+            held_out(Lesson(soft=1.0, layers=lesson.layers), lambda: lessons("validation", 32, 7)),
+            lambda: as_dict(windows(shipped(), "train", 8, 10)),
+            lambda: VOCABULARY,
+            exits,
+        ),
         steps=500,
         peak=peak,
         stored="float16",
@@ -47,12 +64,12 @@ def _head(
 def medusa() -> Recipe:
     """Two heads: an output matrix each is most of what they weigh."""
     about = "two Medusa heads for `stdlib`: the second and third token from one hidden state"
-    return _head("medusa", about, Medusa.of, Lesson(hard=1.0, decay=0.8), 2e-3, count=2)
+    return _head("medusa", about, Medusa.of, Lesson(hard=1.0, decay=0.8), 2e-3, 2, count=2)
 
 
 def clover() -> Recipe:
     about = "three Clover heads for `stdlib`, each told what was guessed before it"
-    return _head("clover", about, Clover.of, Lesson(hard=1.0, decay=0.8), 2e-3, count=3)
+    return _head("clover", about, Clover.of, Lesson(hard=1.0, decay=0.8), 2e-3, 3, count=3)
 
 
 def eagle() -> Recipe:
@@ -67,7 +84,7 @@ def kangaroo() -> Recipe:
     return _head("kangaroo", about, Kangaroo.of, Lesson(soft=1.0, layers=(2,)), 3e-3, layers=2)
 
 
-def acceptance() -> Recipe:
+def foreseeing() -> Recipe:
     """Reads the draft's hidden states, so the draft is what it is bound to."""
 
     def lessons(split: Split, pool: int, seed: int):
@@ -85,6 +102,7 @@ def acceptance() -> Recipe:
         loss=foresight,
         batches=lambda: lessons("train", 40, 11),
         score=held_out(foresight, lambda: lessons("validation", 4, 12)),
+        skills=Foreseen(held_out(foresight, lambda: lessons("validation", 4, 12)), REJECTION),
         steps=300,
         peak=1e-3,
         stored="float16",

@@ -1,16 +1,17 @@
-"""Making a model of the zoo: train it by its recipe, store it, score what was stored."""
+"""Making a model of the zoo: train it by its recipe, store it, say what the stored one can do."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
-from experiments.zoo import digest, read
+from experiments.zoo import digest, opened, read
 from experiments.zoo.recipe import Recipe
 from jaxdecode.denoiser import Denoiser
 from jaxdecode.train.fit import Checkpoints, fit
@@ -25,19 +26,18 @@ Model = TypeVar("Model", bound=nnx.Module)
 def make(recipe: Recipe, runs: Path, weights: Path) -> None:
     """Train, or go on where a run was stopped, and write `weights / recipe.name`."""
 
-    def watch(step: int, means) -> None:
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-        print(f"{recipe.name} {step}/{recipe.steps}  {shown}", flush=True)
+    model, done, total = recipe.create(nnx.Rngs(recipe.seed)), 0, recipe.total
+    for number, part in enumerate(recipe.rounds):
 
-    model = fit(
-        recipe.create(nnx.Rngs(recipe.seed)),
-        recipe.loss,
-        recipe.batches(),
-        recipe.optimizer(),
-        recipe.steps,
-        Checkpoints(runs / recipe.name),
-        watch,
-    )
+        def watch(step: int, means: Mapping[str, float], before: int = done) -> None:
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+            print(f"{recipe.name} {before + step}/{total}  {shown}", flush=True)
+
+        folder = runs / recipe.name / f"again-{number}" if number else runs / recipe.name
+        stream, optimizer = part.batches(), part.optimizer()
+        kept = Checkpoints(folder)
+        model = fit(model, recipe.loss, stream, optimizer, part.steps, kept, watch)
+        done += part.steps
     card = put(recipe, model, weights / recipe.name)
     print(f"{weights / recipe.name}: {card['held_out']}")
 
@@ -52,10 +52,10 @@ def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
         "kind": recipe.kind,
         "about": recipe.about,
         "recipe": f"python -m experiments zoo train {recipe.name}",
-        "steps": recipe.steps,
+        "steps": recipe.total,
         "seed": recipe.seed,
         "tokenizer": codec.fingerprint(),
-        "held_out": recipe.score(cast(model, "float32")),
+        **judged(recipe, cast(model, "float32")),
         "stored": recipe.stored,
     }
     if recipe.target is not None:
@@ -69,6 +69,27 @@ def put(recipe: Recipe, model: Any, folder: Path) -> dict[str, Any]:
     card["sha256"] = digest(folder)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return card
+
+
+def rescore(recipe: Recipe, weights: Path) -> dict[str, Any]:
+    """Say anew what the stored `weights / recipe.name` can do; the weights stay.
+
+    Returns the card.
+    """
+    file = weights / recipe.name / "card.json"
+    card = json.loads(file.read_text())
+    model = opened(file.parent, card).model
+    anew = judged(recipe, model)
+    # A card from before there were skills has them beside its scores.
+    fields = [name for old in card for name in ((*anew,) if old == "held_out" else (old,))]
+    card = {name: (card | anew)[name] for name in dict.fromkeys(fields)}
+    file.write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def judged(recipe: Recipe, model: Any) -> dict[str, Any]:
+    """Held-out scores, and what the model can do kind by kind."""
+    return {"held_out": recipe.score(model), "skills": recipe.skills(model).card()}
 
 
 def _write(recipe: Recipe, model: Any, folder: Path) -> None:

@@ -6,6 +6,7 @@ from experiments.tasks.batches import ExampleBatches
 from experiments.tasks.programs import Programs
 from experiments.tasks.refinement import Refinements, guess_program
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from experiments.zoo.skills.answers import Answers, counted, written
 from jaxdecode.train.losses import next_token
 from models.presets import small
 from models.transformer import Transformer
@@ -32,6 +33,7 @@ def writer() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 14),
         score=held_out(next_token, lambda: stream("validation", 15)),
+        skills=Answers(TASK, counted("operations", "operations"), codec, written(codec, 12)),
         steps=1000,
         hold=500,
         horizon=2600,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,10 +14,12 @@ from flax import nnx
 
 from experiments.tasks.batches import Batch
 from experiments.tasks.tokenizer import TaskTokenizer
+from experiments.zoo.skills.skill import Skills
 from jaxdecode.train.fit import Loss
 
 Batches = Callable[[], Callable[[int], Mapping[str, Any]]]
 Score = Callable[[Any], dict[str, float]]
+Able = Callable[[Any], Skills]
 HELD_OUT_STEPS = 4
 
 
@@ -34,9 +36,12 @@ class Recipe:
       loss: see `jaxdecode.train.losses`.
       batches: step -> the loss's arguments, training split.
       score: the trained model's held-out scores, by name.
+      skills: what the trained model can do on data it has not seen, kind by kind.
       steps, peak: length and peak learning rate of the run.
-      hold: steps that are run at the rates of a run of `horizon` steps, before the rate falls by
-        a cosine over what is left; 0 for one cosine over all steps.
+      again: (steps, peak) of further rounds, each with a rate that rises and falls anew and a
+        fresh optimiser; batches go on where the round before stopped.
+      hold: steps of the first round that are run at the rates of a run of `horizon` steps, before
+        the rate falls by a cosine over what is left; 0 for one cosine over all steps.
       stored: dtype of the weights on disk; they are scored as stored, and loaded as float32.
       target: the shipped model that it serves, frozen while this one trains; a head's own.
       mask_id: a denoiser's mask.
@@ -50,14 +55,40 @@ class Recipe:
     loss: Loss
     batches: Batches
     score: Score
+    skills: Able
     steps: int
     peak: float = 3e-3
+    again: tuple[tuple[int, float], ...] = ()
     hold: int = 0
     horizon: int = 0
     seed: int = 0
     stored: str = "float32"
     target: str | None = None
     mask_id: int | None = None
+
+    @property
+    def rounds(self) -> list[Recipe]:
+        """Each as the recipe of one round."""
+        made: list[Recipe] = [replace(self, again=())]
+        done = self.steps
+        for steps, peak in self.again:
+            later = replace(
+                self, steps=steps, peak=peak, again=(), hold=0, batches=self._from(done)
+            )
+            made, done = [*made, later], done + steps
+        return made
+
+    @property
+    def total(self) -> int:
+        """Steps of all rounds."""
+        return self.steps + sum(steps for steps, _ in self.again)
+
+    def _from(self, first: int) -> Batches:
+        def batches() -> Callable[[int], Mapping[str, Any]]:
+            stream = self.batches()
+            return lambda step: stream(first + step)
+
+        return batches
 
     def rate(self) -> optax.Schedule:
         """5 % warm-up, then a cosine to a twentieth."""

@@ -23,6 +23,10 @@ from experiments.zoo import (
 )
 from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from experiments.zoo.skills.answers import Answers, counted, written
+from experiments.zoo.skills.drafts import Accepted
+from experiments.zoo.skills.judges import Pairs
+from experiments.zoo.skills.tokens import Nats, by_place
 from jaxdecode.train.frozen import taught
 from jaxdecode.train.losses import bradley_terry, next_token
 from models.presets import small
@@ -69,6 +73,12 @@ def _dialog() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 0),
         score=held_out(next_token, lambda: stream("validation", 1)),
+        skills=Nats(
+            lambda: stream("validation", 1),
+            lambda: stream("train", 0),
+            by_place(8, 64),
+            DIALOG.tokenizer().vocab_size,
+        ),
         steps=1600,
         peak=4e-3,
     )
@@ -94,9 +104,15 @@ def _dialog_reward() -> Recipe:
         loss=bradley_terry,
         batches=lambda: stream("train", 2),
         score=held_out(bradley_terry, lambda: stream("validation", 3)),
+        skills=Pairs(DIALOG, DIALOG_WIDTHS[-1]),
         steps=400,
         peak=2e-3,
     )
+
+
+def _solving() -> Answers:
+    codec = ARITHMETIC.tokenizer()
+    return Answers(ARITHMETIC, counted("operations", "operations"), codec, written(codec, 64))
 
 
 def _arithmetic() -> Recipe:
@@ -112,6 +128,7 @@ def _arithmetic() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 4),
         score=held_out(next_token, lambda: stream("validation", 5)),
+        skills=_solving(),
         # Stopped early on purpose: the trained-out model makes no mistakes to choose among.
         steps=680,
     )
@@ -132,6 +149,7 @@ def _arithmetic_small() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 13),
         score=held_out(next_token, lambda: stream("validation", 5)),
+        skills=_solving(),
         steps=2000,
         peak=6e-3,
         stored="float16",
@@ -155,6 +173,11 @@ def _arithmetic_draft() -> Recipe:
         loss=distillation,
         batches=lambda: lessons("train", 9),
         score=worth(lambda: lessons("validation", 5), lambda: stream("validation", 5)),
+        skills=Accepted(
+            held_out(distillation, lambda: lessons("validation", 5)),
+            lambda: stream("train", 9),
+            lambda: ARITHMETIC.tokenizer().vocab_size,
+        ),
         steps=800,
         peak=6e-3,
         stored="float16",
@@ -174,7 +197,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "programs": program_recipe.writer,
     "sql": sql_recipe.agent,
     "stdlib": stdlib_recipes.target,
-    "stdlib-acceptance": head_recipes.acceptance,
+    "stdlib-acceptance": head_recipes.foreseeing,
     "stdlib-clover": head_recipes.clover,
     "stdlib-draft": stdlib_recipes.draft,
     "stdlib-eagle": head_recipes.eagle,

@@ -6,6 +6,7 @@ from experiments.tasks.batches import ExampleBatches
 from experiments.tasks.refinement import Refinements, guess_query
 from experiments.tasks.sql import Sql
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from experiments.zoo.skills.answers import Answers, counted, written
 from jaxdecode.train.losses import next_token
 from models.presets import small
 from models.transformer import Transformer
@@ -31,6 +32,7 @@ def agent() -> Recipe:
         loss=next_token,
         batches=lambda: stream("train", 10),
         score=held_out(next_token, lambda: stream("validation", 11)),
+        skills=Answers(TASK, counted("open", "words left open"), codec, written(codec, 24)),
         steps=2400,
         stored="float16",
     )

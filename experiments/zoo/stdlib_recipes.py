@@ -11,6 +11,8 @@ from experiments.tasks.tokenizer import TaskTokenizer
 from experiments.zoo import load
 from experiments.zoo.distillation import distillation, worth
 from experiments.zoo.recipe import Recipe, as_dict, held_out
+from experiments.zoo.skills.drafts import Accepted
+from experiments.zoo.skills.tokens import Nats, by_word
 from jaxdecode.train.frozen import taught
 from jaxdecode.train.losses import next_token
 from models.presets import small
@@ -54,6 +56,12 @@ def target() -> Recipe:
         loss=next_token,
         batches=lambda: as_dict(windows(learned(), "train", 8, 6)),
         score=held_out(next_token, lambda: as_dict(windows(learned(), "validation", 32, 7))),
+        skills=Nats(
+            lambda: as_dict(windows(learned(), "validation", 32, 7)),
+            lambda: as_dict(windows(learned(), "train", 8, 6)),
+            by_word(learned()),
+            VOCABULARY,
+        ),
         steps=3800,
         stored="float16",
     )
@@ -78,6 +86,11 @@ def draft() -> Recipe:
         loss=distillation,
         batches=lambda: taught(text("train", 8, 8), target_model),
         score=worth(lambda: taught(held(), target_model), held),
+        skills=Accepted(
+            held_out(distillation, lambda: taught(held(), target_model)),
+            lambda: text("train", 8, 8),
+            lambda: VOCABULARY,
+        ),
         steps=1200,
         peak=6e-3,
         stored="float16",

@@ -19,7 +19,7 @@ from experiments.tasks.batches import ExampleBatches
 from experiments.tasks.human_eval import HumanEval, read
 from experiments.tasks.programs import Programs, parse, passed
 from experiments.tasks.task import Example
-from experiments.tokens.adadec.styles import Styles
+from experiments.tokens.adadec.styles import DIGITS, Styles
 from experiments.tokens.exam import Exam
 from experiments.zoo.recipe import as_dict
 from jaxdecode.autoregress import Generator
@@ -134,7 +134,7 @@ def subject(config: Config, name: str) -> Subject:
             task = Arithmetic((2, 5))
             return of(open_model("arithmetic"), task, stated(task), 56, "\n")
         case "styles":
-            return of(taught(config), Styles(), stated(Styles()), 8)
+            return of(taught(config), Styles(), stated(Styles()), 2 * DIGITS)
         case _:
             assert config.data is not None and config.solved is not None
             task, source = HumanEval(config.data), open_model(config.generator)
@@ -161,7 +161,7 @@ def taught(config: Config) -> Source:
     with tempfile.TemporaryDirectory() as folder:
         codec.save(Path(folder))
         text = load_tokenizer(folder)
-    stream = ExampleBatches(Styles(), codec, 64, (16,), config.seed)
+    stream = ExampleBatches(Styles(), codec, 64, (20,), config.seed)
     store = None
     if config.out is not None:
         store = Checkpoints(Path(config.out) / "trained" / fingerprint(config), config.steps)

@@ -1,9 +1,9 @@
 """A sum that can be answered in three styles, of which the commonest is the hardest.
 
     prompt   402915=
-    target   S1          the last digit of the sum at once, in four of ten
-             L4 4 6 ...   running sums, in three of ten: every digit is easy
-             M4 1 6 1     sums of pairs, then the answer: in between
+    target   S21                  the sum at once, in four of ten
+             L04 06 15 16 21      running sums, in three of ten: every one is easy
+             M04 11 06 21         sums of pairs, then the answer: in between
 
 (Without the spaces.) The first token decides whether what follows can be got right, and its law
 says nothing of it: greedy decoding takes the commonest style. The task isolates what looking
@@ -36,7 +36,7 @@ class Styles:
         return tokenizer.characters("0123456789=" + STYLES)
 
     def sample(self, rng: np.random.Generator, count: int, split: Split) -> list[Example]:
-        """`meta`: `answer`, a digit."""
+        """`meta`: `answer`, two digits."""
         found: list[Example] = []
         while len(found) < count:
             digits = rng.integers(0, 10, DIGITS)
@@ -44,24 +44,24 @@ class Styles:
             if split_of(prompt) != split:
                 continue
             style = STYLES[int(rng.choice(3, p=self.shares))]
-            answer = str(int(digits.sum() % 10))
+            answer = f"{digits.sum():02}"
             found.append(Example(prompt, style + written(style, digits), {"answer": answer}))
         return found
 
     def verify(self, prompt: str, completion: str) -> float:
-        """1 where the answer is the last digit of the sum."""
+        """1 where the answer is the sum."""
         total = sum(map(int, prompt.removesuffix("=")))
-        return float(self.extract(completion) == str(total % 10))
+        return float(self.extract(completion) == f"{total:02}")
 
     def extract(self, completion: str) -> str | None:
-        """The last digit of a whole solution."""
+        """The last number of a whole solution."""
         style, rest = completion[:1], completion[1:]
-        length = {"S": 1, "L": DIGITS - 1, "M": DIGITS // 2 + 1}.get(style)
-        return rest[-1] if length == len(rest) and rest.isdigit() else None
+        count = {"S": 1, "L": DIGITS - 1, "M": DIGITS // 2 + 1}.get(style, 0)
+        return rest[-2:] if len(rest) == 2 * count and rest.isdigit() else None
 
 
 def written(style: str, digits: np.ndarray) -> str:
-    """The solution in a style, modulo ten."""
+    """The solution in a style, every number of two digits."""
     sums = np.cumsum(digits)
     match style:
         case "S":
@@ -70,4 +70,4 @@ def written(style: str, digits: np.ndarray) -> str:
             steps = list(sums[1:])
         case _:
             steps = [*(digits[::2] + digits[1::2]), sums[-1]]
-    return "".join(str(int(step % 10)) for step in steps)
+    return "".join(f"{step:02}" for step in steps)

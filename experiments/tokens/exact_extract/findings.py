@@ -69,7 +69,7 @@ class Findings:
         for row in (row for several in self.rows.values() for row in several):
             best = np.asarray(row["exact"]["score"])
             for method in METHODS[:-1]:
-                parts = np.asarray(row[method]["part"]) > 0
+                parts = np.asarray(row[method]["whole"]) > 0
                 over = np.asarray(row[method]["score"])[parts] - best[parts]
                 worst, count = max(worst, float(over.max(initial=0.0))), count + int(parts.sum())
         return worst, count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,16 @@ Row = dict[str, Any]
 SLACK = 1e-3  # nats within which two scores are one
 
 
+class Said(NamedTuple):
+    """An answer: its text, its log-probability, and whether it is a run of the passage's own tokens
+    and an end, as every part that the search tries is. A text that no end closed, or with a token
+    between that is not written, can look like a part and has the probability of something else."""
+
+    text: str
+    logprob: float
+    whole: bool
+
+
 def decoders(world: World, config: Config, model: Any) -> dict[str, Decoder]:
     """Greedy, beams, greedy within the passage, and the exact search."""
     stop = Stop.of(world.end)
@@ -45,27 +55,38 @@ def decoders(world: World, config: Config, model: Any) -> dict[str, Decoder]:
     }
 
 
-def answered(world: World, config: Config, decoder: Decoder) -> list[tuple[str, float]]:
-    """(text, log-probability) of each question: of the windows of its passage the likeliest."""
-    items, found = world.items, [("", -np.inf)] * world.questions
+def answered(world: World, config: Config, decoder: Decoder) -> list[Said]:
+    """The answer to each question: of the windows of its passage the likeliest."""
+    items, found = world.items, [Said("", -np.inf, False)] * world.questions
     width = bucket(max(len(item.tokens) for item in items))
     batch = min(config.batch, len(items))
     for first in range(0, len(items), batch):
         ids = [min(first + i, len(items) - 1) for i in range(batch)]
         prompt = Prompt.of([items[i].tokens for i in ids], ids, width)
         result = jax.device_get(decode(decoder, config.seed, prompt))
+        passage = jax.device_get(world.rule(prompt))
         for row, index in enumerate(ids):
             said = result.tokens[row, : result.length[row]].tolist()
-            if said[-1:] == [world.end]:
-                said = said[:-1]
+            ended = said[-1:] == [world.end]
+            said = said[:-1] if ended else said
+            begin = int(passage.start[row])
+            inside = items[index].tokens[begin : begin + int(passage.count[row])]
             owner, total = items[index].question, float(result.logprob[row])
-            if total > found[owner][1]:
-                found[owner] = (world.source.decode(said).strip(), total)
+            if total > found[owner].logprob:
+                text = world.source.decode(said).strip()
+                found[owner] = Said(text, total, ended and within(said, inside))
     return found
 
 
+def within(run: Sequence[int], tokens: Sequence[int]) -> bool:
+    """Whether a run of at least one token stands among the tokens."""
+    size, run = len(run), list(run)
+    return size > 0 and any(list(tokens[i : i + size]) == run for i in range(len(tokens)))
+
+
 def measure(world: World, config: Config, model: Any) -> Row:
-    """Of each way of decoding f64[N]: F1, EM, whether it is a part of the passage, its score."""
+    """Of each way of decoding f64[N]: F1, EM, whether its text is a part of the passage, whether
+    its tokens are, and its score."""
     by_question: dict[int, list[Item]] = {}
     for item in world.items:
         by_question.setdefault(item.question, []).append(item)
@@ -73,12 +94,13 @@ def measure(world: World, config: Config, model: Any) -> Row:
     texts: dict[str, list[str]] = {}
     for name, decoder in decoders(world, config, model).items():
         said = answered(world, config, decoder)
-        texts[name] = [text for text, _ in said]
+        texts[name] = [one.text for one in said]
         row[name] = {
             "f1": [f1(t, by_question[i][0].answers) for i, t in enumerate(texts[name])],
             "em": [exact(t, by_question[i][0].answers) for i, t in enumerate(texts[name])],
             "part": [float(quoted(world, t, by_question[i])) for i, t in enumerate(texts[name])],
-            "score": [total for _, total in said],
+            "whole": [float(one.whole) for one in said],
+            "score": [one.logprob for one in said],
         }
     row["same"] = [float(a == b) for a, b in zip(texts["greedy"], texts["exact"], strict=True)]
     return row

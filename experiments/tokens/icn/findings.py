@@ -14,7 +14,7 @@ from experiments.tokens.icn.setting import Config
 
 Floats = NDArray[np.float64]
 WALK = "down the ranks"
-LEARNED = 0.15  # of ten answers that are equally likely; a model below it has learned none
+LEARNED = 0.15  # a model below it has learned none: the commonest sum alone is right in .07
 UNLEARNED = "the model answers no better than by chance, whatever it writes before"
 FAR = 10  # times what keys change that queries change, which is far more
 

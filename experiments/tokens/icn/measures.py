@@ -16,7 +16,7 @@ from algorithms.tokens.icn import ICN
 from algorithms.tokens.navigation.conclusions import Conclusions
 from algorithms.tokens.navigation.key_clusters import attraction, cluster, keys_of, movement, split
 from experiments.tokens.icn.setting import Config, Lists, Sums
-from experiments.tokens.icn.ways import CUE, END, LETTERS, MARK
+from experiments.tokens.icn.ways import CUE, DIGITS, END, LETTERS, MARK
 from jaxdecode.autoregress import Generator
 from jaxdecode.decoder import Decoder, decode
 from jaxdecode.lm import extend, prefill
@@ -164,11 +164,11 @@ def moved(lists: Lists, config: Config) -> Row:
 def voted(sums: Sums) -> Row:
     """Of each question whether votes and single paths are right, by way of exploring."""
     piece, ends = sums.codec.piece, sums.codec.piece(MARK)
-    greedy = Generator(sums.model, Identity(), Greedy(), Stop.of(ends), 6)
+    greedy = Generator(sums.model, Identity(), Greedy(), Stop.of(ends), 2 * DIGITS)
     short = Generator(sums.model, Identity(), Greedy(), Stop.of(piece(END)), 3)
     count = len(LETTERS)
     between = [piece(MARK + letter) for letter in LETTERS[1:]]
-    drawn = Generator(sums.model, Identity(), Categorical(), Stop.of(ends), 6)
+    drawn = Generator(sums.model, Identity(), Categorical(), Stop.of(ends), 2 * DIGITS)
     ways: dict[str, Decoder] = {
         "ICN": ICN.of(greedy, between, count, 1),
         "first tokens of one law": ICN.of(greedy, between, 1, count),

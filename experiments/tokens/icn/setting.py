@@ -213,7 +213,7 @@ class School:
             strict,
             steps=config.way_steps,
             rows=48,
-            widths=(32,),
+            widths=(40,),
         )
         rng = np.random.default_rng((config.seed, 4))
         found: dict[str, Example] = {}

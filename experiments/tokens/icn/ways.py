@@ -1,12 +1,12 @@
 """A sum that can be worked out in six ways, three of which are one guess.
 
     question   4029=
-    ways       S5 s5 z5      the last digit of the sum at once: hard
-               L465          running sums: every digit is easy
-               R115          running sums from the right
-               M415          sums of pairs, then the answer
-    text       4029=aS5#bL465#cR115#      several ways, each kind once, in random order
-               4029=aL465#>5.             a way, and what it comes to
+    ways       S15 s15 z15        the sum at once: hard
+               L04 06 15          running sums: every one is easy
+               R11 11 15          running sums from the right
+               M04 11 15          sums of pairs, then the answer
+    text       4029=aS15#bL040615#cR111115#   several ways, each kind once, in random order
+               4029=aL040615#>15.             a way, and what it comes to
 
 Guesses are the commonest, so that the first ranks of one law are three times the same. The task
 isolates what navigation is for among ways, and is no evidence of more.
@@ -32,7 +32,7 @@ def kind(style: str) -> str:
 
 
 def way(style: str, digits: np.ndarray) -> str:
-    """A way, its style first; digits modulo ten."""
+    """A way, its style first, every number of two digits."""
     left, right = np.cumsum(digits), np.cumsum(digits[::-1])
     match kind(style):
         case "S":
@@ -43,13 +43,13 @@ def way(style: str, digits: np.ndarray) -> str:
             steps = list(right[1:])
         case _:
             steps = [*(digits[::2] + digits[1::2]), left[-1]]
-    return style + "".join(str(int(step % 10)) for step in steps)
+    return style + "".join(f"{step:02}" for step in steps)
 
 
 @dataclass(frozen=True)
 class Ways:
-    """Training texts; `meta`: `answer`, a digit. `concluded` is the share that has one way and what
-    it comes to."""
+    """Training texts; `meta`: `answer`, two digits. `concluded` is the share that has one way and
+    what it comes to."""
 
     concluded: float = 0.4
     name = "ways"
@@ -70,7 +70,7 @@ class Ways:
             for style in order:
                 chosen.setdefault(kind(style), style)
             written = [way(style, digits) for style in chosen.values()]
-            answer = str(int(digits.sum() % 10))
+            answer = f"{digits.sum():02}"
             if rng.random() < self.concluded:
                 target = written[0] + MARK + CUE + answer + END
             else:

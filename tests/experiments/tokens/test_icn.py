@@ -63,15 +63,15 @@ def test_categories_and_their_lists() -> None:
 
 def test_ways_come_to_the_sum() -> None:
     digits = np.array([4, 0, 2, 9])
-    assert [way(style, digits) for style in "SLRM"] == ["S5", "L465", "R115", "M415"]
+    assert [way(style, digits) for style in "SLRM"] == ["S15", "L040615", "R111115", "M041115"]
     for example in Ways().sample(np.random.default_rng(0), 100, "test"):
         question = example.prompt[: DIGITS + 1]
         assert split_of(question) == "test"
-        total = str(sum(map(int, question[:-1])) % 10)
+        total = f"{sum(map(int, question[:-1])):02}"
         assert example.meta["answer"] == total
         ways = [part for part in example.target.split("#") if part[:1] and part[0] != ">"]
         styles = [part.lstrip("abcd")[0] for part in ways]
-        assert all(part[-1] == total for part in ways)
+        assert all(part[-2:] == total for part in ways)
         assert len({kind(style) for style in styles}) == len(styles) and {*styles} <= {*STYLES}
 
 

@@ -43,13 +43,13 @@ def share(p: float) -> np.ndarray:
 
 def test_solutions_in_styles() -> None:
     digits = np.array([4, 0, 2, 9, 1, 5])
-    assert [written(style, digits) for style in "SLM"] == ["1", "46561", "4161"]
+    assert [written(style, digits) for style in "SLM"] == ["21", "0406151621", "04110621"]
     task = Styles()
     for example in task.sample(np.random.default_rng(0), 60, "test"):
         assert task.extract(example.target) == example.meta["answer"]
         assert split_of(example.prompt) == "test"
         assert task.tokenizer().encode(example.prompt + example.target)
-    for wrong in ("", "S", "S12", "L123", "X1", "1"):
+    for wrong in ("", "S", "S1", "S123", "L0102", "X01", "01"):
         assert task.extract(wrong) is None
 
 
