@@ -148,13 +148,6 @@ class RewardModel(nnx.Module):
         _, hidden = self.backbone.forward(tokens, valid)
         return self._outputs(hidden), hidden
 
-    def speak(
-        self, tokens: Int[Array, "B T"], valid: Bool[Array, "B T"] | None = None
-    ) -> tuple[Float[Array, "B T C"], Float[Array, "B T V"]]:
-        """Head outputs, and what the backbone expects next: logits by its embedding."""
-        logits, hidden = self.backbone.forward(tokens, valid)
-        return self._outputs(hidden), logits
-
     def _outputs(self, hidden: Float[Array, "... D"]) -> Float[Array, "... C"]:
         """A head stands where an output matrix would: behind the map to a narrower table."""
         narrow = self.backbone.project_out

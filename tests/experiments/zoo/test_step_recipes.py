@@ -10,7 +10,7 @@ from flax import nnx
 
 from experiments.tasks.arithmetic import Arithmetic, check_steps, right_so_far
 from experiments.zoo import step_recipes
-from experiments.zoo.step_recipes import PROMPT, RESPONSE, judged, labelled
+from experiments.zoo.step_recipes import PROMPT, RESPONSE, judged, labelled, question_of
 from jaxdecode.train.steps import correctness
 from models.presets import small
 from models.rewards import RewardModel
@@ -71,7 +71,7 @@ def test_batches_are_the_generators_own_answers(monkeypatch):
         assert len(values) == 2
     assert (found[0]["tokens"] != found[2]["tokens"]).any()
     whole = np.concatenate([found[0]["tokens"], found[1]["tokens"]])
-    questions = {tuple(row[1 : row.tolist().index(CODEC.encode("=")[0])]) for row in whole}
+    questions = {question_of(row) for row in whole.tolist()}
     assert len(questions) == 2  # each answered twice
     assert whole.shape[1] == PROMPT + 6 < PROMPT + RESPONSE
 

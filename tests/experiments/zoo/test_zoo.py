@@ -18,9 +18,10 @@ from experiments.tasks.batches import ExampleBatches, WindowBatches
 from experiments.tasks.stdlib import StandardLibrary
 from experiments.zoo import foresight, head_recipes, stdlib_recipes, step_recipes
 from experiments.zoo.distillation import distillation, worth
-from experiments.zoo.making import make
+from experiments.zoo.making import make, rescore
 from experiments.zoo.recipe import Recipe, as_dict, held_out
 from experiments.zoo.recipes import RECIPES
+from experiments.zoo.skills.skill import Skill, Skills
 from jaxdecode.train.frozen import Lesson, taught
 from jaxdecode.train.losses import next_token
 from models.heads.acceptance import AcceptanceHead
@@ -31,6 +32,7 @@ from models.transformer import Transformer, arrays_of
 TASK = Arithmetic((1, 2))
 CODEC = TASK.tokenizer()
 SHIPPED_BYTES = 24e6
+KNOWS = Skills("share", "nothing", {"all": Skill(0.5, 0.1, 4)})
 
 
 def stream():
@@ -48,6 +50,7 @@ def tiny(name: str, **changes) -> Recipe:
         "loss": next_token,
         "batches": stream,
         "score": held_out(next_token, stream),
+        "skills": lambda model: KNOWS,
         "steps": 2,
     }
     return Recipe(name=name, **common | changes)
@@ -110,6 +113,41 @@ def test_a_finished_run_is_put_again_without_training(shelf, capsys):
     make(tiny("target", stored="float16"), shelf.parent / "runs", shelf)
     assert zoo.digest(shelf / "target") == before
     assert "target 2/2" not in capsys.readouterr().out
+
+
+def test_rounds_go_on_in_the_batches_with_a_fresh_optimiser(tmp_path):
+    """Two rounds are one model, trained on, and a run that stopped between them goes on."""
+    weights, asked = tmp_path / "weights", []
+
+    def counting():
+        batches = stream()
+        return lambda step: (asked.append(step), batches(step))[1]
+
+    recipe = tiny("again", batches=counting, again=((3, 1e-3),))
+    first, second = recipe.rounds
+    assert (first.steps, second.steps, second.peak, recipe.total) == (2, 3, 1e-3, 5)
+    make(recipe, tmp_path / "runs", weights)
+    assert sorted({*asked}) == [0, 1, 2, 3, 4]
+    assert zoo.read(weights / "again").card["steps"] == 5
+    digest = zoo.digest(weights / "again")
+    shutil.rmtree(tmp_path / "runs" / "again" / "again-1")
+    before = len(asked)
+    make(recipe, tmp_path / "runs", weights)
+    assert {*asked[before:]} - {0} == {2, 3, 4} and zoo.digest(weights / "again") == digest
+
+
+def test_a_card_that_does_not_say_what_a_model_can_do_is_refused_until_it_does(shelf, tmp_path):
+    copy = tmp_path / "target"
+    shutil.copytree(shelf / "target", copy)
+    card = json.loads((copy / "card.json").read_text())
+    skills = card.pop("skills")
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"target: its card has no skills.*zoo score target"):
+        zoo.read(copy)
+    told = rescore(tiny("target"), tmp_path)
+    assert told["skills"] == skills == KNOWS.card()
+    assert list(told) == list(zoo.read(shelf / "target").card)
+    assert zoo.read(copy).card == told
 
 
 def test_other_weights_than_the_cards_are_refused(shelf, tmp_path):
