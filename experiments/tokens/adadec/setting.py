@@ -62,7 +62,7 @@ class Config:
     branch: int = 3
     ahead: int = 5
     sweep: tuple[int, ...] = (2, 9)
-    steps: int = 1000
+    steps: int = 1500
     seed: Seed = 0
     out: Out = None
 

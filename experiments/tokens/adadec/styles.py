@@ -1,9 +1,9 @@
-"""A sum that can be answered in three styles, of which the commonest is the hardest.
+"""A sum that is answered in three styles, of which the commonest is a guess.
 
     prompt   402915=
-    target   S21                  the sum at once, in four of ten
-             L04 06 15 16 21      running sums, in three of ten: every one is easy
-             M04 11 06 21         sums of pairs, then the answer: in between
+    target   S17                  a guess at sight, up to nine off, in four of ten
+             L04 06 15 16 21      running sums, in three of ten
+             M04 11 06 21         sums of pairs, then the sum, in three of ten
 
 (Without the spaces.) The first token decides whether what follows can be got right, and its law
 says nothing of it: greedy decoding takes the commonest style. The task isolates what looking
@@ -20,6 +20,7 @@ from experiments.tasks import tokenizer
 from experiments.tasks.task import Example, Split, split_of
 
 DIGITS, STYLES, SHARES = 6, "SLM", (0.4, 0.3, 0.3)
+OFF = 9  # a guess is as likely off by any number up to it as right
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class Styles:
             if split_of(prompt) != split:
                 continue
             style = STYLES[int(rng.choice(3, p=self.shares))]
+            off = int(rng.integers(-OFF, OFF + 1))
             answer = f"{digits.sum():02}"
-            found.append(Example(prompt, style + written(style, digits), {"answer": answer}))
+            target = style + written(style, digits, off)
+            found.append(Example(prompt, target, {"answer": answer}))
         return found
 
     def verify(self, prompt: str, completion: str) -> float:
@@ -60,12 +63,12 @@ class Styles:
         return rest[-2:] if len(rest) == 2 * count and rest.isdigit() else None
 
 
-def written(style: str, digits: np.ndarray) -> str:
-    """The solution in a style, every number of two digits."""
+def written(style: str, digits: np.ndarray, off: int = 0) -> str:
+    """The solution in a style, every number of two digits; a guess is `off`, and never negative."""
     sums = np.cumsum(digits)
     match style:
         case "S":
-            steps = [sums[-1]]
+            steps = [max(sums[-1] + off, 0)]
         case "L":
             steps = list(sums[1:])
         case _:

@@ -65,7 +65,7 @@ class Config:
     penalties: tuple[float, ...] = (1.0, 3.0)
     taught: int = 15
     lessons: int = 40
-    way_steps: int = 3000
+    way_steps: int = 2000
     questions: int = 200
     seed: Seed = 0
     out: Out = None

@@ -1,11 +1,11 @@
-"""A sum that can be worked out in six ways, three of which are one guess.
+"""A sum that can be worked out in three ways, or guessed in three styles that are one.
 
     question   4029=
-    ways       S15 s15 z15        the sum at once: hard
-               L04 06 15          running sums: every one is easy
+    ways       S19 s19 z19        a guess at sight, up to nine off
+               L04 06 15          running sums
                R11 11 15          running sums from the right
                M04 11 15          sums of pairs, then the answer
-    text       4029=aS15#bL040615#cR111115#   several ways, each kind once, in random order
+    text       4029=aS19#bL040615#cR111115#   several ways, each kind once, in random order
                4029=aL040615#>15.             a way, and what it comes to
 
 Guesses are the commonest, so that the first ranks of one law are three times the same. The task
@@ -22,7 +22,7 @@ from experiments.tasks import tokenizer
 from experiments.tasks.task import Example, Split, split_of
 
 DIGITS, LETTERS, MARK, CUE, END = 4, "abcd", "#", ">", "."
-GUESSES = "Ssz"
+GUESSES, OFF = "Ssz", 9  # a guess is as likely off by any number up to it as right
 STYLES = {"S": 0.25, "s": 0.2, "z": 0.15, "L": 0.16, "R": 0.14, "M": 0.1}
 
 
@@ -31,12 +31,12 @@ def kind(style: str) -> str:
     return "S" if style in GUESSES else style
 
 
-def way(style: str, digits: np.ndarray) -> str:
-    """A way, its style first, every number of two digits."""
+def way(style: str, digits: np.ndarray, off: int = 0) -> str:
+    """A way, its style first, every number of two digits; a guess is `off`, and never negative."""
     left, right = np.cumsum(digits), np.cumsum(digits[::-1])
     match kind(style):
         case "S":
-            steps = [left[-1]]
+            steps = [max(left[-1] + off, 0)]
         case "L":
             steps = list(left[1:])
         case "R":
@@ -69,10 +69,11 @@ class Ways:
             chosen: dict[str, str] = {}
             for style in order:
                 chosen.setdefault(kind(style), style)
-            written = [way(style, digits) for style in chosen.values()]
+            off = int(rng.integers(-OFF, OFF + 1))
+            written = [way(style, digits, off) for style in chosen.values()]
             answer = f"{digits.sum():02}"
             if rng.random() < self.concluded:
-                target = written[0] + MARK + CUE + answer + END
+                target = written[0] + MARK + CUE + written[0][-2:] + END
             else:
                 some = written[: int(rng.integers(1, len(written) + 1))]
                 parts = zip(LETTERS, some, strict=False)

@@ -64,6 +64,7 @@ def test_categories_and_their_lists() -> None:
 def test_ways_come_to_the_sum() -> None:
     digits = np.array([4, 0, 2, 9])
     assert [way(style, digits) for style in "SLRM"] == ["S15", "L040615", "R111115", "M041115"]
+    guesses: list[int] = []
     for example in Ways().sample(np.random.default_rng(0), 100, "test"):
         question = example.prompt[: DIGITS + 1]
         assert split_of(question) == "test"
@@ -71,8 +72,16 @@ def test_ways_come_to_the_sum() -> None:
         assert example.meta["answer"] == total
         ways = [part for part in example.target.split("#") if part[:1] and part[0] != ">"]
         styles = [part.lstrip("abcd")[0] for part in ways]
-        assert all(part[-2:] == total for part in ways)
+        assert all(
+            part[-2:] == total for part, style in zip(ways, styles, strict=True) if style in "LRM"
+        )
+        guesses += [
+            int(p[-2:]) - int(total) for p, s in zip(ways, styles, strict=True) if s in "Ssz"
+        ]
         assert len({kind(style) for style in styles}) == len(styles) and {*styles} <= {*STYLES}
+        conclusion = example.target.partition(">")[2]
+        assert not conclusion or conclusion == ways[0][-2:] + "."
+    assert max(guesses) <= 9 and min(guesses) >= -9 and len({*guesses}) > 9
 
 
 def test_answers_and_votes() -> None:

@@ -133,7 +133,7 @@ def test_rounds_go_on_in_the_batches_with_a_fresh_optimiser(tmp_path):
     shutil.rmtree(tmp_path / "runs" / "again" / "again-1")
     before = len(asked)
     make(recipe, tmp_path / "runs", weights)
-    assert {*asked[before:]} - {0} == {2, 3, 4} and zoo.digest(weights / "again") == digest
+    assert {2, 3, 4} <= {*asked[before:]} and zoo.digest(weights / "again") == digest
 
 
 def test_a_card_that_does_not_say_what_a_model_can_do_is_refused_until_it_does(shelf, tmp_path):
