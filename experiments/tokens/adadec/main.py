@@ -8,10 +8,10 @@ beam search.
     python -m experiments adadec --preset cpu
 
 The zoo's list programs under unit tests, its multi-step arithmetic, and a sum in three styles, of
-which the commonest is a guess, made to isolate the mechanism, whose model is trained here. The threshold is learned from reference
-solutions of the training split. Beside AdaDec: greedy decoding, the threshold at the balanced
-curve's middle, looking ahead always, at random as often, to the end of a line, from other lengths,
-and a beam search of as many. Claims are judged by 95 % bootstrap intervals over questions. About 8
+which the commonest is a guess, made to isolate the mechanism, whose model is trained here. The
+threshold is learned from reference solutions of the training split. Beside AdaDec: greedy decoding,
+the threshold at the balanced curve's middle, looking ahead always, at random as often, to the end
+of a line, from other lengths, and a beam search of as many. Claims are judged by 95 % bootstrap intervals over questions. About 8
 minutes on one core. The preset `paper` takes a published checkpoint and HumanEval's file by path.
 
 To expect: on list programs nothing is gained, 22 % pass with and without, by chance and with beams:

@@ -14,9 +14,9 @@ with items continued from the list, stands beside the ranks of one law, the same
 clusters penalised, as many draws, and diverse beams; all explore as many items, and different right
 ones count once. Keys are clustered to split the middle ranks; a lesson on new members tells what
 training moves. Votes are taken among ways to a sum, a task made for it, in which the commonest way
-is a guess. Intervals are 95 % bootstraps over categories or questions. The preset `paper` has a larger world with as many tokens
-to a cluster as published; lists of a published checkpoint, which another model judged there, are
-not measured, as their right answers are not at hand.
+is a guess. Intervals are 95 % bootstraps over categories or questions. The preset `paper` has a
+larger world with as many tokens to a cluster as published; lists of a published checkpoint, which
+another model judged there, are not measured, as their right answers are not at hand.
 """
 
 from __future__ import annotations

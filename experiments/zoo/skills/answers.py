@@ -31,8 +31,8 @@ def written(codec: TaskTokenizer, most: int) -> Rules:
 
 
 def counted(name: str, unit: str) -> Callable[[Example], str]:
-    """The kind of a question whose meta has a number of something: "3 operations"."""
-    return lambda example: f"{example.meta[name]} {unit}"
+    """The kind of a question whose meta has a number of something: "operations: 3"."""
+    return lambda example: f"{unit}: {example.meta[name]}"
 
 
 @dataclass(frozen=True)

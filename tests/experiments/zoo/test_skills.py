@@ -78,12 +78,12 @@ def test_the_answer_to_another_question_knows_nothing():
     able = Answers(Alike(), counted("sort", "sorts"), codec, written(codec, 2), drawn=10)
     found = able(model)
     assert {kind: (one.baseline, one.asked) for kind, one in found.of.items()} == {
-        "1 sorts": (1.0, 5),
-        "2 sorts": (0.0, 5),
+        "sorts: 1": (1.0, 5),
+        "sorts: 2": (0.0, 5),
     }
     said = able._texts(model, Alike().sample(np.random.default_rng(0), 10, "test"))
     right = np.mean([Alike().verify("x 1", text) for text in said[:5]])
-    assert found.of["1 sorts"].model == right
+    assert found.of["sorts: 1"].model == right
 
 
 def batch(step: int) -> dict[str, np.ndarray]:
