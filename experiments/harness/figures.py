@@ -14,7 +14,9 @@ from experiments.harness.files import write_atomically
 
 if TYPE_CHECKING:  # a second of every start, for those alone that draw
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
+FEW = 100.0  # from the least to the most of a logarithmic axis
 # Okabe and Ito's palette, the pale yellow left out.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -56,9 +58,26 @@ def figure(
         axes = [axis for line in canvas.subplots(rows, columns, squeeze=False) for axis in line]
         yield axes
         for axis in axes:
+            for scale in (axis.xaxis, axis.yaxis):
+                _tick(scale)
             if axis.get_legend() is None and axis.get_legend_handles_labels()[0]:
                 axis.legend()
         image = io.BytesIO()
         canvas.savefig(image, format="png", metadata={"Software": None})
     if path is not None:
         write_atomically(path, image.getvalue())
+
+
+def _tick(scale: Axis) -> None:
+    """1, 2 and 5 of each decade on a logarithmic axis of few decades, whose own ticks would be one
+    number, or all of them over one another."""
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+    given = type(scale.get_major_formatter()) is not LogFormatterSciNotation
+    if given or getattr(scale.get_transform(), "base", None) != 10:
+        return
+    low, high = scale.get_view_interval()
+    if high / low < FEW:
+        scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_formatter(NullFormatter())

@@ -12,7 +12,12 @@ The zoo's denoiser on its three tasks, answers padded with ends, decoded to the 
 decoding without a cache and with a dual one is the reference of each; drafts of 2 to 16 steps;
 fixed numbers and thresholds beside them; FreeDave++ over the thresholds. Gains are told in passes,
 in tokens run, which count every draft, and in seconds of this machine. Intervals are bootstraps
-over questions. `paper` takes a published denoiser and GSM8K's files by path.
+over questions. `paper` takes a published denoiser and GSM8K's files by path. About 3 minutes on one
+core.
+
+To be expected: every text is static decoding's, in 2.4 times fewer passes with 16 drafts, for 3.4
+times the tokens, so that it is slower on a CPU; FreeDave++ saves a tenth to a quarter of the passes
+of the thresholds it wraps.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import LogLocator
 
 from experiments.diffusion import commit_order
 from experiments.diffusion.learn2pd.findings import Findings
@@ -36,8 +35,6 @@ def draw(path: Path | None, found: Findings) -> None:
         gains.set(xlabel="places of the canvas", ylabel="times fewer tokens run than static")
         gains.set(xscale="log", yscale="log")
         gains.set_xticks(lengths, [str(places) for places in lengths], minor=False)
-        gains.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        gains.yaxis.set_major_formatter("{x:g}")
         gains.minorticks_off()
         for depth, colour, marker in zip(found.config.depths, PALETTE, MARKERS, strict=False):
             some = [f"{found.config.kind(depth)} {tau:g}" for tau in found.config.taus]

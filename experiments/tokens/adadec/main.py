@@ -11,13 +11,16 @@ The zoo's list programs under unit tests, its multi-step arithmetic, and a sum i
 which the commonest is a guess, made to isolate the mechanism, whose model is trained here. The
 threshold is learned from reference solutions of the training split. Beside AdaDec: greedy decoding,
 the threshold at the balanced curve's middle, looking ahead always, at random as often, to the end
-of a line, from other lengths, and a beam search of as many. Claims are judged by 95 % bootstrap intervals over questions. About 8
-minutes on one core. The preset `paper` takes a published checkpoint and HumanEval's file by path.
+of a line, from other lengths, and a beam search of as many. Claims are judged by 95 % bootstrap
+intervals over questions. About 9 minutes on one core. The preset `paper` takes a published
+checkpoint and HumanEval's file by path.
 
 To expect: on list programs nothing is gained, 22 % pass with and without, by chance and with beams:
 a wrong operation is followed by text as fluent as a right one. The learned threshold lies where the
 first choice is right half the time, as published, but this small model's law is that uncertain
-before four tokens in ten, where the published ones are before one in fourteen.
+before four tokens in ten, where the published ones are before one in fourteen. Where the first
+token decides, as in the sum made for it, 91 % are right against 29 % of greedy decoding and 32 % by
+chance.
 """
 
 from __future__ import annotations

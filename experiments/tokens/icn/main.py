@@ -16,7 +16,11 @@ ones count once. Keys are clustered to split the middle ranks; a lesson on new m
 training moves. Votes are taken among ways to a sum, a task made for it, in which the commonest way
 is a guess. Intervals are 95 % bootstraps over categories or questions. The preset `paper` has a
 larger world with as many tokens to a cluster as published; lists of a published checkpoint, which
-another model judged there, are not measured, as their right answers are not at hand.
+another model judged there, are not measured, as their right answers are not at hand. About 7
+minutes on one core.
+
+To be expected: 9.0 right answers of 10 against 7.9 down the ranks; among ways to a sum a vote of 97
+% against 9 % of guesses.
 """
 
 from __future__ import annotations

