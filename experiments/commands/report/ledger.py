@@ -24,7 +24,7 @@ from experiments.harness.tables import markdown
 README = ROOT / "README.md"
 LEDGER = STORED / "README.md"
 BEGIN, END = "<!-- papers:begin -->", "<!-- papers:end -->"
-LONGEST = 33  # characters of a cell of the short table
+LONGEST = 27  # characters of a cell of the short table
 AGE = re.compile(r" <!-- age -->.*?<!-- /age -->", re.DOTALL)
 
 
