@@ -23,7 +23,7 @@ import numpy as np
 
 from algorithms.tokens.mirostat import Mirostat, MirostatTopK
 from algorithms.tokens.momentum_decoding import Momentum
-from experiments.harness.measuring.timing import arithmetic_rate, interleaved, load, read_rate
+from experiments.harness.measuring.timing import arithmetic_rate, interleaved, read_rate
 from experiments.harness.progress import Progress
 from experiments.harness.report import Claim, Out, Report, Resumption, Seed, figure
 from jaxdecode import logits
@@ -159,10 +159,8 @@ def claims(config: Config, rows: list[dict[str, Any]]) -> list[Claim]:
         own = [r for r in rows if r["batch"] == batch and r["transform"] != "draw"]
         over = [r["transform"] for r in own if r["share of a step"] > GOAL]
         worst = max(own, key=lambda r: r["share of a step"])
-        busy = load()
         told = f"at most {100 * worst['share of a step']:.1f} %, {worst['transform']}"
         told += f"; over it: {', '.join(over) or 'none'}"
-        told += "" if busy is None else f"; {busy:.1f} processes a core"
         result.append(
             Claim(
                 f"no transform takes more than {100 * GOAL:g} % of a step at batch {batch}",

@@ -186,6 +186,11 @@ def test_an_unfit_run_is_no_record(changed, complaint, tmp_path: Path, monkeypat
     assert (tmp_path / "thing.json").read_text() == before
 
 
+def test_a_bench_that_claims_nothing_can_be_a_record() -> None:
+    bench = dataclasses.replace(made(1, 2, 3), claims=[])
+    rejudging.refuse_unfit(bench, paper=False)
+
+
 def test_a_record_keeps_six_digits_a_line_each_part_and_is_judged_by_them(tmp_path: Path) -> None:
     report = made(1.23456789, 2, 3)
     ledger.write(report, tmp_path)
