@@ -79,10 +79,11 @@ def refuse_unfit(report: Report, paper: bool) -> None:
             f"{name}: made from {commit[:-1]} with changes in {changed}; commit them, then run "
             "it again"
         )
-    if paper and report.headline.verdict == "holds" and report.headline.interval is None:
+    claim = report.headline if paper else None
+    if claim is not None and claim.verdict == "holds" and claim.interval is None:
         raise ValueError(
-            f"{name}: the headline claim {report.headline.claim!r} holds and has no interval; judge "
-            "it over independent units, or let another claim stand for the paper"
+            f"{name}: the headline claim {claim.claim!r} holds and has no interval; judge it over "
+            "independent units, or let another claim stand for the paper"
         )
     entry = entries().get(name)
     presets = importlib.import_module(entry.module).PRESETS if entry else {}
