@@ -30,6 +30,7 @@ from typing import Any
 from algorithms.alignment.by_pairs import by_pairs
 from algorithms.alignment.by_reward import by_reward
 from algorithms.alignment.course import OWN, Aligned, Course, Watcher, best_of, silent, usual
+from algorithms.alignment.methods import DRAWING, METHODS, PAIRED
 from algorithms.alignment.optimising import Plan, check_prompts
 from algorithms.alignment.pairs import Pair
 from algorithms.alignment.procedures import Procedure
@@ -39,10 +40,6 @@ from jaxdecode.scoring import Scorer
 from jaxdecode.train.policy_gradient import check_sampling
 
 __all__ = ["METHODS", "Aligned", "Pair", "Plan", "align", "check", "usual"]
-
-DRAWING = ("ctrl", "rloo", "ppo", "grpo")
-PAIRED = ("dpo", "ipo", "bonbon", "sft")
-METHODS = (*DRAWING, *PAIRED)
 
 
 def check(

@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from algorithms.alignment.adversary import Negated
+from algorithms.alignment.methods import DRAWING
 from algorithms.alignment.pairs import Pair
-from experiments.commands.align.options import DRAWING, WORST, Options
+from experiments.commands.align.options import WORST, Options
 from experiments.commands.decoding.opening import Opened, decoder_of, open_named
 from experiments.commands.decoding.placing import local_mesh
 from experiments.inputs import preference_files, preference_rewards, prompts, sources

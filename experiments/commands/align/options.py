@@ -9,16 +9,15 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from algorithms.alignment.methods import DRAWING, Method
 from experiments.commands.decoding.rules import Rules
 from experiments.commands.decoding.uses import JUDGED, LIKELIHOOD, SCORED, Name, is_function
 from experiments.commands.decoding.uses import check as check_rules
 from experiments.commands.generate.options import parsed_as
 
-Method = Literal["ctrl", "rloo", "ppo", "grpo", "dpo", "ipo", "bonbon", "sft"]
 WORST = "worst-of-n"
 Deployed = Literal[Name, "worst-of-n"]
 SEVERAL = ("best-of-n", WORST)
-DRAWING = ("ctrl", "rloo", "ppo", "grpo")  # methods that learn from draws of the policy
 SAMPLES = 4  # of these two
 TOLD = {
     "max_tokens": "The most tokens of a response, in training and in use.",
