@@ -23,6 +23,7 @@ from experiments.tokens.ead.main import PRESETS as TURNING
 from experiments.tokens.exact_extract import facts
 from experiments.tokens.exact_extract import findings as parts
 from experiments.tokens.exact_extract.main import PRESETS as EXTRACTING
+from experiments.tokens.exact_extract.measures import within
 from experiments.tokens.exact_extract.setting import Config as Extracting
 from experiments.tokens.exact_extract.setting import own_world
 from experiments.tokens.exam import Exam
@@ -239,7 +240,8 @@ def test_a_span_does_not_repeat_or_extend_by_text() -> None:
 def test_claims_on_parts_hold_and_fail() -> None:
     def row(greedy: float, exact: float, same: float) -> dict:
         def method(p: float, score: float) -> dict:
-            return {"f1": share(p), "em": share(p), "part": share(p), "score": np.full(N, score)}
+            same = {name: share(p) for name in ("f1", "em", "part", "whole")}
+            return same | {"score": np.full(N, score)}
 
         made = {name: method(greedy, -2.0) for name in ("greedy", "beams", "constrained")}
         return made | {"exact": method(exact, -1.0), "same": share(same)}
@@ -263,6 +265,16 @@ def test_claims_on_parts_hold_and_fail() -> None:
     assert judged(0.1, 0.6, 0.6) == ["holds"] * 5 + ["sanity"] * 2 + ["holds"]
     assert "holds" not in judged(0.5, 0.3, 0.5)[:5]
     assert len(found(0.1, 0.6, 0.6).table()) == 5
+
+
+def test_what_only_reads_like_a_part_is_not_compared_with_the_search() -> None:
+    assert within([2, 3], [1, 2, 3]) and within([1], [1, 2, 3])
+    assert not within([3, 2], [1, 2, 3]) and not within([], [1]) and not within([1, 0, 2], [1, 2])
+    better = {"part": np.ones(N), "whole": np.arange(N) < 1, "score": np.full(N, -0.5)}
+    best = {"score": np.r_[-0.75, np.full(N - 1, -1.0)]}
+    row = dict.fromkeys(("greedy", "beams", "constrained"), better) | {"exact": best}
+    bound = parts.Findings(EXTRACTING["smoke"], {(False, 0): [row]}, {}).bound
+    assert bound == (pytest.approx(0.25), 3)
 
 
 def test_refusals() -> None:
