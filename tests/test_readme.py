@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.harness.entries import entries
+from experiments.harness.report import Report
 from models import session
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,18 @@ def test_its_first_program_is_the_one_that_is_tested() -> None:
 
     told = code((session.__doc__ or "").split("\n\n", 1)[1].split("\n\nA method")[0])
     assert [line.replace("path/to/model", "smollm2.gguf") for line in code(shown[1])] == told
+
+
+def test_the_claims_that_a_command_prints_are_those_of_its_record() -> None:
+    name, printed = re.findall(
+        r"^\$ python -m experiments (\w+) --preset cpu\n(.*?)\.\.\.$", README, flags=re.S | re.M
+    )[0]
+    report = Report.read(ROOT / "experiments" / "results" / f"{name}.json")
+    told = [
+        f"{c.verdict}: {c.claim}\n       paper: {c.paper}; here: {c.measured}\n"
+        for c in report.claims
+    ]
+    assert printed and "".join(told).startswith(printed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -14,12 +14,10 @@ from experiments.tasks.canvas.canvases import EXACT, Canvases
 from experiments.tasks.canvas.mixture import LISTS, LOOKUPS, MASK, Mixture, Spaced
 from experiments.tasks.task import Example, Split
 from experiments.zoo.recipe import Able, Recipe, as_dict, held_out
-from experiments.zoo.skills.answers import Answers, Rules
+from experiments.zoo.skills.answers import Answers, Rules, written
 from experiments.zoo.skills.skill import Skill, Skills
-from jaxdecode.autoregress import Generator
 from jaxdecode.choose import Top
 from jaxdecode.denoiser import Denoiser
-from jaxdecode.logits import Identity
 from jaxdecode.sampling import Greedy
 from jaxdecode.stop import Stop
 from jaxdecode.train.losses import next_token
@@ -108,9 +106,7 @@ def twin() -> Recipe:
         loss=next_token,
         batches=lambda: texts("train", 42),
         score=held_out(next_token, lambda: texts("validation", 44)),
-        skills=answers(
-            lambda places: lambda model: Generator(model, Identity(), Greedy(), STOP, places)
-        ),
+        skills=answers(functools.partial(written, codec)),
         steps=TWIN_STEPS,
         peak=2e-3,
         stored="float16",

@@ -176,7 +176,7 @@ def _arithmetic_draft() -> Recipe:
         skills=Accepted(
             held_out(distillation, lambda: lessons("validation", 5)),
             lambda: stream("train", 9),
-            lambda: ARITHMETIC.tokenizer().vocab_size,
+            ARITHMETIC.tokenizer().vocab_size,
         ),
         steps=800,
         peak=6e-3,

@@ -89,7 +89,7 @@ def draft() -> Recipe:
         skills=Accepted(
             held_out(distillation, lambda: taught(held(), target_model)),
             lambda: text("train", 8, 8),
-            lambda: VOCABULARY,
+            VOCABULARY,
         ),
         steps=1200,
         peak=6e-3,

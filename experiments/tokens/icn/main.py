@@ -19,8 +19,8 @@ larger world with as many tokens to a cluster as published; lists of a published
 another model judged there, are not measured, as their right answers are not at hand. About 7
 minutes on one core.
 
-To be expected: 9.0 right answers of 10 against 7.9 down the ranks; among ways to a sum a vote of 97
-% against 9 % of guesses.
+To be expected: 9.0 right answers of 10 against 7.9 down the ranks; among ways to a sum the vote is
+right in 97 %, a guess in 9 %.
 """
 
 from __future__ import annotations

@@ -59,22 +59,19 @@ class Answers:
     seed: int = 41
 
     def __call__(self, model: Any) -> Skills:
-        kinds: dict[str, list[Example]] = {}
-        for example in self.task.sample(np.random.default_rng(self.seed), self.drawn, "test"):
-            kinds.setdefault(self.kind(example), []).append(example)
-        every = [example for kind in sorted(kinds) for example in kinds[kind]]
-        texts = self._texts(model, every)
-        said = dict(zip(map(id, every), texts, strict=True))
+        asked = self.task.sample(np.random.default_rng(self.seed), self.drawn, "test")
+        kinds: dict[str, list[tuple[Example, str]]] = {}
+        for example, text in zip(asked, self._texts(model, asked), strict=True):
+            kinds.setdefault(self.kind(example), []).append((example, text))
         of = {}
-        for kind in sorted(kinds):
-            examples = kinds[kind]
-            others = [*examples[1:], *examples[:1]]
-            right = [self.task.verify(e.prompt, said[id(e)]) for e in examples]
+        for kind, answered in sorted(kinds.items()):
+            others = [*answered[1:], *answered[:1]]
+            right = [self.task.verify(example.prompt, text) for example, text in answered]
             blind = [
-                self.task.verify(e.prompt, other.target)
-                for e, other in zip(examples, others, strict=True)
+                self.task.verify(example.prompt, other.target)
+                for (example, _), (other, _) in zip(answered, others, strict=True)
             ]
-            of[kind] = Skill(float(np.mean(right)), float(np.mean(blind)), len(examples))
+            of[kind] = Skill(float(np.mean(right)), float(np.mean(blind)), len(answered))
         return Skills("share of right answers", "the answer to another question of the kind", of)
 
     def _texts(self, model: Any, examples: Sequence[Example]) -> list[str]:

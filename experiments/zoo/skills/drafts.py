@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,11 @@ class Accepted:
 
     score: Score
     training: Batches
-    size: Callable[[], int]
+    size: int
     exits: int = 1
 
     def __call__(self, model: Any) -> Skills:
-        blind = Frequencies.counted(self.training, self.size(), self.exits)
+        blind = Frequencies.counted(self.training, self.size, self.exits)
         own, other = self.score(model), self.score(blind)
         weight = round(own["weight"]) * HELD_OUT_STEPS
         of = {

@@ -124,7 +124,7 @@ def test_acceptance_is_told_draft_by_draft():
         return {"acceptance_0": 0.1 if low else 0.5, "acceptance_1": 0.1 if low else 0.3,
                 "weight": 12.0}  # fmt: skip
 
-    found = Accepted(score, lambda: batch, lambda: 5, exits=2)(object())
+    found = Accepted(score, lambda: batch, 5, exits=2)(object())
     assert found.of == {
         "draft token 1": Skill(0.5, 0.1, 12 * HELD_OUT_STEPS),
         "draft token 2": Skill(0.3, 0.1, 12 * HELD_OUT_STEPS),
